@@ -1,0 +1,92 @@
+"""What was used, said once: the records of the journal and the events the store keeps.
+
+An answer is metered in two facts under one id. `Used` says that an answer was given: app, model, tokens, price
+table. It is durable before the last byte leaves. `Attributed` says whose works it drew on, in ppm, and follows at
+once or, when the scorer was late, within a day. `Begun` is written when a request goes up and waited for by
+nobody: after a crash it is how an answer in flight becomes one `cut` event instead of none.
+
+The id is the attribution id that the client saw before the first byte: it names the logical answer, so that
+writing, carrying or replaying it any number of times is the same event (systems that mint an id per emission
+bill the same answer once per retry).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["complete", "cut", "failed"]
+Verdict = Literal["paid", "free", "prohibited"]
+PPM = 1_000_000
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One work's part of one answer. `work` is the public id; `ppm` is at least 1."""
+
+    work: str
+    ppm: int
+    verdict: Verdict = "paid"
+
+
+class Begun(msgspec.Struct, frozen=True, tag="begun", kw_only=True):
+    """A request went up. Enough to book a `cut` event if nothing more is ever heard of it."""
+
+    id: str
+    occurred_us: int
+    app: str
+    model: str
+    endpoint: str
+    input_tokens: int  # estimated from the request, used only when the process dies before Used
+    price_version: str = ""
+
+
+class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
+    """An answer was given, wholly or in part.
+
+    model: as the backend named it, else as asked. price_grains: None while no price table knows the model;
+    price_version: the table in force at `occurred_us` (empty when there is none).
+    output_digest: keyed digest of the output text, hex; subject_digest likewise for the end user, or empty.
+    """
+
+    id: str
+    occurred_us: int
+    app: str
+    backend: str
+    model: str
+    endpoint: str
+    outcome: Outcome
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+    output_digest: str = ""
+    subject_digest: str = ""
+    price_version: str = ""
+    price_grains: int | None = None
+    currency: str = "USD"
+
+
+class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
+    """Whose works an answer drew on. Integers that sum to 1,000,000 with `unattributed_ppm`, or it cannot exist.
+
+    reason: empty for a scored answer; else why it was not scored ("not_attributed", "no_text", "cut_by_crash").
+    method: "endcredits/1 <model sha256[:12]>"; registry_seq: the catalogue's state the verdicts were taken from.
+    """
+
+    id: str
+    unattributed_ppm: int
+    lines: tuple[Line, ...] = ()
+    reason: str = ""
+    method: str = ""
+    registry_seq: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that do not sum, repeat a work or are not positive."""
+        total = self.unattributed_ppm + sum(line.ppm for line in self.lines)
+        if total != PPM or self.unattributed_ppm < 0 or any(line.ppm < 1 for line in self.lines):
+            raise ValueError(f"shares of {self.id} sum to {total} ppm, not {PPM}, or one is not positive")
+        if len({line.work for line in self.lines}) != len(self.lines):
+            raise ValueError(f"a work is credited twice in {self.id}")
+
+
+Record = Begun | Used | Attributed

@@ -1,0 +1,1 @@
+"""Schema history: one file a change under versions/, run by proxy.database.upgrade."""

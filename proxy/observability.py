@@ -1,0 +1,80 @@
+"""What the running proxy says of itself: structured events, and metrics with their units.
+
+Events are facts in the past tense with units in their field names; never an output's text, a prompt or a key.
+docs/operations.md lists every metric; tests/house compares.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+def _dump(event: Any, **_: Any) -> bytes:
+    return _encode(event)
+
+
+def configure_logging(level: str) -> None:
+    """Send structlog's JSON lines to stderr, and the standard library's warnings the same way."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_dump),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format='{"event":"library_logged","message":"%(message)s"}')
+
+
+def get_log() -> structlog.stdlib.BoundLogger:
+    """Return the process's event logger."""
+    return structlog.get_logger()
+
+
+class Metrics:
+    """Every metric of one app, in a registry of its own so that two apps in one process do not meet."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.requests = Counter(
+            "endcredits_requests_total", "Requests answered", ["endpoint", "outcome"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "endcredits_request_seconds", "From request to last byte", ["endpoint"], registry=registry, buckets=SECONDS
+        )
+        self.first_byte_seconds = Histogram(
+            "endcredits_first_byte_seconds", "From request to the backend's first byte", ["backend"],
+            registry=registry, buckets=SECONDS,
+        )
+        self.settle_seconds = Histogram(
+            "endcredits_settle_seconds", "From last token to shares", registry=registry, buckets=SECONDS
+        )
+        self.attributions = Counter(
+            "endcredits_attributions_total", "Answers attributed, by status", ["status"], registry=registry
+        )
+        self.backlog_bytes = Gauge("endcredits_backlog_bytes", "Texts waiting for their shares", registry=registry)
+        self.events = Counter("endcredits_events_total", "Usage events made durable", ["outcome"], registry=registry)
+        self.journal_lag = Gauge(
+            "endcredits_journal_lag_records", "Records durable in the journal, not yet in the store", registry=registry
+        )
+        self.journal_sync_seconds = Histogram(
+            "endcredits_journal_sync_seconds", "One group fdatasync", registry=registry, buckets=SECONDS
+        )
+        self.backend_errors = Counter(
+            "endcredits_backend_errors_total", "Backend failures, by kind", ["backend", "kind"], registry=registry
+        )
+        self.client_left = Counter("endcredits_clients_left_total", "Clients gone mid-answer", registry=registry)

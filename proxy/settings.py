@@ -1,0 +1,245 @@
+"""Everything an operator can set: one TOML file and a few environment variables, into one frozen Settings.
+
+The defaults live here and nowhere else; config/endcredits.toml writes every one of them out with its unit, and
+tests/house compares the two. An unknown key is an error with the nearest known one, because a misspelt limit
+that is silently ignored is a limit that does not exist. Secrets are never in the file: a backend names the
+environment variable that holds its key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from proxy.errors import SettingsError
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+AttributionView = Literal["off", "headers", "body", "full"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file. Fields are its keys; their units end their names."""
+
+
+class Server(Section):
+    """[server]: where we listen, and what a client may send."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
+    workers: Positive = 1
+    body_bytes_max: Positive = 33_554_432
+    passthrough_bytes_max: Positive = 536_870_912
+    client_idle_s: Positive = 60
+    shutdown_s: Natural = 10
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Store(Section):
+    """[store]: where events and money live. An empty url is sqlite in the data folder."""
+
+    url: str = ""
+
+
+class Backend(Section):
+    """[[backends]]: one generation server. The first whose `models` match gets the request."""
+
+    name: str = "default"
+    url: str = "http://127.0.0.1:8000/v1"
+    api_key_env: str = ""
+    models: tuple[str, ...] = ("*",)
+    connect_ms: Positive = 5_000
+    first_byte_ms: Positive = 120_000
+    idle_ms: Positive = 120_000
+    tls_verify: bool = True
+
+
+class Attribution(Section):
+    """[attribution]: how credits are computed and shown."""
+
+    view: AttributionView = "body"
+    works_top: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+    mode: Literal["inline", "deferred"] = "inline"
+    deadline_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 250
+    text_bytes_max: Positive = 1_048_576
+    backlog_bytes: Positive = 268_435_456
+    on_backlog_full: Literal["refuse", "unattributed"] = "refuse"
+    pending_hours_max: Positive = 24
+    encoder_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
+
+
+class Metering(Section):
+    """[metering]: the journal beside the store."""
+
+    segment_bytes: Positive = 16_777_216
+    queue_events: Positive = 10_000
+    carry_events: Positive = 500
+    carry_ms: Positive = 200
+
+
+class Catalogue(Section):
+    """[catalogue]: what happens to works."""
+
+    file_bytes_max: Positive = 33_554_432
+    refresh_ms: Annotated[int, msgspec.Meta(ge=10, le=1_000)] = 250
+    default_consent: Literal["paid", "free", "denied"] = "paid"
+
+
+class DirectRate(Section):
+    """[[billing.rates]]: a direct per-use rate; the first that matches work and model holds."""
+
+    amount: str
+    work: str = "*"
+    model: str = "*"
+
+
+class Scheme(Section):
+    """[[billing.schemes]]: which compensation an app's answers pay; the first that matches holds."""
+
+    scheme: Literal["royalty", "direct"]
+    app: str = "*"
+    model: str = "*"
+
+
+class Billing(Section):
+    """[billing]: usage into money. Amounts are decimal text in `currency`, never floats."""
+
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    prices_dir: str = ""
+    scheme: Literal["royalty", "direct"] = "royalty"
+    royalty_ppm: Ppm = 300_000
+    rate: str = "0.002"
+    unattributed: Literal["common", "platform", "not_charged"] = "common"
+    schemes: tuple[Scheme, ...] = ()
+    rates: tuple[DirectRate, ...] = ()
+
+
+class Settings(Section):
+    """All of it. `data_dir` comes from --data or ENDCREDITS_DATA, never from the file."""
+
+    server: Server = Server()
+    store: Store = Store()
+    backends: tuple[Backend, ...] = (Backend(),)
+    attribution: Attribution = Attribution()
+    metering: Metering = Metering()
+    catalogue: Catalogue = Catalogue()
+    billing: Billing = Billing()
+    data_dir: Path = Path("var")
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL with the default filled in."""
+        return self.store.url or f"sqlite:///{self.data_dir.resolve() / 'endcredits.db'}"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where each worker's journal shard lies."""
+        return self.data_dir / "journal"
+
+    @property
+    def index_dir(self) -> Path:
+        """Where attribution indexes lie, and the file `current` that names the one in use."""
+        return self.data_dir / "index"
+
+
+class _File(Section):
+    server: Server = Server()
+    store: Store = Store()
+    backends: tuple[Backend, ...] = (Backend(),)
+    attribution: Attribution = Attribution()
+    metering: Metering = Metering()
+    catalogue: Catalogue = Catalogue()
+    billing: Billing = Billing()
+
+
+def load_settings(config: Path | None, *, data_dir: Path | None = None) -> Settings:
+    """Return the settings of `config` (or defaults), refusing what is not understood.
+
+    `config` None means ENDCREDITS_CONFIG, else ./endcredits.toml when it is there, else the defaults.
+    Raises SettingsError naming file, key and remedy.
+    """
+    path = config or _named_by_environment()
+    parsed = _File() if path is None else _read(path)
+    _check_backends(parsed.backends, path)
+    data = data_dir or Path(os.environ.get("ENDCREDITS_DATA", "var"))
+    return Settings(**{name: getattr(parsed, name) for name in _File.__struct_fields__}, data_dir=data)
+
+
+def _named_by_environment() -> Path | None:
+    named = os.environ.get("ENDCREDITS_CONFIG")
+    if named:
+        return Path(named)
+    beside = Path("endcredits.toml")
+    return beside if beside.is_file() else None
+
+
+def _read(path: Path) -> _File:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror})", remedy="check the path given to --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}", remedy="compare with config/endcredits.toml") from error
+    _refuse_unknown(raw, _File, str(path), "")
+    try:
+        return msgspec.convert(raw, _File)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        key = place.rstrip("`") or "the file"
+        raise SettingsError(
+            f"{path}: {key}: {message[0].lower()}{message[1:]}",
+            remedy="config/endcredits.toml shows every key with its unit and range",
+        ) from error
+
+
+def _refuse_unknown(raw: dict[str, Any], section: type[Section], file: str, prefix: str) -> None:
+    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    for key, value in raw.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
+            raise SettingsError(f"{file}: unknown key '{prefix}{key}'", remedy=hint)
+        inner = _section_in(fields[key])
+        rows: list[Any] = value if isinstance(value, list) else [value]
+        for number, row in enumerate(rows):
+            if inner is not None and isinstance(row, dict):
+                place = f"{prefix}{key}[{number}]." if isinstance(value, list) else f"{prefix}{key}."
+                _refuse_unknown(row, inner, file, place)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def _check_backends(backends: tuple[Backend, ...], path: Path | None) -> None:
+    file = str(path or "settings")
+    if not backends:
+        raise SettingsError(f"{file}: no [[backends]]", remedy="add one with a url, or pass --upstream URL")
+    names: set[str] = set()
+    for number, backend in enumerate(backends):
+        parts = urlsplit(backend.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingsError(
+                f"{file}: backends[{number}].url is '{backend.url}', which has no scheme or host",
+                remedy=f"write http://{backend.url} or https://{backend.url}",
+            )
+        if parts.username or parts.query or parts.fragment:
+            raise SettingsError(
+                f"{file}: backends[{number}].url carries credentials, a query or a fragment",
+                remedy="give scheme, host, port and path only; the key goes into the variable api_key_env names",
+            )
+        if backend.name in names:
+            raise SettingsError(f"{file}: two backends are named '{backend.name}'", remedy="rename one of them")
+        names.add(backend.name)
