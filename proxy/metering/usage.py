@@ -90,3 +90,29 @@ class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
 
 
 Record = Begun | Used | Attributed
+
+
+class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer as billing sees it: what was used and whose works it drew on, read back from the store.
+
+    An event is here once both its facts are. price_grains: None while no price table knew the model.
+    reason: as in Attributed; lines and unattributed_ppm sum to 1,000,000.
+    """
+
+    id: str
+    occurred_us: int
+    app_id: str
+    model: str
+    endpoint: str
+    outcome: Outcome
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+    price_version: str
+    price_grains: int | None
+    currency: str
+    unattributed_ppm: int
+    reason: str
+    lines: tuple[Line, ...]
+    method: str = ""
+    registry_seq: int = 0
