@@ -1,22 +1,31 @@
 """The store's engine: one URL, SQLite by default, PostgreSQL by one config line.
 
 SQLite runs in WAL with synchronous=FULL (NORMAL may lose the last commits at power loss; measured, FULL costs
-about 12 % once commits are grouped) and recursive_triggers on, without which INSERT OR REPLACE walks through an
-append-only trigger. The schema comes only from Alembic's migrations; `upgrade` runs them, `check` compares.
+about 12 % once commits are grouped) and recursive_triggers on, without which INSERT OR REPLACE walks through
+an append-only trigger. The schema comes only from Alembic's migrations; `upgrade` runs them.
+
+The registry's numbering lives here too, because keys (access) and works (catalogue) share it and neither
+knows the other: one poll of the last number tells every cache in every process whether it is stale.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import alembic.command
 import alembic.config
 import alembic.migration
 import alembic.script
+import msgspec
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
 from proxy.errors import Unavailable
 
@@ -37,7 +46,7 @@ def open_engine(url: str) -> sa.Engine:
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
     engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
@@ -82,3 +91,69 @@ def versions(engine: sa.Engine) -> tuple[str | None, str]:
     with engine.connect() as connection:
         found = alembic.migration.MigrationContext.configure(connection).get_current_revision()
     return found, str(head)
+
+
+# Readers poll max(seq) and load what is newer. That is right only if numbers appear in the order they are
+# given out, so writers of the registry take turns: SQLite by its write lock, PostgreSQL by this advisory one.
+_REGISTRY_LOCK = 0x656E6463
+
+
+class RegistryEventRow(SQLModel, table=True):
+    """One change of the registry, numbered without gaps; keys, works and consents all write here."""
+
+    __tablename__: ClassVar[Any] = "registry_event"
+    seq: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    kind: str = Field(sa_type=sa.String)
+    work_id: str | None = Field(default=None, sa_type=sa.String, index=True)
+    payload_sha256: str = Field(sa_type=sa.String)
+    actor: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
+_registry_event = SQLModel.metadata.tables["registry_event"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryChange:
+    """What changed: `payload` is JSON-able, and only its hash is kept."""
+
+    kind: str
+    payload: object
+    work_id: str | None = None
+
+
+@contextlib.contextmanager
+def registry_turn(engine: sa.Engine) -> Generator[sa.Connection]:
+    """Give a transaction that no other writer of the registry shares; it commits at the end."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_REGISTRY_LOCK)))
+        yield connection
+
+
+def append_registry(
+    connection: sa.Connection, changes: Sequence[RegistryChange], *, actor: str, at_us: int
+) -> int:
+    """Append `changes` inside a `registry_turn` and return the first one's seq; the rest follow it."""
+    first = registry_seq(connection) + 1
+    rows = [
+        {
+            "seq": first + place,
+            "kind": change.kind,
+            "work_id": change.work_id,
+            "payload_sha256": hashlib.sha256(msgspec.json.encode(change.payload, order="sorted")).hexdigest(),
+            "actor": actor,
+            "at_us": at_us,
+        }
+        for place, change in enumerate(changes)
+    ]
+    if rows:
+        connection.execute(sa.insert(_registry_event), rows)
+    return first
+
+
+def registry_seq(connection: sa.Connection) -> int:
+    """Return the last change's number, 0 when there is none."""
+    return int(connection.execute(sa.select(sa.func.max(_registry_event.c.seq))).scalar_one_or_none() or 0)
