@@ -1,0 +1,151 @@
+"""The docs name everything an outsider meets, and name nothing that is not there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.repository import ROOT, modules, parsed, shown, tracked
+
+DOCS = ROOT / "docs"
+PAGES = [path for path in tracked() if path.suffix == ".md" and path.parent in {ROOT, DOCS}]
+LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def strings(*packages: str) -> set[str]:
+    return {
+        node.value
+        for path in modules(*packages)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    } | {
+        node.value.decode("latin-1")
+        for path in modules(*packages)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, bytes)
+    }
+
+
+def words_in(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def test_every_header_is_documented():
+    headers = {
+        text.lower() for text in strings("proxy") if re.fullmatch(r"x-attribution(-[a-z]+)*", text.lower())
+    }
+    assert len(headers) >= 5
+    assert {header for header in headers if f"`{header}`" not in words_in("wire.md")} == set()
+
+
+def test_every_metric_is_documented_with_its_unit():
+    metrics = {text for text in strings("proxy") if re.fullmatch(r"endcredits_[a-z_]+", text)}
+    assert len(metrics) >= 10
+    assert {metric for metric in metrics if f"`{metric}`" not in words_in("operations.md")} == set()
+
+
+def test_every_logged_event_is_documented():
+    events = {
+        node.args[0].value
+        for path in modules("proxy")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in LOG_LEVELS
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", str(node.args[0].value))
+    }
+    assert {event for event in events if f"`{event}`" not in words_in("operations.md")} == set()
+
+
+def test_every_environment_variable_of_ours_is_documented():
+    names = {text for text in strings("proxy", "attribution") if re.fullmatch(r"ENDCREDITS_[A-Z_]+", text)}
+    assert {name for name in names if name not in words_in("operations.md")} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_link_between_our_pages_leads_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_file_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:attribution|proxy|tests|docs|config|docker|\.ci)/[\w./-]*)`", text)
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def commands_that_are_named(page: Path) -> set[tuple[str, ...]]:
+    """(command, subcommand) of every `endcredits ...` in the page."""
+    found = set()
+    for words in re.findall(r"\bendcredits ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)", code_in(page)):
+        found.add(tuple(words.split()))
+    return found
+
+
+def code_in(page: Path) -> str:
+    """What the page shows as a command: its shell blocks, and its words in backticks."""
+    found = re.findall(
+        r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    return "\n".join(block or inline for block, inline in found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_command_a_page_names_exists(page):
+    import click
+
+    from proxy.cli import main
+
+    assert isinstance(main, click.Group)
+    for command, *rest in commands_that_are_named(page):
+        assert command in main.commands, f"endcredits {command}"
+        group = main.commands[command]
+        if rest and isinstance(group, click.Group):
+            assert rest[0] in group.commands, f"endcredits {command} {rest[0]}"
+
+
+def runnable_blocks() -> list[str]:
+    """README blocks under `<!-- runs -->`: a reader copies them, so they are run as they stand."""
+    return re.findall(
+        r"<!-- runs -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("block", runnable_blocks())
+def test_the_readmes_commands_run(block, tmp_path):
+    here = str(Path(sys.executable).parent)
+    (tmp_path / "endcredits").write_text(f'#!/bin/sh\nexec {sys.executable} -m proxy "$@"\n')
+    (tmp_path / "endcredits").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{here}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "ENDCREDITS_DATA": str(tmp_path / "var"),
+    }
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr

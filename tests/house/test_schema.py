@@ -1,0 +1,69 @@
+"""The schema at head, on both engines: what the code believes is what migrations made, and history stays."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from proxy.database import open_engine, upgrade, versions
+from tests.repository import ROOT
+
+APPEND_ONLY = {
+    "consent", "registry_event", "event", "attributed", "event_line", "transfer", "entry", "statement",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory):
+    url = f"sqlite:///{tmp_path_factory.mktemp('schema') / 'endcredits.db'}"
+    upgrade(url)
+    engine = open_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def metadata() -> sa.MetaData:
+    for store in ROOT.glob("proxy/*/store.py"):
+        importlib.import_module(f"proxy.{store.parent.name}.store")
+    return SQLModel.metadata
+
+
+def sqlite_triggers(engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(
+            connection.execute(sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars()
+        )
+
+
+def test_the_store_is_at_the_version_this_code_wants(sqlite):
+    found, wanted = versions(sqlite)
+    assert found == wanted
+
+
+def test_an_upgrade_of_an_upgraded_store_changes_nothing(sqlite):
+    before = sqlite_triggers(sqlite)
+    upgrade(str(sqlite.url))
+    assert sqlite_triggers(sqlite) == before
+
+
+def test_migrations_made_every_table_and_column_the_code_has(sqlite):
+    with sqlite.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata())
+    assert differences == []
+
+
+@pytest.mark.parametrize("table", sorted(APPEND_ONLY))
+def test_history_is_append_only_on_sqlite(sqlite, table):
+    made = sqlite_triggers(sqlite)
+    assert {f"{table}_no_{event}" for event in ("update", "delete", "replace")} <= made
+
+
+def test_every_append_only_table_is_listed_here(sqlite):
+    assert {
+        name.removesuffix("_no_update") for name in sqlite_triggers(sqlite) if name.endswith("_no_update")
+    } == (APPEND_ONLY)
