@@ -1,0 +1,117 @@
+"""Double entry, as values: a transfer that does not balance cannot be made.
+
+Money moves between accounts named by what they are for; an account's kind is its code's first word, and a
+balance is the sum of its entries, never a number that somebody sets. A transfer's id is a hash of what it
+books, so booking the same thing twice is booking it once. Corrections are new transfers; nothing is changed.
+
+The codes, with who they name: asset:receivable:{app} what an app owes; liab:work:{work}:v{version} a work's
+money on its way to the parties of that split; liab:payee:{creator} what a creator is owed;
+liab:escrow:unclaimed:{work} the part of a split nobody has claimed; liab:common:{period}:{reason} money for
+use that no registered work explains, or that may not be paid, by reason; income:platform:{app}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from proxy.billing.money import GRAINS_MAX
+
+Side = Literal["D", "C"]
+NORMAL: Final[dict[str, Side]] = {"asset": "D", "expense": "D", "liab": "C", "income": "C"}
+
+
+class Unbalanced(Exception):
+    """Our own mistake: entries whose debits and credits differ. Nothing is booked."""
+
+    def __init__(self, what: str, currency: str, excess_grains: int) -> None:
+        super().__init__(f"{what}: debits exceed credits by {excess_grains} grains {currency}")
+        self.excess_grains = excess_grains
+
+
+def receivable(app: str) -> str:
+    """Return the account of what an app owes."""
+    return f"asset:receivable:{app}"
+
+
+def of_work(work: str, split_version: int) -> str:
+    """Return the account through which a work's money reaches the parties of one split."""
+    return f"liab:work:{work}:v{split_version}"
+
+
+def payee(creator: str) -> str:
+    """Return the account of what a creator is owed."""
+    return f"liab:payee:{creator}"
+
+
+def unclaimed(work: str) -> str:
+    """Return the account of a work's unclaimed part."""
+    return f"liab:escrow:unclaimed:{work}"
+
+
+def common(period: str, reason: str) -> str:
+    """Return the account of a period's money that belongs to no one yet, by reason."""
+    return f"liab:common:{period}:{reason}"
+
+
+def platform(app: str) -> str:
+    """Return the account of what the platform keeps of an app's charge."""
+    return f"income:platform:{app}"
+
+
+def normal_side(code: str) -> Side:
+    """Return the side on which an account grows. Raises ValueError for a code of no known kind."""
+    kind, _, rest = code.partition(":")
+    if kind not in NORMAL or not rest:
+        raise ValueError(f"'{code}' is no account code; it begins with {', '.join(NORMAL)} and a colon")
+    return NORMAL[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One side of a transfer: a positive amount on one account."""
+
+    account: str
+    side: Side
+    grains: int
+
+    def __post_init__(self) -> None:
+        normal_side(self.account)
+        if not 0 < self.grains <= GRAINS_MAX:
+            raise ValueError(f"an entry of {self.grains} grains on {self.account}")
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Money moving between accounts of one currency; one that does not balance cannot exist."""
+
+    id: str
+    kind: str
+    currency: str
+    at_us: int
+    period: str
+    ref: str
+    entries: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        excess = sum(entry.grains if entry.side == "D" else -entry.grains for entry in self.entries)
+        if excess or not self.entries:
+            raise Unbalanced(f"transfer {self.kind} {self.ref}", self.currency, excess)
+
+
+def transfer_id(kind: str, source: str) -> str:
+    """Return the id of booking `source`: 16 bytes of sha256(kind|source) in hex, the same every time."""
+    return hashlib.sha256(f"{kind}|{source}".encode()).hexdigest()[:32]
+
+
+def balances(transfers: Iterable[Transfer]) -> dict[tuple[str, str], int]:
+    """Return {(account, currency): grains on its normal side} of these transfers."""
+    result: dict[tuple[str, str], int] = {}
+    for transfer in transfers:
+        for entry in transfer.entries:
+            key = (entry.account, transfer.currency)
+            signed = entry.grains if entry.side == normal_side(entry.account) else -entry.grains
+            result[key] = result.get(key, 0) + signed
+    return result
