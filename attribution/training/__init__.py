@@ -1,0 +1,1 @@
+"""Scripts that make the shipped models from their sources. Not needed to run anything: extra `train`."""
