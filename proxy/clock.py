@@ -12,7 +12,7 @@ import os
 import time
 from typing import Protocol
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"  # base32's letters in ASCII order, so that text sorts as numbers do
 ID_CHARACTERS = 26
 
 

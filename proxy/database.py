@@ -23,6 +23,7 @@ import alembic.migration
 import alembic.script
 import msgspec
 import sqlalchemy as sa
+from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
@@ -77,6 +78,12 @@ def upgrade(url: str) -> None:
     """
     try:
         alembic.command.upgrade(_alembic(url), "head")
+    except CommandError as error:
+        raise Unavailable(
+            f"the store was written by a newer version of Endcredits ({error})",
+            remedy="run that version, or restore a backup made before it",
+            code="store_newer",
+        ) from error
     except SQLAlchemyError as error:
         raise Unavailable(
             f"the store cannot be opened: {error.__class__.__name__}",

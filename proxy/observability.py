@@ -22,6 +22,21 @@ def _dump(event: Any, **_: Any) -> bytes:
     return _encode(event)
 
 
+class _AsEvent(logging.Formatter):
+    """What a library logs, as one JSON line like ours: its words may hold quotes and line breaks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "event": "library_logged",
+            "level": record.levelname.lower(),
+            "library": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return _encode(event).decode()
+
+
 def configure_logging(level: str) -> None:
     """Send structlog's JSON lines to stderr, and the standard library's warnings the same way."""
     structlog.configure(
@@ -36,7 +51,9 @@ def configure_logging(level: str) -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format='{"event":"library_logged","message":"%(message)s"}')
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsEvent())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def get_log() -> structlog.stdlib.BoundLogger:

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from proxy.database import BUSY_TIMEOUT_MS, open_engine, upgrade, versions
+from proxy.errors import Unavailable
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'endcredits.db'}"
+
+
+@pytest.fixture
+def engine(url):
+    opened = open_engine(url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),  # FULL
+        ("foreign_keys", 1),
+        ("recursive_triggers", 1),
+        ("busy_timeout", BUSY_TIMEOUT_MS),
+    ],
+)
+def test_every_sqlite_connection_is_durable_and_strict(engine, pragma, value):
+    with engine.connect() as connection:
+        assert connection.execute(sa.text(f"PRAGMA {pragma}")).scalar() == value
+
+
+def test_an_empty_store_is_created_at_the_wanted_version(url, engine):
+    assert versions(engine)[0] is None
+    upgrade(url)
+    found, wanted = versions(engine)
+    assert found == wanted
+
+
+def test_a_postgresql_url_gets_the_driver_we_ship():
+    engine = open_engine("postgresql://somebody@localhost/db")
+    try:
+        assert engine.url.drivername == "postgresql+psycopg"
+    finally:
+        engine.dispose()
+
+
+def test_a_store_that_cannot_be_opened_says_what_to_check(tmp_path):
+    with pytest.raises(Unavailable) as caught:
+        upgrade(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder' / 'endcredits.db'}")
+    assert caught.value.code == "store_unavailable"
+    assert "[store] url" in caught.value.remedy
+
+
+def test_a_store_written_by_a_newer_version_is_refused_not_touched(url, engine):
+    upgrade(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999_from_the_future'"))
+    with pytest.raises(Unavailable) as caught:
+        upgrade(url)
+    assert "newer" in caught.value.cause

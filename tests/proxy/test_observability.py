@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from prometheus_client import generate_latest
+
+from proxy.observability import Metrics
+
+SCRIPT = """
+import logging
+from proxy.observability import configure_logging, get_log
+configure_logging("info")
+get_log().info("exchange_settled", settle_ms=21.4, path=__import__("pathlib").Path("/x"))
+get_log().debug("exchange_seen")
+logging.getLogger("some.library").warning('it said "no"')
+"""
+
+
+def lines_of(script: str) -> list[str]:
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "", "standard output belongs to the command's answer"
+    return ran.stderr.splitlines()
+
+
+def test_an_event_is_one_line_of_json_with_its_time_and_level():
+    event = json.loads(lines_of(SCRIPT)[0])
+    assert event.pop("at").endswith("Z")
+    assert event == {"event": "exchange_settled", "level": "info", "settle_ms": 21.4, "path": "/x"}
+
+
+def test_events_below_the_level_are_not_written():
+    assert not any("exchange_seen" in line for line in lines_of(SCRIPT))
+
+
+def test_what_a_library_logs_is_one_line_of_json_too():
+    (line,) = (line for line in lines_of(SCRIPT) if "library" in line)
+    assert 'it said "no"' in json.loads(line)["message"]
+
+
+def test_two_apps_in_one_process_count_apart():
+    one, other = Metrics(), Metrics()
+    one.client_left.inc()
+    assert "endcredits_clients_left_total 1.0" in generate_latest(one.registry).decode()
+    assert "endcredits_clients_left_total 0.0" in generate_latest(other.registry).decode()
