@@ -1,9 +1,10 @@
 """What was used, said once: the records of the journal and the events the store keeps.
 
-An answer is metered in two facts under one id. `Used` says that an answer was given: app, model, tokens, price
-table. It is durable before the last byte leaves. `Attributed` says whose works it drew on, in ppm, and follows at
-once or, when the scorer was late, within a day. `Begun` is written when a request goes up and waited for by
-nobody: after a crash it is how an answer in flight becomes one `cut` event instead of none.
+An answer is metered in two facts under one id. `Used` says that an answer was given: app, model, tokens,
+price table. It is durable before the last byte leaves. `Attributed` says whose works it drew on, in ppm,
+and follows at once or, when the scorer was late, within a day. `Begun` is written when a request goes up
+and waited for by nobody: after a crash it is how an answer in flight becomes one `cut` event instead of
+none.
 
 The id is the attribution id that the client saw before the first byte: it names the logical answer, so that
 writing, carrying or replaying it any number of times is the same event (systems that mint an id per emission
@@ -67,10 +68,12 @@ class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
 
 
 class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
-    """Whose works an answer drew on. Integers that sum to 1,000,000 with `unattributed_ppm`, or it cannot exist.
+    """Whose works an answer drew on. Integers that sum to 1,000,000 with `unattributed_ppm`, or it cannot
+    exist.
 
-    reason: empty for a scored answer; else why it was not scored ("not_attributed", "no_text", "cut_by_crash").
-    method: "endcredits/1 <model sha256[:12]>"; registry_seq: the catalogue's state the verdicts were taken from.
+    reason: empty for a scored answer; else why it was not scored ("not_attributed", "no_text",
+    "cut_by_crash"). method: "endcredits/1 <model sha256[:12]>"; registry_seq: the catalogue's state the
+    verdicts were taken from.
     """
 
     id: str

@@ -1,0 +1,447 @@
+"""The journal: a usage record is on the disk before the answer's last byte leaves.
+
+One writer thread takes whatever waits, writes it with one call and one fdatasync, and wakes everybody at
+once, so the sync is paid per group and not per answer. The store may be away for hours: the journal alone
+decides what was used, and the sink carries it over when it can.
+
+A shard is a folder with a random id; a process holds one by flock and appends to nothing else. What a crash
+cut short at the end was never acknowledged and is cut off. A shard damaged in the middle is retired
+(repair.py): to go on in it could reuse indexes that the store has already counted, which would lose new
+usage in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from proxy.clock import Clock, Ids, RandomIds
+from proxy.errors import Unavailable
+from proxy.metering.frames import HEADER, encode_frame, encode_record, frames
+from proxy.metering.repair import Damage, finish_rescue, is_damaged, rescue
+from proxy.metering.segments import (
+    Disk,
+    Reader,
+    Segment,
+    create_segment,
+    list_segments,
+    shard_id_of,
+    sync_directory,
+)
+from proxy.metering.unfinished import Unfinished, cut_by_crash
+from proxy.metering.usage import PPM, Attributed, Begun, Record, Used
+from proxy.observability import Metrics, get_log
+from proxy.settings import Metering
+
+GROUP_BYTES_MAX = 1 << 21  # one write: two records of the largest size, thousands of ordinary ones
+SHARDS_MAX = 1_000  # worker processes on one data folder, far above any machine's
+RETRY_S = 1.0  # how soon records that nobody waits for are tried again on a disk that failed
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A record in the queue and who waits for it, if anybody does."""
+
+    record: Record
+    payload: bytes
+    future: asyncio.Future[int] | None = None
+
+
+class Journal:
+    """One process's shard of the journal. `open` it, append from one event loop, `close` it in the end."""
+
+    def __init__(
+        self,
+        shard: Path,
+        *,
+        settings: Metering,
+        clock: Clock,
+        metrics: Metrics | None = None,
+        disk: Disk | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        self.directory = shard
+        self.damage: Damage | None = None  # set when `open` had to retire a damaged shard
+        self.on_group: Callable[[], None] | None = (
+            None  # the sink's nudge, on the loop, after each durable group
+        )
+        self._settings, self._clock, self._metrics, self._disk = settings, clock, metrics, disk or Disk()
+        self._log = get_log()
+        self._wake = threading.Condition()  # guards the queue and everything a reader may ask for
+        self._queue: deque[_Entry] = deque()
+        self._room = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+        self._failing = False
+        self._move_below = 0
+        self._unfinished = Unfinished()
+        self._next_index = 0
+        self._segment_at = 0  # first index of the segment that is written
+        self._descriptor = -1
+        self._size = 0
+        self._torn = False  # a failed write may have left bytes behind `_size`
+        self._lock_descriptor = -1
+        self._restart(ids or RandomIds())
+        self._thread = threading.Thread(target=self._write_forever, name="journal", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        settings: Metering,
+        clock: Clock,
+        metrics: Metrics | None = None,
+        disk: Disk | None = None,
+        ids: Ids | None = None,
+    ) -> Self:
+        """Take the first free shard under `directory`, repair its tail, and book answers that a crash cut.
+
+        Raises Unavailable(code "journal_unavailable") when the folder cannot be used.
+        """
+        for number in range(SHARDS_MAX):
+            shard = directory / f"shard-{number:02d}"
+            found = cls._take(shard, settings=settings, clock=clock, metrics=metrics, disk=disk, ids=ids)
+            if found is not None:
+                return found
+        raise Unavailable(f"{directory}: all {SHARDS_MAX} shards are taken", code="journal_unavailable")
+
+    @classmethod
+    def open_orphans(
+        cls, directory: Path, *, settings: Metering, clock: Clock, metrics: Metrics | None = None
+    ) -> list[Self]:
+        """Take every free shard that holds records: those of workers that no longer run.
+
+        Each needs a Sink of its own, and its unsettled answers are settled in it. Close those with nothing
+        left.
+        """
+        shards = [
+            shard for shard in sorted(directory.glob("shard-*")) if shard.is_dir() and list_segments(shard)
+        ]
+        taken = (cls._take(shard, settings=settings, clock=clock, metrics=metrics) for shard in shards)
+        return [journal for journal in taken if journal is not None]
+
+    @classmethod
+    def _take(
+        cls,
+        shard: Path,
+        *,
+        settings: Metering,
+        clock: Clock,
+        metrics: Metrics | None,
+        disk: Disk | None = None,
+        ids: Ids | None = None,
+    ) -> Self | None:
+        try:
+            shard.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = _lock(shard.with_suffix(".lock"))
+            if lock is None:
+                return None
+            try:
+                finish_rescue(shard)
+                shard.mkdir(exist_ok=True, mode=0o700)
+                sync_directory(shard.parent)
+                journal = cls(shard, settings=settings, clock=clock, metrics=metrics, disk=disk, ids=ids)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise _unavailable(shard, error) from error
+        journal._lock_descriptor = lock
+        journal._thread.start()
+        return journal
+
+    def _restart(self, ids: Ids) -> None:
+        for leftover in self.directory.glob("*.new"):
+            leftover.unlink()  # a segment that was never born
+        if is_damaged(self.directory):
+            self.damage = rescue(self.directory, ids=ids, clock=self._clock)
+            self._log.error(
+                "journal_damaged",
+                kept=str(self.damage.folder),
+                records_saved=self.damage.saved,
+                records_lost=self.damage.lost,
+            )
+        self.shard_id = shard_id_of(self.directory) or ids.new("shd")
+        segments = list_segments(self.directory)
+        for segment in segments:
+            data = segment.path.read_bytes()
+            self._segment_at, self._next_index, self._size = (
+                segment.first_index,
+                segment.first_index,
+                HEADER.size,
+            )
+            for frame in frames(data, HEADER.size, segment.first_index):
+                self._unfinished.saw(frame.record(), segment.first_index)
+                self._next_index, self._size = frame.index + 1, frame.end
+        if segments:
+            self._continue(segments[-1])
+        else:
+            self._roll()
+        self._book_cut_answers()
+
+    def _continue(self, segment: Segment) -> None:
+        self._descriptor = os.open(segment.path, os.O_RDWR)
+        surplus = os.fstat(self._descriptor).st_size - self._size
+        if surplus > 0:
+            self._disk.truncate(self._descriptor, self._size)
+            self._log.warning(
+                "journal_tail_cut", shard=self.shard_id, segment=segment.path.name, bytes=surplus
+            )
+        # What a killed process had written but not synced counts from now on, so it must be on the disk.
+        self._disk.sync(self._descriptor)
+
+    def _book_cut_answers(self) -> None:
+        begun = self._unfinished.begun()
+        for answer in begun:
+            for record in cut_by_crash(answer, attributed=self._unfinished.early(answer.id)):
+                self._queue.append(_Entry(record, encode_record(record)))
+        while self._queue:  # nobody shares the queue yet: `open` returns with them durable
+            self._write(self._next_group())
+        if begun:
+            self._log.info("answers_cut_by_crash", shard=self.shard_id, answers=len(begun))
+
+    async def append(self, record: Record, *, durable: bool = True) -> int:
+        """Record `record`; return its index once it is on the disk, or -1 at once when `durable` is False.
+
+        Waits while `queue_events` records are queued. A caller that is cancelled meanwhile leaves its
+        record queued. Raises Unavailable(code "journal_unavailable") when the disk refused it: it is then
+        not recorded.
+        """
+        try:
+            while len(self._queue) >= self._settings.queue_events and not self._closing:
+                self._room.clear()
+                await self._room.wait()
+        except asyncio.CancelledError:
+            self.offer(record)
+            raise
+        if not durable:
+            self.offer(record)
+            return -1
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        entry = _Entry(record, encode_record(record), future)
+        self._enqueue(entry)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is not None:
+                self._retry([entry])  # refused in the moment its caller left: nobody else will try again
+            raise
+
+    def offer(self, record: Record) -> None:
+        """Queue `record` without waiting for room or for the disk: for handlers that are being cancelled.
+
+        On a disk that refuses it, it is kept and tried again until `queue_events` such records wait.
+        """
+        self._enqueue(_Entry(record, encode_record(record)))
+
+    def _enqueue(self, entry: _Entry) -> None:
+        if self._loop is None:
+            with contextlib.suppress(RuntimeError):  # offered outside a loop: nobody to wake there
+                self._loop = asyncio.get_running_loop()
+        with self._wake:
+            if self._closing:
+                raise Unavailable("the journal is closed", code="journal_unavailable")
+            self._queue.append(entry)
+            self._wake.notify()
+
+    @property
+    def next_index(self) -> int:
+        """One past the newest durable record."""
+        return self._next_index
+
+    def reader(self, next_index: int) -> Reader:
+        """Return a reader of this shard; ask it for nothing at or above the journal's `next_index`."""
+        return Reader(self.directory, next_index)
+
+    def unsettled(self) -> tuple[Used, ...]:
+        """Return answers given whose shares are not recorded; after `open`: to score again, or give up."""
+        with self._wake:
+            return tuple(self._unfinished.used())
+
+    async def settle_overdue(self, hours_max: int) -> tuple[str, ...]:
+        """Record answers older than `hours_max` as not attributed; return their ids: their texts can go."""
+        oldest_us = self._clock.now_us() - hours_max * 3_600_000_000
+        overdue = tuple(used.id for used in self.unsettled() if used.occurred_us < oldest_us)
+        for answer_id in overdue:
+            await self.append(Attributed(id=answer_id, unattributed_ppm=PPM, reason="not_attributed"))
+        return overdue
+
+    def release(self, below: int) -> None:
+        """Delete segments whose every record has an index below `below` and is in the store.
+
+        A segment that an unfinished answer still needs goes later: its open records are written again at
+        the end, which replays as nothing, and a restart finds them there.
+        """
+        segments = list_segments(self.directory)
+        gone = False
+        for segment, following in itertools.pairwise(segments):
+            if following.first_index > below:
+                break
+            with self._wake:
+                if self._unfinished.in_segments_before(following.first_index):
+                    self._move_below = max(self._move_below, following.first_index)
+                    self._wake.notify()
+                    break
+            segment.path.unlink()
+            gone = True
+        if gone:
+            sync_directory(self.directory)
+
+    async def close(self) -> None:
+        """Write what is queued, then let go of the shard."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._room.set()
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.sleep(0)  # the last group's callers are woken by the loop
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            os.close(self._lock_descriptor)
+            self._descriptor = -1
+
+    # --- the writer's thread ---
+
+    def _write_forever(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._move_below and not self._closing:
+                    self._wake.wait()
+                if self._failing and not self._closing and all(entry.future is None for entry in self._queue):
+                    self._wake.wait(RETRY_S)
+                group = self._next_group()
+                if not group and self._closing:
+                    return
+            if not group:
+                continue
+            try:
+                self._write(group)
+            except OSError as error:
+                self._failed(group, error)
+            else:
+                self._failing = False
+                self._on_loop(self._acknowledge, group, self._next_index - len(group))
+
+    def _next_group(self) -> list[_Entry]:
+        group: list[_Entry] = []
+        if self._move_below:
+            moved = self._unfinished.in_segments_before(self._move_below)
+            group = [_Entry(record, encode_record(record)) for record in moved]
+            self._move_below = 0
+        size = 0
+        while self._queue and size < GROUP_BYTES_MAX:
+            entry = self._queue.popleft()
+            size += len(entry.payload)
+            group.append(entry)
+        return group
+
+    def _write(self, group: list[_Entry]) -> None:
+        """Make a group durable, or raise OSError and leave the segment as it was."""
+        if self._torn:
+            self._disk.truncate(self._descriptor, self._size)
+            self._torn = False
+        if self._size >= self._settings.segment_bytes:
+            self._roll()
+        data = b"".join(
+            encode_frame(index, entry.payload) for index, entry in enumerate(group, start=self._next_index)
+        )
+        started = time.perf_counter()
+        try:
+            self._disk.write_whole(self._descriptor, data, self._size)
+            self._disk.sync(self._descriptor)
+        except OSError:
+            self._torn = True
+            with contextlib.suppress(OSError):  # tried again before the next write, and at the next `open`
+                self._disk.truncate(self._descriptor, self._size)
+                self._torn = False
+            raise
+        if self._metrics is not None:
+            self._metrics.journal_sync_seconds.observe(time.perf_counter() - started)
+            for entry in group:
+                if isinstance(entry.record, Used):
+                    self._metrics.events.labels(entry.record.outcome).inc()
+        with self._wake:
+            self._size += len(data)
+            self._next_index += len(group)
+            for entry in group:
+                self._unfinished.saw(entry.record, self._segment_at)
+
+    def _roll(self) -> None:
+        segment, descriptor = create_segment(self.directory, self.shard_id, self._next_index, self._disk)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self._size, self._segment_at = descriptor, HEADER.size, segment.first_index
+
+    def _failed(self, group: list[_Entry], error: OSError) -> None:
+        if not self._failing:
+            self._log.error("journal_write_failed", shard=self.shard_id, error=str(error), records=len(group))
+        self._failing = True
+        if self._closing:
+            self._log.error("journal_records_dropped", shard=self.shard_id, records=len(group), why="closing")
+        else:  # here and not on the loop: a `Begun` must not come behind its own `Used`
+            self._retry([entry for entry in group if entry.future is None])
+        self._on_loop(self._refuse, group, _unavailable(self.directory, error))
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._loop.call_soon_threadsafe(call, *arguments)
+
+    # --- back on the loop ---
+
+    def _acknowledge(self, group: list[_Entry], first_index: int) -> None:
+        for index, entry in enumerate(group, start=first_index):
+            if entry.future is not None and not entry.future.done():
+                entry.future.set_result(index)
+        self._room.set()
+        if self.on_group is not None:
+            self.on_group()
+
+    def _refuse(self, group: list[_Entry], problem: Unavailable) -> None:
+        for entry in group:
+            if entry.future is not None and not entry.future.done():
+                entry.future.set_exception(problem)
+        left = [entry for entry in group if entry.future is not None and entry.future.cancelled()]
+        self._retry([entry for entry in left if not isinstance(entry.record, Begun)])
+        self._room.set()
+
+    def _retry(self, entries: list[_Entry]) -> None:
+        with self._wake:
+            if self._closing:
+                return
+            room = max(self._settings.queue_events - len(self._queue), 0)
+            kept, dropped = entries[:room], entries[room:]
+            self._queue.extendleft(_Entry(entry.record, entry.payload) for entry in reversed(kept))
+            self._wake.notify()
+        if dropped:
+            self._log.error("journal_records_dropped", shard=self.shard_id, records=len(dropped), why="disk")
+
+
+def _lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock as long as it is open, None when another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unavailable(place: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        f"{place}: the usage journal cannot be written ({error.strerror or error})",
+        remedy="free space on its disk, or check the folder's owner; nothing recorded is lost",
+        code="journal_unavailable",
+    )
