@@ -12,7 +12,8 @@ import os
 import time
 from typing import Protocol
 
-ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"  # base32's letters in ASCII order, so that text sorts as numbers do
+# base32's letters in ASCII order, so that ids sort as text in the order of their birth.
+ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 ID_CHARACTERS = 26
 
 

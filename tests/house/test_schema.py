@@ -67,3 +67,38 @@ def test_every_append_only_table_is_listed_here(sqlite):
     assert {
         name.removesuffix("_no_update") for name in sqlite_triggers(sqlite) if name.endswith("_no_update")
     } == (APPEND_ONLY)
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server):
+    """A database of its own at head; the shared server starts once for the whole run."""
+    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE house")
+    admin.dispose()
+    url = sa.make_url(postgres_server).set(database="house").render_as_string(hide_password=False)
+    upgrade(url)
+    engine = open_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_history_is_append_only_on_postgresql_too(postgres):
+    with postgres.connect() as connection:
+        made = set(connection.execute(sa.text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")).scalars())
+    assert {f"{table}_no_{event}" for table in APPEND_ONLY for event in ("change", "truncate")} <= made
+
+
+@pytest.mark.postgres
+def test_migrations_make_the_same_schema_on_postgresql(postgres):
+    with postgres.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata())
+        narrow = connection.execute(
+            sa.text(
+                "SELECT table_name || '.' || column_name FROM information_schema.columns "
+                "WHERE table_schema = 'public' AND data_type IN ('integer', 'smallint', 'real', 'double precision')"
+            )
+        ).scalars()
+        assert list(narrow) == []
+    assert differences == []
