@@ -77,17 +77,17 @@ def compose(repertoire: Repertoire, question: str, variant: int = 0) -> Answer:
 
 
 def _chosen(repertoire: Repertoire, asked: frozenset[str], variant: int) -> Sequence[Passage]:
-    """The works the question calls for: the best, then any that answers a word the others leave over."""
+    """The best work, then those that answer a word the others leave over, then (for a mixture) the rest."""
     hits = [(passage, passage.topics & asked) for passage in repertoire.passages]
     ranked = sorted((hit for hit in hits if hit[1]), key=lambda hit: -len(hit[1]))  # stable: catalogue order
     turn = variant % max(1, len(ranked))
     chosen: list[Passage] = []
+    others: list[Passage] = []
     answered: frozenset[str] = frozenset()
     for passage, words in ranked[turn:] + ranked[:turn]:
-        if not chosen or words - answered or asked & _MIXING:
-            chosen.append(passage)
-            answered |= words
-    return chosen[:WORKS_MAX]
+        (chosen if words - answered else others).append(passage)
+        answered |= words
+    return [*chosen, *(others if asked & _MIXING else ())][:WORKS_MAX]
 
 
 def _general(repertoire: Repertoire, asked: frozenset[str]) -> str:

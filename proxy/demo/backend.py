@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     listener = socket.create_server(("127.0.0.1", options.port))
     port = listener.getsockname()[1]
-    print(json.dumps({"port": port, "base_url": f"http://127.0.0.1:{port}/v1"}), flush=True)  # noqa: T201
+    print(json.dumps({"port": port, "base_url": f"http://127.0.0.1:{port}/v1"}), flush=True)
     app = DemoBackend(load_repertoire(), piece_ms=options.piece_ms)
     config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listener])

@@ -69,8 +69,8 @@ def test_asking_for_a_summary_gets_no_quotation() -> None:
 
 def test_a_comparison_draws_on_several_works() -> None:
     answer = compose(REPERTOIRE, "Compare keeping bees at an airport with reading tide tables")
+    assert answer.work_ids[:2] == ("the-airport-keeps-bees", "tide-tables-for-the-undecided")
     assert len(answer.work_ids) == WORKS_MAX
-    assert {"the-airport-keeps-bees", "tide-tables-for-the-undecided"} <= set(answer.work_ids)
 
 
 @pytest.mark.parametrize(

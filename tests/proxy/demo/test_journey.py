@@ -1,0 +1,87 @@
+"""The journey's own pieces, and the whole of it as a user runs it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from proxy.demo import journey, show
+from proxy.demo.answers import compose, load_repertoire
+from proxy.demo.children import child
+from proxy.errors import Problem
+from proxy.settings import load_settings
+
+FIELD = {"id": "rct_a", "status": "settled", "unattributed_ppm": 1_000_000, "works": []}
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=80, no_color=True, highlight=False)
+
+
+def test_the_demos_settings_are_understood() -> None:
+    settings = load_settings(journey.CONFIG)
+    assert settings.billing.scheme == "royalty"
+    assert settings.attribution.deadline_ms == 10_000
+
+
+def test_the_questions_show_one_work_a_quotation_nobodys_work_and_a_mixture() -> None:
+    repertoire = load_repertoire()
+    drawn = [compose(repertoire, question).work_ids for question, _ in journey.QUESTIONS]
+    assert drawn == [
+        ("the-lodger-in-the-jar",),
+        ("paper-umbrella-weather",),
+        (),
+        ("the-airport-keeps-bees", "chess-in-the-laundry", "recording-ice"),
+    ]
+    assert {streamed for _, streamed in journey.QUESTIONS} == {False, True}
+
+
+def test_a_missing_client_is_named_with_its_remedy(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(journey.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(Problem, match="openai") as refused:
+        journey.run(once=True, port=0, data_dir=tmp_path)
+    assert refused.value.remedy == "pip install 'endcredits[demo]'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reply_without_credits_is_refused() -> None:
+    with pytest.raises(Problem, match="no credits"):
+        journey._credits_in({})
+
+
+def test_a_reply_is_shown_with_its_credits() -> None:
+    shown = console()
+    journey._show_reply(shown, journey.Reply("Ask again.", show.read_credits(FIELD), "one JSON reply"))
+    assert "unattributed" in shown.file.getvalue()
+    assert "sum to 1,000,000 ppm" in shown.file.getvalue()
+
+
+def test_both_kinds_of_question_reach_a_backend_with_the_official_client(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(journey, "_credits_in", lambda _members: show.read_credits(FIELD))
+    repertoire = load_repertoire()
+    with (
+        child("backend", ["proxy.demo.backend", "--piece-ms", "0"], tmp_path) as backend,
+        journey._client(str(backend.first_line()["base_url"]), "none") as client,
+    ):
+        for question, streamed in journey.QUESTIONS:
+            if streamed:
+                reply = journey._ask_streamed(client, question, console())
+            else:
+                reply = journey._ask(client, question)
+            assert reply.text == compose(repertoire, question).text
+
+
+def test_a_step_that_fails_leaves_neither_process_nor_temporary_folder(monkeypatch) -> None:
+    seen: list[Path] = []
+
+    def refuse(_console, folder):
+        seen.append(folder)
+        raise Problem("a step failed")
+
+    monkeypatch.setattr(journey, "_register", refuse)
+    with pytest.raises(Problem, match="a step failed"):
+        journey.run(once=True, port=0, data_dir=None)
+    assert not seen[0].exists()
