@@ -98,7 +98,7 @@ def create_key(
     """Make a key and return it with its secret, the only time it can be seen.
 
     For an app, `name` is the app's (made when there is none by that name; "default" when empty); for a
-    creator, `creator` is their id or ref. Raises BadRequest for contradictions, NotFound for an unknown creator.
+    creator, `creator` is their id or ref. Raises BadRequest for contradictions, NotFound for who is unknown.
     """
     _check_wish(role, creator, name)
     minted, now_us, key_id = mint(role, random_bytes(SECRET_BYTES)), clock.now_us(), ids.new("key")

@@ -1,0 +1,1 @@
+"""Works, their creators, splits and consents, and the index built of them."""

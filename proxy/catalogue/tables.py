@@ -1,0 +1,77 @@
+"""The registry's tables as the store's statements know them; the migrations create them.
+
+Rows carry values, they do not check them: the frozen values of works.py do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from proxy.database import RegistryEventRow
+
+# Through a table of database.py, because its naming convention must be set before any table is made.
+metadata = RegistryEventRow.metadata
+
+
+class CreatorRow(SQLModel, table=True):
+    """Somebody who is credited and paid."""
+
+    __tablename__: ClassVar[Any] = "creator"
+    id: str = Field(primary_key=True, sa_type=sa.String)
+    ref: str = Field(sa_type=sa.String, unique=True)
+    name: str = Field(sa_type=sa.String)
+    country: str = Field(sa_type=sa.String)
+    created_us: int = Field(sa_type=sa.BigInteger)
+
+
+class WorkRow(SQLModel, table=True):
+    """A registered work without its text."""
+
+    __tablename__: ClassVar[Any] = "work"
+    __table_args__ = (sa.UniqueConstraint("creator_id", "ref"),)
+    id: str = Field(primary_key=True, sa_type=sa.String)
+    ref: str = Field(sa_type=sa.String, index=True)
+    creator_id: str = Field(sa_type=sa.String, foreign_key="creator.id")
+    title: str = Field(sa_type=sa.String)
+    medium: str = Field(sa_type=sa.String)
+    text_sha256: str = Field(sa_type=sa.String)
+    text_bytes: int = Field(sa_type=sa.BigInteger)
+    licence: str = Field(sa_type=sa.String)
+    url: str = Field(sa_type=sa.String)
+    registered_us: int = Field(sa_type=sa.BigInteger)
+    registered_seq: int = Field(sa_type=sa.BigInteger, unique=True)
+    status: str = Field(sa_type=sa.String)
+
+
+class WorkTextRow(SQLModel, table=True):
+    """A work's text, apart so that lists of works read no texts."""
+
+    __tablename__: ClassVar[Any] = "work_text"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    text_zlib: bytes = Field(sa_type=sa.LargeBinary)
+
+
+class SplitRow(SQLModel, table=True):
+    """One party's part in one version of a work's split."""
+
+    __tablename__: ClassVar[Any] = "split"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    version: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    party: str = Field(primary_key=True, sa_type=sa.String)
+    ppm: int = Field(sa_type=sa.BigInteger)
+    role: str = Field(sa_type=sa.String)
+    valid_from_seq: int = Field(sa_type=sa.BigInteger)
+
+
+class ConsentRow(SQLModel, table=True):
+    """What was allowed for one use, from `seq` on."""
+
+    __tablename__: ClassVar[Any] = "consent"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    use: str = Field(primary_key=True, sa_type=sa.String)
+    verdict: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
