@@ -122,9 +122,9 @@ class Money:
 def allocate(total: int, weights: Sequence[tuple[str, int]], seed: str) -> dict[str, int]:
     """Return `total` grains divided by weight, to the grain: {key: grains}, in the order given.
 
-    The parts sum to `total`; each is within one grain of total * weight / sum(weights); weight 0 gets 0; the
-    order given does not matter; a negative total is the mirror of the positive one. `seed` names what is being
-    divided (an event's id, "period|work|version"), so that anybody breaks ties as we did.
+    The parts sum to `total`; each is within one grain of total * weight / sum(weights); weight 0 gets 0;
+    the order given does not matter; a negative total is the mirror of the positive one. `seed` names what is
+    being divided (an event's id, "period|work|version"), so that anybody breaks ties as we did.
     Raises ValueError for a repeated key, a negative weight, or something to divide among nobody.
     """
     result = dict.fromkeys((key for key, _ in weights), 0)

@@ -93,8 +93,8 @@ class PriceTable:
         files = sorted(place.glob("*.toml"))
         if not files or len(files) > FILES_MAX:
             raise SettingsError(
-                f"{place}: {len(files)} price files (*.toml), expected 1 to {FILES_MAX}", remedy="point
-                [billing] prices_dir at a folder of price files, or leave it empty for the demo's",
+                f"{place}: {len(files)} price files (*.toml), expected 1 to {FILES_MAX}",
+                remedy="point [billing] prices_dir at a folder of price files, or empty it for the demo",
             )
         lists = sorted((_read(file) for file in files), key=lambda entry: entry.effective_from_us)
         for earlier, later in itertools.pairwise(lists):

@@ -1,0 +1,151 @@
+"""Metered events rolled up as they stream by: the first half of closing a period.
+
+What stays in memory is one cell per work, app, model, day, scheme and verdict, however many answers there
+were; so a period of a million answers costs what its different uses cost. Sums of integers do not depend on
+the order of events, nor on how they are cut into batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.billing.prices import PriceTable
+from proxy.billing.schemes import Rated, Terms, rate
+from proxy.clock import iso_utc
+from proxy.errors import Conflict
+from proxy.metering.usage import MeteredEvent
+
+DAY_US: Final = 86_400_000_000
+MODELS_NAMED_MAX: Final = 50  # in a refusal that a person reads
+
+
+@dataclass(slots=True)
+class Cell:
+    """The sums of one rolled-up line."""
+
+    answers: int = 0
+    ppm: int = 0
+    price: int = 0
+    due: int = 0
+
+
+@dataclass(slots=True)
+class Charge:
+    """What one app is charged, by where it goes."""
+
+    works: dict[str, int] = field(default_factory=dict[str, int])
+    common: dict[str, int] = field(default_factory=dict[str, int])
+    platform: int = 0
+
+    @property
+    def total(self) -> int:
+        """Everything the app is asked for."""
+        return sum(self.works.values()) + sum(self.common.values()) + self.platform
+
+
+# work, app, model, day (days since the epoch), scheme, verdict
+CellKey = tuple[str, str, str, int, str, str]
+
+
+@dataclass(slots=True)
+class Rollup:
+    """The streaming half: takes rated events one by one; its size follows the keys, not the events."""
+
+    cells: dict[CellKey, Cell] = field(default_factory=dict[CellKey, Cell])
+    charges: dict[str, Charge] = field(default_factory=dict[str, Charge])
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    unscored: dict[str, int] = field(default_factory=dict[str, int])
+    masses: dict[str, int] = field(default_factory=dict[str, int])
+    unpriced: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    versions: set[str] = field(default_factory=set[str])
+    methods: set[str] = field(default_factory=set[str])
+    events: int = 0
+    estimated: int = 0
+    price: int = 0
+    not_charged: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+    def add(self, event: MeteredEvent, rated: Rated) -> None:
+        """Count one event and what it pays."""
+        self.events += 1
+        self.estimated += event.estimated
+        bump(self.outcomes, event.outcome, 1)
+        if event.reason:
+            bump(self.unscored, event.reason, 1)
+        self.first_us = min(self.first_us or event.occurred_us, event.occurred_us)
+        self.last_us = max(self.last_us, event.occurred_us)
+        if rated.price_version:
+            self.versions.add(rated.price_version)
+        if event.method:
+            self.methods.add(event.method)
+        self.price += rated.price_grains
+        self.not_charged += rated.not_charged_grains
+        bump(self.masses, "unattributed", event.unattributed_ppm)
+        charge = self.charges.setdefault(event.app_id, Charge())
+        charge.platform += rated.platform_grains
+        for reason, grains in rated.common:
+            bump(charge.common, reason, grains)
+        day = event.occurred_us // DAY_US
+        for line, due in zip(event.lines, rated.dues, strict=True):
+            key = (line.work, event.app_id, event.model, day, rated.scheme, line.verdict)
+            cell = self.cells.get(key)
+            if cell is None:
+                cell = self.cells[key] = Cell()
+            cell.answers += 1
+            cell.ppm += line.ppm
+            cell.price += rated.price_grains
+            cell.due += due
+            bump(self.masses, line.verdict, line.ppm)
+            if due:
+                bump(charge.works, line.work, due)
+
+    @property
+    def works(self) -> set[str]:
+        """Every work that was used."""
+        return {key[0] for key in self.cells}
+
+    def refuse(self, event: MeteredEvent) -> None:
+        """Remember an event without a price, for the refusal."""
+        count, since = self.unpriced.get(event.model, (0, event.occurred_us))
+        self.unpriced[event.model] = (count + 1, min(since, event.occurred_us))
+
+
+def bump(sums: dict[str, int], key: str, by: int) -> None:
+    """Add to one of many sums."""
+    sums[key] = sums.get(key, 0) + by
+
+
+def roll_up(label: str, events: Iterable[MeteredEvent], terms: Terms, prices: PriceTable) -> Rollup:
+    """Return the sums of `events`, in any order, each once.
+
+    Raises Conflict (code "unpriced_models") naming each model that has no price in the terms' currency, with
+    how many events and since when; nothing of the period can then be closed.
+    """
+    rollup = Rollup()
+    for event in events:
+        rated = rate(event, terms, prices)
+        if rated is None:
+            rollup.refuse(event)
+        else:
+            rollup.add(event, rated)
+    if rollup.unpriced:
+        raise _unpriced(label, rollup.unpriced, terms.currency)
+    return rollup
+
+
+def _unpriced(label: str, models: dict[str, tuple[int, int]], currency: str) -> Conflict:
+    rows = sorted(models.items(), key=lambda item: (-item[1][0], item[0]))
+    named = "; ".join(
+        f"{model or '(no name)'}: {count} event{'s' if count > 1 else ''} since {iso_utc(since)[:10]}"
+        for model, (count, since) in rows[:MODELS_NAMED_MAX]
+    )
+    more = f"; and {len(rows) - MODELS_NAMED_MAX} more" if len(rows) > MODELS_NAMED_MAX else ""
+    return Conflict(
+        f"period {label} holds events of models without a price in {currency}: {named}{more}",
+        remedy="add each model to a price file in force since then ([billing] prices_dir), or pay it by a "
+        "direct rate ([[billing.schemes]])",
+        code="unpriced_models",
+    )

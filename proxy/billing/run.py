@@ -1,0 +1,78 @@
+"""Closing a period for real: read, compute, write.
+
+The events of a period are those between the end of the last period and the journal's watermarks, which are
+read first: below a shard's watermark nothing is missing and nothing changes, so the events can be read
+without holding anybody up, and answers go on being given, and metered into the next period, meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import sqlalchemy as sa
+
+from proxy.access.store import app_names
+from proxy.billing import ledger, store
+from proxy.billing.prices import PriceTable
+from proxy.billing.rollup import roll_up
+from proxy.billing.schemes import Terms
+from proxy.billing.statements import UNCLAIMED, Books, Closing
+from proxy.billing.statements import close_period as closed
+from proxy.errors import BadRequest
+from proxy.metering.store import events_between, watermarks
+from proxy.settings import Billing
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)
+_PAYEE: Final = ledger.payee("")
+
+
+def close_period(
+    engine: sa.Engine, label: str, billing: Billing, prices: PriceTable, *, dry_run: bool, now_us: int
+) -> Closing:
+    """Close everything metered since the last period as `label`; with `dry_run`, only say what would be.
+
+    A label that is already closed returns the stored closing, unchanged. Raises BadRequest for a label that
+    cannot be one, Conflict when a model has no price ("unpriced_models") or another close won the race.
+    """
+    if not _LABEL.fullmatch(label):
+        raise BadRequest(
+            f"'{label}' cannot name a period",
+            remedy="use 1 to 40 letters, digits, dots, underscores or hyphens, like 2026-11",
+            code="period_label",
+        )
+    stored = store.load_closing(engine, label)
+    if stored is not None:
+        return stored
+    after_seq, start = store.last_period(engine)
+    end = watermarks(engine)
+    terms = Terms.from_settings(billing)
+    rollup = roll_up(label, events_between(engine, start, end), terms, prices)
+    registry_seq = store.registry_now(engine)
+    splits = store.splits_of(engine, rollup.works, registry_seq)
+    opening = {
+        code.removeprefix(_PAYEE): grains
+        for (code, currency), grains in store.balances(engine, _PAYEE).items()
+        if currency == terms.currency and grains
+    }
+    creators = {party for split in splits.values() for party, _ in split.parties if party != UNCLAIMED}
+    books = Books(
+        splits=splits,
+        creator_names=store.creator_names(engine, creators | opening.keys()),
+        app_names=app_names(engine),
+        opening_grains=opening,
+        registry_seq=registry_seq,
+        pending_events=store.count_pending(engine),
+    )
+    closing = closed(
+        label=label,
+        rollup=rollup,
+        terms=terms,
+        books=books,
+        start_bounds=start,
+        end_bounds=end,
+        closed_us=now_us,
+    )
+    if not dry_run:
+        store.write(engine, closing, after_seq=after_seq)
+    return closing

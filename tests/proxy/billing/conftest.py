@@ -1,0 +1,133 @@
+"""Answers made up for billing: a seeded month of them, and the books they are closed with."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.billing.prices import PriceTable, load
+from proxy.billing.rollup import roll_up
+from proxy.billing.schemes import Terms
+from proxy.billing.statements import UNCLAIMED, Books, Closing, SplitSet, close_period
+from proxy.clock import parse_time_us
+from proxy.metering.usage import PPM, Line, MeteredEvent
+from proxy.settings import Billing
+
+NOVEMBER_US = parse_time_us("2026-11-01")
+CLOSED_US = parse_time_us("2026-12-01")
+
+
+def make_event(number: int = 1, lines: tuple[Line, ...] = (), **changes: object) -> MeteredEvent:
+    facts: dict[str, object] = {
+        "id": f"rct_{number:026d}",
+        "occurred_us": NOVEMBER_US + number * 60_000_000,
+        "app_id": "app_a",
+        "model": "demo-writer",
+        "endpoint": "chat",
+        "outcome": "complete",
+        "input_tokens": 100,
+        "output_tokens": 1_225,
+        "estimated": False,
+        "price_version": "",
+        "price_grains": None,
+        "currency": "USD",
+        "unattributed_ppm": PPM - sum(line.ppm for line in lines),
+        "reason": "",
+        "lines": lines,
+    }
+    return MeteredEvent(**(facts | changes))
+
+
+@dataclass(frozen=True)
+class Month:
+    events: list[MeteredEvent]
+    books: Books
+
+
+def make_month(count: int = 10_000, creators: int = 200, works: int = 600, seed: int = 7) -> Month:
+    """Skewed use of works with splits of one to four parties, some unclaimed; every verdict and reason."""
+    draw = random.Random(seed)
+    splits: dict[str, SplitSet] = {}
+    for number in range(works):
+        parties = draw.sample(range(creators), draw.choice((1, 1, 2, 4)))
+        cuts = sorted(draw.sample(range(1, PPM), len(parties) - 1))
+        sizes = [b - a for a, b in zip([0, *cuts], [*cuts, PPM], strict=True)]
+        names = [f"c_{party:04d}" for party in parties]
+        if number % 17 == 0 and len(names) > 1:
+            names[0] = UNCLAIMED
+        splits[f"w_{number:05d}"] = SplitSet(
+            1 + number % 3, tuple(zip(names, sizes, strict=True)), f"Work {number}"
+        )
+    events: list[MeteredEvent] = []
+    for number in range(count):
+        used = {int(works * draw.random() ** 3) for _ in range(draw.choice((0, 1, 2, 3, 5, 8)))}
+        left, lines = PPM, []
+        for work in sorted(used):
+            ppm = draw.randint(1, max(1, left // 3))
+            left -= ppm
+            verdict = draw.choices(("paid", "free", "prohibited"), (90, 6, 4))[0]
+            lines.append(Line(f"w_{work:05d}", ppm, verdict))
+        reason = "" if lines else draw.choice(("", "", "no_text", "not_attributed", "cut_by_crash"))
+        price = draw.choice((None, 0, 1, draw.randint(1, 10**9)))
+        events.append(
+            make_event(
+                number,
+                tuple(lines),
+                occurred_us=NOVEMBER_US + draw.randrange(30 * 86_400) * 1_000_000,
+                app_id=f"app_{draw.randrange(7)}",
+                model=f"demo-{draw.randrange(5)}",
+                outcome=draw.choices(("complete", "cut", "failed"), (90, 7, 3))[0],
+                input_tokens=draw.randrange(5_000),
+                output_tokens=draw.randrange(2_000),
+                estimated=draw.random() < 0.1,
+                price_grains=price,
+                price_version="" if price is None else "recorded@00000000",
+                reason=reason,
+                method="endcredits/1 0123456789ab",
+            )
+        )
+    names = {f"c_{number:04d}": f"Creator {number}" for number in range(creators)}
+    return Month(events, Books(splits, names, {f"app_{n}": f"App {n}" for n in range(7)}, {}))
+
+
+@pytest.fixture(scope="session")
+def month() -> Month:
+    return make_month()
+
+
+@pytest.fixture(scope="session")
+def prices() -> PriceTable:
+    return load()
+
+
+Close = Callable[..., Closing]
+
+
+@pytest.fixture(scope="session")
+def close(prices) -> Close:
+    """Close events under rules: the pure path, as the shell takes it."""
+
+    def closed(events, books, *, label="2026-11", billing=Billing(), end=None, start=None):
+        terms = Terms.from_settings(billing)
+        return close_period(
+            label=label,
+            rollup=roll_up(label, events, terms, prices),
+            terms=terms,
+            books=books,
+            start_bounds=start or {},
+            end_bounds=end or {"shard-0": 20_000},
+            closed_us=CLOSED_US,
+        )
+
+    return closed
+
+
+@pytest.fixture(scope="session")
+def event() -> Callable[..., MeteredEvent]:
+    return make_event
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Month]:
+    return make_month

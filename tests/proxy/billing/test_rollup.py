@@ -1,0 +1,40 @@
+import random
+
+import pytest
+
+from proxy.billing.prices import load
+from proxy.billing.rollup import MODELS_NAMED_MAX, roll_up
+from proxy.billing.schemes import Terms
+from proxy.errors import Conflict
+from proxy.metering.usage import Line
+from proxy.settings import Billing
+
+TERMS, PRICES = Terms.from_settings(Billing()), load()
+
+
+def test_the_order_of_events_does_not_matter(month):
+    events = list(month.events)
+    random.Random(1).shuffle(events)
+    assert roll_up("p", events, TERMS, PRICES) == roll_up("p", month.events, TERMS, PRICES)
+
+
+def test_memory_follows_the_different_uses_and_not_the_answers(event):
+    line = (Line("w_1", 500_000),)
+    noon = event(1).occurred_us
+    rollup = roll_up("p", (event(n, line, occurred_us=noon) for n in range(5_000)), TERMS, PRICES)
+    assert len(rollup.cells) == 1
+    assert next(iter(rollup.cells.values())).answers == rollup.events == 5_000
+
+
+def test_models_without_a_price_are_named_with_how_many_and_since_when(event):
+    events = [event(n, model="house-1") for n in (3, 2)] + [event(9, model="house-2"), event(4)]
+    with pytest.raises(Conflict) as refused:
+        roll_up("2026-11", events, TERMS, PRICES)
+    assert refused.value.code == "unpriced_models"
+    assert "house-1: 2 events since 2026-11-01; house-2: 1 event since 2026-11-01" in refused.value.cause
+    assert "prices_dir" in refused.value.remedy
+
+
+def test_a_flood_of_unpriced_models_stays_readable(event):
+    with pytest.raises(Conflict, match=r"and 10 more"):
+        roll_up("p", [event(n, model=f"x{n}") for n in range(MODELS_NAMED_MAX + 10)], TERMS, PRICES)

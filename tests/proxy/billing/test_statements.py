@@ -1,0 +1,219 @@
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.billing import ledger
+from proxy.billing.ledger import balances
+from proxy.billing.money import PPM, parse
+from proxy.billing.prices import load
+from proxy.billing.schemes import Terms, rate
+from proxy.billing.statements import UNCLAIMED, Books, SplitSet, canonical, statement_id, summary
+from proxy.metering.usage import Line
+from proxy.settings import Billing, Scheme
+
+RULES = [
+    Billing(),
+    Billing(unattributed="platform"),
+    Billing(unattributed="not_charged"),
+    Billing(scheme="direct", rate="0.002"),
+    Billing(schemes=(Scheme(scheme="direct", app="app_1"), Scheme(scheme="direct", model="demo-2"))),
+]
+W1 = Line("w_1", 412_345)
+SPLIT = SplitSet(1, (("c_a", 500_000), ("c_b", 333_333), ("c_c", 166_667)), "The Long Song")
+BOOKS = Books({"w_1": SPLIT}, {"c_a": "Ada"}, {"app_a": "Choir"}, {})
+
+
+def conserved(closing) -> None:
+    totals = closing.totals
+    common = sum(totals.common_grains.values())
+    assert (
+        totals.charged_grains
+        == totals.creators_grains + totals.escrow_grains + common + totals.platform_grains
+    )
+    assert totals.charged_grains == sum(closing.charged_by_app.values())
+    assert totals.creators_grains == sum(statement.earned_grains for statement in closing.statements)
+    for statement in closing.statements:
+        assert statement.earned_grains == sum(line.net_grains for line in statement.lines)
+        assert statement.closing_grains == statement.opening_grains + statement.earned_grains
+    booked = balances(closing.transfers)
+    assert sum(grains if code.startswith("asset") else -grains for (code, _), grains in booked.items()) == 0
+    for (code, _), grains in booked.items():
+        assert grains >= 0
+        assert grains == 0 or not code.startswith("liab:work:")
+    assert (
+        sum(g for (code, _), g in booked.items() if code.startswith("asset:receivable:"))
+        == totals.charged_grains
+    )
+    assert {s.creator: s.earned_grains for s in closing.statements if s.earned_grains} == {
+        code.removeprefix("liab:payee:"): g
+        for (code, _), g in booked.items()
+        if code.startswith("liab:payee:")
+    }
+
+
+@pytest.mark.parametrize("billing", RULES)
+def test_ten_thousand_events_over_two_hundred_creators_are_conserved_to_the_grain(close, month, billing):
+    closing = close(month.events, month.books, billing=billing)
+    conserved(closing)
+    assert closing.totals.events == 10_000
+    assert len(closing.statements) == 200
+
+
+def test_statement_totals_equal_what_was_metered(close, month, prices):
+    closing = close(month.events, month.books)
+    terms = Terms.from_settings(Billing())
+    answers, mass, due = Counter(), Counter(), Counter()
+    for event in month.events:
+        for line, grains in zip(event.lines, rate(event, terms, prices).dues, strict=True):
+            answers[line.work] += 1
+            mass[line.work] += line.ppm
+            due[line.work] += grains
+    for statement in closing.statements:
+        for work in {line.work for line in statement.lines}:
+            lines = [line for line in statement.lines if line.work == work]
+            assert sum(line.answers for line in lines) == answers[work]
+            assert sum(line.ppm_sum for line in lines) == mass[work]
+            assert sum(line.gross_grains for line in lines) == due[work]
+    totals = closing.totals
+    masses = (
+        totals.paid_ppm_sum + totals.free_ppm_sum + totals.prohibited_ppm_sum + totals.unattributed_ppm_sum
+    )
+    assert masses == 10_000 * PPM
+    assert totals.price_grains == sum(rate(event, terms, prices).price_grains for event in month.events)
+
+
+def test_the_parties_of_a_work_share_all_of_it(close, month):
+    closing = close(month.events, month.books)
+    nets, gross = Counter(), {}
+    for statement in closing.statements:
+        for line in statement.lines:
+            key = (line.work, line.app, line.model, line.day, line.scheme, line.verdict)
+            nets[line.work] += line.net_grains
+            gross[key] = line.gross_grains
+    escrow = {
+        code.removeprefix("liab:escrow:unclaimed:"): grains
+        for (code, _), grains in balances(closing.transfers).items()
+        if code.startswith("liab:escrow:")
+    }
+    by_work = Counter()
+    for key, grains in gross.items():
+        by_work[key[0]] += grains
+    assert escrow
+    for work in by_work:
+        assert nets[work] + escrow.get(work, 0) == by_work[work]
+
+
+def test_neither_order_nor_when_it_is_computed_changes_a_byte(close, make):
+    small = make(count=400, creators=20, works=50)
+    events = list(small.events)
+    first = canonical(close(events, small.books))
+    random.Random(3).shuffle(events)
+    assert canonical(close(events, small.books)) == first
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 400), st.integers(0, 2**32))
+def test_two_periods_owe_what_one_would_but_for_the_grains_of_dividing_twice(make_small, close, cut, seed):
+    events = list(make_small.events)
+    random.Random(seed).shuffle(events)
+    whole = close(events, make_small.books)
+    first = close(events[:cut], make_small.books, label="a")
+    opening = {statement.creator: statement.closing_grains for statement in first.statements}
+    books = Books(make_small.books.splits, {}, {}, opening)
+    second = close(events[cut:], books, label="b")
+    conserved(second)
+    assert first.totals.charged_grains + second.totals.charged_grains == whole.totals.charged_grains
+    ends = {statement.creator: statement.closing_grains for statement in second.statements}
+    for statement in whole.statements:
+        works = len({line.work for line in statement.lines})
+        assert abs(ends.get(statement.creator, 0) - statement.closing_grains) <= 2 * works
+
+
+@pytest.fixture(scope="session")
+def make_small(make):
+    return make(count=400, creators=20, works=50)
+
+
+def test_the_worked_example_by_direct_rate_reaches_three_parties(close, event):
+    closing = close([event(1, (W1,))], BOOKS, billing=Billing(scheme="direct", rate="0.004"))
+    earned = {statement.creator: statement.earned_grains for statement in closing.statements}
+    assert earned == {"c_a": 824_690, "c_b": 549_793, "c_c": 274_897}
+    assert closing.totals.charged_grains == 1_649_380
+    line = closing.statements[0].lines[0]
+    assert (line.rate_grains, line.price_grains, line.title) == (4_000_000, 0, "The Long Song")
+
+
+def test_the_worked_example_by_royalty_reaches_three_parties(close, event):
+    answer = event(1, (W1, Line("w_2", 187_655), Line("w_3", 50_000)), price_grains=parse("0.0125", "USD"))
+    closing = close([answer], BOOKS)
+    earned = {statement.creator: statement.earned_grains for statement in closing.statements}
+    assert earned == {"c_a": 773_147, "c_b": 515_431, "c_c": 257_716}
+    assert closing.totals.escrow_grains == 703_706 + 187_500  # works nobody is registered for wait
+    assert closing.totals.common_grains == {"unattributed": 1_312_500}
+    assert closing.totals.charged_grains == 3_750_000
+
+
+def test_what_nobody_claims_waits_in_escrow_by_work(close, event):
+    books = Books({"w_1": SplitSet(4, (("c_a", 600_000), (UNCLAIMED, 400_000)))}, {}, {}, {})
+    closing = close([event(1, (Line("w_1", PPM),), price_grains=1_000_000)], books)
+    booked = balances(closing.transfers)
+    assert booked[ledger.payee("c_a"), "USD"] == 180_000
+    assert booked[ledger.unclaimed("w_1"), "USD"] == 120_000
+    assert booked[ledger.of_work("w_1", 4), "USD"] == 0
+    assert [statement.creator for statement in closing.statements] == ["c_a"]
+
+
+@pytest.mark.parametrize("verdict", ["free", "prohibited"])
+def test_use_that_is_not_paid_is_still_told_to_its_creator(close, event, verdict):
+    closing = close([event(1, (Line("w_1", PPM, verdict),))], BOOKS)
+    ada = closing.statements[0]
+    assert (ada.creator, ada.earned_grains) == ("c_a", 0)
+    assert [(line.verdict, line.answers, line.net_grains) for line in ada.lines] == [(verdict, 1, 0)]
+    assert list(closing.totals.common_grains) == [verdict]
+    conserved(closing)
+
+
+def test_who_was_not_used_gets_a_statement_only_with_a_balance(close):
+    books = Books({}, {"c_a": "Ada", "c_b": "Ben"}, {}, {"c_a": 5, "c_b": 0})
+    closing = close([], books)
+    assert [(s.creator, s.name, s.opening_grains, s.closing_grains) for s in closing.statements] == [
+        ("c_a", "Ada", 5, 5)
+    ]
+    assert closing.transfers == ()
+
+
+def test_a_late_answer_keeps_its_day_of_use(close, event):
+    answer = event(1, (W1,), occurred_us=event(0).occurred_us - 86_400_000_000)
+    assert close([answer], BOOKS).statements[0].lines[0].day == "2026-10-31"
+
+
+def test_a_statement_names_the_rules_it_was_made_by(close, event):
+    answer = event(1, (W1,), method="endcredits/1 abc")
+    basis = close([answer], BOOKS, start={"s": 3}, end={"s": 9}).statements[0].basis
+    assert (basis.start_bounds, basis.end_bounds) == ({"s": 3}, {"s": 9})
+    assert (basis.price_versions, basis.methods) == ((load().version,), ("endcredits/1 abc",))
+
+
+def test_another_amount_is_another_manifest(close, event):
+    first = close([event(1, (W1,), price_grains=1_000_000)], BOOKS)
+    other = close([event(1, (W1,), price_grains=1_000_010)], BOOKS)
+    assert first.manifest_sha256 != other.manifest_sha256
+    assert first.statements[0].id == other.statements[0].id == statement_id("2026-11", "c_a", "USD")
+
+
+def test_a_split_that_is_not_whole_cannot_exist():
+    with pytest.raises(ValueError, match="sum to"):
+        SplitSet(1, (("c_a", 999_999),))
+
+
+def test_a_summary_says_the_sums_in_money(close, event):
+    said = summary(close([event(1, (Line("w_1", PPM),), price_grains=10**9)], BOOKS))
+    assert (said["charged"], said["creators"], said["common"], said["statements"]) == (
+        "0.30",
+        "0.30",
+        "0.00",
+        3,
+    )
