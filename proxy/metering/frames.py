@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from proxy.errors import Unavailable
 from proxy.metering.usage import Record
 
 MAGIC = b"ECJOURNL"
@@ -43,8 +44,15 @@ class Frame:
     end: int
 
     def record(self) -> Record:
-        """Return the record; raises msgspec.DecodeError when the bytes are whole but no record of ours."""
-        return _decoder.decode(self.payload)
+        """Return the record. Raises Unavailable(code "journal_record_unknown") for bytes not ours."""
+        try:
+            return _decoder.decode(self.payload)
+        except msgspec.DecodeError as error:
+            raise Unavailable(
+                f"the journal's record {self.index} is not known to this version ({error})",
+                remedy="run the version that wrote it, or a newer one; nothing is skipped",
+                code="journal_record_unknown",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +66,16 @@ class Extent:
 
 
 def encode_record(record: Record) -> bytes:
-    """Return a record's bytes, the ones its sha256 is taken of. Raises ValueError over PAYLOAD_BYTES_MAX."""
+    """Return a record's bytes, the ones its sha256 is taken of.
+
+    Raises ValueError over PAYLOAD_BYTES_MAX, or for what could not be read back: it would hold up everything
+    that comes after it.
+    """
     payload = _encode(record)
+    try:
+        _decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"record {record.id} cannot be read back: {error}") from error
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"record of {len(payload)} bytes, more than {PAYLOAD_BYTES_MAX}")
     return payload

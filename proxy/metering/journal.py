@@ -283,6 +283,8 @@ class Journal:
         A segment that an unfinished answer still needs goes later: its open records are written again at
         the end, which replays as nothing, and a restart finds them there.
         """
+        if self._closing:
+            return  # the shard may be another process's by now
         segments = list_segments(self.directory)
         gone = False
         for segment, following in itertools.pairwise(segments):

@@ -13,9 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from proxy.clock import Clock, Ids
+from proxy.errors import Unavailable
 from proxy.metering.frames import (
     HEADER,
     HeaderDamaged,
@@ -70,7 +69,7 @@ def rescue(shard: Path, *, ids: Ids, clock: Clock) -> Damage:
             last = max(last, frame.index)
             try:
                 frame.record()
-            except msgspec.DecodeError:
+            except Unavailable:
                 continue  # whole, but no record of ours: it counts as lost
             payloads.append(frame.payload)
     aside = _rescue_folder(shard)

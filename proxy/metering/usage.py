@@ -19,7 +19,9 @@ import msgspec
 
 Outcome = Literal["complete", "cut", "failed"]
 Verdict = Literal["paid", "free", "prohibited"]
+Status = Literal["settled", "pending"]
 PPM = 1_000_000
+INTEGER_MAX = 2**63 - 1  # what a BIGINT holds
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -28,6 +30,11 @@ class Line(msgspec.Struct, frozen=True):
     work: str
     ppm: int
     verdict: Verdict = "paid"
+
+
+def _check_integers(answer_id: str, *integers: int) -> None:
+    if any(not 0 <= integer <= INTEGER_MAX for integer in integers):
+        raise ValueError(f"a time, token count or price of {answer_id} is negative or beyond 64 bits")
 
 
 class Begun(msgspec.Struct, frozen=True, tag="begun", kw_only=True):
@@ -40,6 +47,10 @@ class Begun(msgspec.Struct, frozen=True, tag="begun", kw_only=True):
     endpoint: str
     input_tokens: int  # estimated from the request, used only when the process dies before Used
     price_version: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what the store could never take."""
+        _check_integers(self.id, self.occurred_us, self.input_tokens)
 
 
 class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
@@ -65,6 +76,12 @@ class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
     price_version: str = ""
     price_grains: int | None = None
     currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        """Refuse what the store could never take: such a record would hold up all that come after it."""
+        _check_integers(
+            self.id, self.occurred_us, self.input_tokens, self.output_tokens, self.price_grains or 0
+        )
 
 
 class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
@@ -98,8 +115,10 @@ Record = Begun | Used | Attributed
 class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One answer as billing sees it: what was used and whose works it drew on, read back from the store.
 
-    An event is here once both its facts are. price_grains: None while no price table knew the model.
-    reason: as in Attributed; lines and unattributed_ppm sum to 1,000,000.
+    Billing sees an event once both its facts are there. price_grains: None while no price table knew the
+    model. reason: as in Attributed; lines and unattributed_ppm sum to 1,000,000. A listing of usage also
+    shows answers whose shares are still to come: their status is "pending", they have no lines, and
+    unattributed_ppm then says nothing and is not to be shown.
     """
 
     id: str
@@ -119,3 +138,6 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     method: str = ""
     registry_seq: int = 0
+    status: Status = "settled"
+    backend: str = ""
+    output_digest: str = ""

@@ -1,10 +1,18 @@
+import importlib.util
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
+from proxy.database import open_engine
+from proxy.metering.frames import Frame, encode_record
 from proxy.metering.journal import Journal
 from proxy.metering.usage import PPM, Attributed, Begun, Line, Used
 from proxy.settings import Metering
+
+MIGRATION = Path(__file__).parents[3] / "proxy/migrations/versions/0002_metering.py"
 
 
 class FrozenClock:
@@ -68,3 +76,59 @@ def open_journal(folder, clock):
         return Journal.open(changes.pop("folder", folder), **changes)
 
     return opened
+
+
+def create_tables(engine: sa.Engine) -> None:
+    """This chapter's own migration, alone: its tables with their constraints and triggers."""
+    spec = importlib.util.spec_from_file_location("metering_migration", MIGRATION)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+        module.upgrade()
+
+
+def dump(engine: sa.Engine) -> dict[str, list[tuple]]:
+    """Every row of this chapter's tables, for comparing."""
+    with engine.connect() as connection:
+        return {
+            name: [
+                tuple(row)
+                for row in connection.execute(sa.text(f"SELECT * FROM {name} ORDER BY 1, 2"))  # noqa: S608  our own names
+            ]
+            for name in ("shard", "event", "attributed", "event_line")
+        }
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'store.db'}")
+    create_tables(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def engine(request):
+    """The store on both engines: what is promised of one is promised of the other."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_engine")
+        return
+    engine = open_engine(request.getfixturevalue("postgres_url"))
+    create_tables(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def frames_of():
+    """Records as the frames a reader would give, their indexes from `first` on."""
+
+    def made_frames(records, first=0):
+        return [Frame(index, encode_record(record), 0) for index, record in enumerate(records, start=first)]
+
+    return made_frames
+
+
+@pytest.fixture
+def dumped():
+    return dump
