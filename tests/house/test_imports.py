@@ -34,7 +34,11 @@ def test_every_import_contract_is_kept():
 
 
 def test_the_wire_loads_nothing_but_the_standard_library_and_msgspec():
-    foreign = tops(loaded_by("import proxy.wire")) - set(sys.stdlib_module_names) - {"proxy", "msgspec"}
+    foreign = (
+        tops(loaded_by("import proxy.wire"))
+        - set(sys.stdlib_module_names)
+        - {"proxy", "msgspec", "typing_extensions"}
+    )
     assert not foreign
     ours = {name for name in loaded_by("import proxy.wire") if name.startswith("proxy")}
     assert {name for name in ours if name != "proxy" and not name.startswith("proxy.wire")} == set()
@@ -85,8 +89,14 @@ def test_only_stores_and_migrations_speak_sql_and_only_upstream_speaks_http(path
         )
     }
     speaks_http = place == "proxy/relay/upstream.py" or place.startswith("proxy/demo/")
-    assert "httpx" not in imported or speaks_http, f"{place} imports httpx"
-    assert "aiohttp" not in imported or speaks_http, f"{place} imports aiohttp"
+    # Others may name the type of a transport that is handed in; only this file makes or sends a request.
+    named = {
+        node.attr
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "httpx"
+    }
+    assert speaks_http or named <= {"AsyncBaseTransport"}, f"{place} uses httpx: {named}"
+    assert speaks_http or "aiohttp" not in imported, f"{place} imports aiohttp"
     statements = {"select", "insert", "update", "delete", "text"}
     calls_sql = {
         node.func.id if isinstance(node.func, ast.Name) else node.func.attr

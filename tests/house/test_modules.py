@@ -10,7 +10,7 @@ import pytest
 from tests.repository import ROOT, modules, parsed, shown, texts
 
 LINES_MAX = 500
-WORDS_MIN = 10  # fewer only repeat the file's name
+WORDS_MIN = 8  # fewer only repeat the file's name
 # Package markers, entry points and schema history: the house's own tests and every store test run them.
 WITHOUT_A_TEST_FILE = re.compile(
     r"(__init__|__main__|migrations/(env|versions/\w+)|attribution/training/\w+)\.py$"
