@@ -1,17 +1,23 @@
 """Answers made up for billing: a seeded month of them, and the books they are closed with."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
+from sqlmodel import SQLModel
 
 from proxy.billing.prices import PriceTable, load
 from proxy.billing.rollup import roll_up
 from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing, SplitSet, close_period
 from proxy.clock import parse_time_us
-from proxy.metering.usage import PPM, Line, MeteredEvent
+from proxy.database import open_engine, upgrade
+from proxy.metering.frames import Frame, encode_record
+from proxy.metering.store import carry, watermark
+from proxy.metering.usage import PPM, Attributed, Line, MeteredEvent, Used
 from proxy.settings import Billing
 
 NOVEMBER_US = parse_time_us("2026-11-01")
@@ -131,3 +137,77 @@ def event() -> Callable[..., MeteredEvent]:
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Month]:
     return make_month
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def engine(request, tmp_path) -> Iterator[sa.Engine]:
+    """An empty store of this version's schema, on either engine."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    upgrade(url)
+    opened = open_engine(url)
+    yield opened
+    opened.dispose()
+
+
+def register(engine: sa.Engine, books: Books, *, seq: int = 1) -> None:
+    """Put the creators, apps, works and splits of `books` into the registry as of number `seq`."""
+    tables = SQLModel.metadata.tables
+    change = {"seq": seq, "kind": "test", "work_id": None, "payload_sha256": "", "actor": "test", "at_us": 0}
+    works, parts = [], []
+    for number, (work, split) in enumerate(sorted(books.splits.items())):
+        owner = next(party for party, _ in split.parties if party != UNCLAIMED)
+        works.append(
+            {
+                "id": work, "ref": work, "creator_id": owner, "title": split.title, "medium": "text",
+                "text_sha256": "", "text_bytes": 0, "licence": "", "url": "", "registered_us": 0,
+                "registered_seq": 1_000_000 * seq + number, "status": "active",
+            }
+        )  # fmt: skip
+        for party, ppm in split.parties:
+            row = {"work_id": work, "version": split.version, "party": party, "ppm": ppm, "role": "author"}
+            parts.append({**row, "valid_from_seq": seq})
+    creators = [
+        {"id": key, "ref": key, "name": name, "country": "", "created_us": 0}
+        for key, name in books.creator_names.items()
+    ]
+    apps = [
+        {"id": key, "name": name, "owner_creator": None, "created_us": 0}
+        for key, name in books.app_names.items()
+    ]
+    with engine.begin() as connection:
+        for table, rows in (
+            ("registry_event", [change]), ("creator", creators), ("app", apps), ("work", works), ("split", parts)
+        ):  # fmt: skip
+            if rows:
+                connection.execute(sa.insert(tables[table]), rows)
+
+
+def facts_of(event: MeteredEvent) -> tuple[Used, Attributed]:
+    used = Used(
+        id=event.id, occurred_us=event.occurred_us, app=event.app_id, backend="default", model=event.model,
+        endpoint=event.endpoint, outcome=event.outcome, input_tokens=event.input_tokens,
+        output_tokens=event.output_tokens, estimated=event.estimated, price_version=event.price_version,
+        price_grains=event.price_grains, currency=event.currency,
+    )  # fmt: skip
+    return used, Attributed(
+        id=event.id, unattributed_ppm=event.unattributed_ppm, lines=event.lines, reason=event.reason,
+        method=event.method, registry_seq=event.registry_seq,
+    )  # fmt: skip
+
+
+def meter(
+    engine: sa.Engine, events: Iterable[MeteredEvent], *, shard: str = "shd_a", pending: bool = False
+) -> None:
+    """Carry events into the store behind what the shard holds, as a journal would."""
+    first = watermark(engine, shard)
+    records = [record for event in events for record in facts_of(event)[: 1 if pending else 2]]
+    frames = [Frame(first + place, encode_record(record), 0) for place, record in enumerate(records)]
+    for start in range(0, len(frames), 1_000):
+        assert carry(engine, shard, frames[start : start + 1_000])
+
+
+@pytest.fixture(scope="session")
+def into_store() -> SimpleNamespace:
+    return SimpleNamespace(register=register, meter=meter)

@@ -1,0 +1,127 @@
+import pytest
+
+from proxy.billing import store
+from proxy.billing.money import PPM
+from proxy.billing.prices import load
+from proxy.billing.run import close_period
+from proxy.billing.statements import Books, SplitSet, canonical
+from proxy.errors import BadRequest, Conflict
+from proxy.metering.usage import Line
+from proxy.settings import Billing
+
+PRICES, NOW_US = load(), 1_796_083_200_000_000
+BOOKS = Books(
+    {
+        "w_1": SplitSet(1, (("c_a", PPM),), "Low Water"),
+        "w_2": SplitSet(1, (("c_a", 500_000), ("c_b", 500_000))),
+    },
+    {"c_a": "Ada", "c_b": "Ben"},
+    {"app_a": "Choir"},
+    {},
+)
+HALF = (Line("w_1", 500_000),)
+
+
+def run(engine, label="2026-11", *, billing=Billing(), dry_run=False, now_us=NOW_US):
+    return close_period(engine, label, billing, PRICES, dry_run=dry_run, now_us=now_us)
+
+
+def test_the_store_gives_what_the_pure_path_gives(engine, into_store, make, close):
+    small = make(count=1_500, creators=40, works=80)
+    into_store.register(engine, small.books)
+    into_store.meter(engine, small.events[:900], shard="shd_a")
+    into_store.meter(engine, small.events[900:], shard="shd_b")
+    closing = run(engine)
+    pure = close(small.events, small.books, end={"shd_a": 1_800, "shd_b": 1_200})
+    assert closing.totals == pure.totals
+    assert closing.transfers[0].entries == pure.transfers[0].entries
+    assert [s.lines_sha256 for s in closing.statements] == [s.lines_sha256 for s in pure.statements]
+    assert [s.name for s in closing.statements] == [s.name for s in pure.statements]
+
+
+def test_every_event_replayed_five_times_changes_nothing(engine, into_store, make):
+    small = make(count=300, creators=10, works=30)
+    into_store.register(engine, small.books)
+    into_store.meter(engine, small.events)
+    once = run(engine, dry_run=True)
+    for _ in range(4):
+        into_store.meter(engine, small.events)  # the same answers again, at later positions of the journal
+    five = run(engine)
+    assert five.totals == once.totals
+    assert [s.lines_sha256 for s in five.statements] == [s.lines_sha256 for s in once.statements]
+    assert five.transfers == once.transfers
+
+
+def test_closing_again_returns_the_stored_closing_to_the_byte(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(n, HALF) for n in range(5)])
+    first = run(engine)
+    into_store.meter(engine, [event(n, HALF) for n in range(5, 9)])
+    again = run(engine, billing=Billing(royalty_ppm=1), now_us=NOW_US + 1)
+    assert again == first
+    assert canonical(again) == canonical(first)
+
+
+def test_a_dry_run_is_the_run_and_writes_nothing(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(1, HALF)])
+    told = run(engine, dry_run=True)
+    assert store.list_periods(engine) == []
+    assert store.balances(engine) == {}
+    assert run(engine) == told
+
+
+def test_a_period_begins_where_the_last_one_ended(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(1, HALF)])
+    first = run(engine, "a")
+    late = event(2, HALF, occurred_us=event(0).occurred_us - 86_400_000_000)
+    into_store.meter(engine, [late], shard="shd_b")
+    second = run(engine, "b")
+    third = run(engine, "c")
+    assert second.basis.start_bounds == first.basis.end_bounds == {"shd_a": 2}
+    assert second.basis.end_bounds == third.basis.start_bounds == {"shd_a": 2, "shd_b": 2}
+    assert [closing.totals.events for closing in (first, second, third)] == [1, 1, 0]
+    ada = [closing.statements[0] for closing in (first, second, third)]
+    assert ada[0].opening_grains == 0
+    assert ada[1].opening_grains == ada[0].closing_grains
+    assert ada[2].opening_grains == ada[2].closing_grains == ada[1].closing_grains
+    assert ada[1].lines[0].day == "2026-10-31"
+
+
+def test_an_answer_whose_shares_are_to_come_belongs_to_a_later_period(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(1, HALF)])
+    into_store.meter(engine, [event(2, HALF)], pending=True)
+    totals = run(engine).totals
+    assert (totals.events, totals.pending_events) == (1, 1)
+
+
+def test_a_model_without_a_price_refuses_the_close_and_keeps_its_events(engine, into_store, event, tmp_path):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(1, HALF), event(2, HALF, model="house-1")])
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match="house-1: 1 event since 2026-11-01") as refused:
+            run(engine, dry_run=dry_run)
+        assert refused.value.code == "unpriced_models"
+    assert store.list_periods(engine) == []
+    (tmp_path / "p.toml").write_text(
+        'version = "mine"\ncurrency = "USD"\neffective_from = 2026-01-01\n'
+        '[[models]]\npattern = "*"\ninput_per_million = "1"\noutput_per_million = "1"\n'
+    )
+    closing = close_period(engine, "p", Billing(), load(tmp_path), dry_run=False, now_us=NOW_US)
+    assert closing.totals.events == 2
+
+
+def test_the_split_in_force_is_the_one_of_the_registry_at_the_close(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(1, (Line("w_2", PPM),), price_grains=10)])
+    splits = {s.creator: s.earned_grains for s in run(engine).statements}
+    assert sum(splits.values()) == 3
+    assert set(splits.values()) == {1, 2}
+
+
+@pytest.mark.parametrize("label", ["", "a b", "../x", "ä", "x" * 41, "2026-11\n"])
+def test_a_label_that_cannot_name_a_period_is_refused(label):
+    with pytest.raises(BadRequest, match="cannot name a period"):
+        close_period(None, label, Billing(), PRICES, dry_run=True, now_us=NOW_US)
