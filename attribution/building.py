@@ -1,0 +1,296 @@
+"""How a catalogue becomes an index: words, passages, fingerprints, vectors, and a manifest written last.
+
+A directory without a manifest is unfinished, and a second call goes on with its vectors, which are most of the
+cost; the rest is a matter of seconds and is made again. Vectors of unchanged texts come from `previous`.
+
+Copies are settled here, once: a passage whose fingerprints stand mostly in earlier works is kept out of the
+word index, so a later copy never even becomes a candidate for what its original says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.background import Background
+from attribution.errors import IndexCorrupt, IndexMissing
+from attribution.index import FORMAT, MANIFEST, Manifest, file_sha256
+from attribution.lexical import GRAM_WORDS, I64, bm25_impacts, grams
+from attribution.normalise import words
+from attribution.segments import segments
+from attribution.terms import SourceWork
+from attribution.vectors import VectorWriter, pack
+
+PASSAGE_WORDS = 60  # a passage closes with the sentence that reaches this: long enough for BM25, short enough to show
+COPIED_PART = 0.4  # of a passage's fingerprints in earlier works: two changed words in a line still leave this much
+CHUNK = 256  # sentences between two marks of progress: a cut build loses less than a second
+WORDS_MAX = 2**31 - 1  # places are int32
+
+Progress = Callable[[int, int], None]
+Arrays = dict[str, NDArray[Any]]
+
+
+class SentenceEncoder(Protocol):
+    """What a build needs of an encoder."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def model_sha256(self) -> str: ...
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One work's words and sentences."""
+
+    hashes: NDArray[np.uint64]
+    starts: NDArray[np.int32]
+    lengths: NDArray[np.uint16]
+    sentence_token: I64
+    sentence_span: list[tuple[int, int]]
+
+
+def build(
+    works: Iterable[SourceWork],
+    index_dir: Path,
+    encoders: Sequence[SentenceEncoder],
+    background: Background,
+    *,
+    previous: Path | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a new index into `index_dir` with these encoders, one thread each.
+
+    Raises FileExistsError when a finished index is there, ValueError for a repeated work id.
+    """
+    if (index_dir / MANIFEST).exists():
+        raise FileExistsError(f"{index_dir} holds a finished index; give another directory")
+    index_dir.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(works, key=lambda work: (work.registered_us, work.work_id))
+    if len({work.work_id for work in ordered}) != len(ordered):
+        raise ValueError("two works have the same id; an index needs each id once")
+    cuts = [_cut(work.text) for work in ordered]
+    arrays = _layout(cuts)
+    arrays |= _fingerprints(arrays, np.concatenate([np.zeros(0, np.uint64), *(cut.hashes for cut in cuts)]))
+    arrays |= _passages(arrays)
+    arrays |= _postings(arrays, background)
+    digests = [hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest() for work in ordered]
+    rows = len(arrays["sentence_work"])
+    key = hashlib.sha256("".join([encoders[0].model_sha256, *digests]).encode()).hexdigest()
+    writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
+    _encode(ordered, cuts, arrays, writer, encoders, _reusable(previous, digests, encoders[0].model_sha256), progress)
+    arrays["work_guard"] = _coherence(index_dir, arrays)
+    writer.close()
+    for name, array in arrays.items():
+        if not name.startswith("_"):
+            np.save(index_dir / f"{name}.npy", array)
+    lines = (
+        json.dumps({"id": work.work_id, "creator": work.creator_id, "registered_us": work.registered_us, "sha256": digest})
+        for work, digest in zip(ordered, digests, strict=True)
+    )
+    (index_dir / "works.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    files = {p.name: (p.stat().st_size, file_sha256(p)) for p in sorted(index_dir.iterdir()) if p.is_file()}
+    manifest = Manifest(
+        format=FORMAT,
+        model_sha256=encoders[0].model_sha256,
+        background_sha256=background.sha256,
+        works=len(ordered),
+        sentences=rows,
+        passages=len(arrays["passage_work"]),
+        words=len(arrays["token_word"]),
+        files=files,
+    )
+    manifest.write(index_dir)
+    return manifest
+
+
+def _cut(text: str) -> _Cut:
+    found = words(text)
+    spans = [(segment.start, segment.end) for segment in segments(text)]
+    first = np.searchsorted(found.starts, np.array([start for start, _ in spans], np.int64), "left").astype(np.int64)
+    last = np.append(first[1:], len(found.starts)) if len(first) else first
+    kept = np.flatnonzero(last > first)
+    lengths = np.minimum(found.ends - found.starts, 65_535).astype(np.uint16)
+    return _Cut(found.hashes, found.starts, lengths, first[kept], [spans[place] for place in kept])
+
+
+def _layout(cuts: list[_Cut]) -> Arrays:
+    """Lay all works' words one after another; name each distinct word by its place among the sorted hashes."""
+    work_token = _offsets([len(cut.hashes) for cut in cuts])
+    if work_token[-1] > WORDS_MAX:
+        raise ValueError(f"{work_token[-1]} words in one index; {WORDS_MAX} is the most. Split the catalogue")
+    work_sentence = _offsets([len(cut.sentence_token) for cut in cuts])
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(cut.hashes for cut in cuts)])
+    vocab, token_word = np.unique(hashes, return_inverse=True)
+    sentence_token = [cut.sentence_token + start for cut, start in zip(cuts, work_token, strict=False)]
+    return {
+        "work_token": work_token,
+        "work_sentence": work_sentence,
+        "vocab_hash": vocab,
+        "token_word": token_word.astype(np.int32),
+        "token_start": np.concatenate([np.zeros(0, np.int32), *(cut.starts for cut in cuts)]),
+        "token_length": np.concatenate([np.zeros(0, np.uint16), *(cut.lengths for cut in cuts)]),
+        "sentence_token": np.concatenate([np.zeros(0, np.int64), *sentence_token, work_token[-1:]]),
+        "sentence_work": np.repeat(np.arange(len(cuts), dtype=np.int32), np.diff(work_sentence)),
+    }
+
+
+def _fingerprints(arrays: Arrays, hashes: NDArray[np.uint64]) -> Arrays:
+    fingerprints = grams(hashes)
+    place = np.arange(len(fingerprints), dtype=np.int32)
+    # A fingerprint across the border of two works belongs to neither.
+    ends = np.repeat(arrays["work_token"][1:], np.diff(arrays["work_token"]))[: len(place)]
+    inside = place + GRAM_WORDS <= ends
+    fingerprints, place = fingerprints[inside], place[inside]
+    order = np.argsort(fingerprints, kind="stable")
+    gram_hash, gram_place = fingerprints[order], place[order]
+    work = np.searchsorted(arrays["work_token"], gram_place, "right") - 1
+    fresh = np.append(True, gram_hash[1:] != gram_hash[:-1])[: len(gram_hash)]
+    first_work = work[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
+    elsewhere = np.full(len(hashes), -1, np.int8)  # per word: -1 no fingerprint, 0 first here, 1 an earlier work's
+    elsewhere[gram_place] = first_work != work
+    return {"gram_hash": gram_hash, "gram_place": gram_place, "_elsewhere": elsewhere}
+
+
+def _passages(arrays: Arrays) -> Arrays:
+    starts: list[int] = []
+    work_passage = [0]
+    token = arrays["sentence_token"].tolist()
+    bounds = arrays["work_sentence"].tolist()
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        open_at = -1
+        for sentence in range(low, high):
+            if open_at < 0:
+                open_at = sentence
+                starts.append(sentence)
+            if token[sentence + 1] - token[open_at] >= PASSAGE_WORDS:
+                open_at = -1
+        work_passage.append(len(starts))
+    passage_sentence = np.array([*starts, bounds[-1]], np.int64)
+    passage_work = np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(work_passage))
+    return {"passage_sentence": passage_sentence, "passage_work": passage_work, "work_passage": np.array(work_passage)}
+
+
+def _postings(arrays: Arrays, background: Background) -> Arrays:
+    token_bounds = arrays["sentence_token"][arrays["passage_sentence"]]
+    lengths = np.diff(token_bounds)
+    count, vocabulary = len(lengths), len(arrays["vocab_hash"])
+    passage_of = np.repeat(np.arange(count, dtype=np.int64), lengths)
+    elsewhere = arrays["_elsewhere"][: len(passage_of)]
+    known = np.bincount(passage_of, elsewhere >= 0, minlength=count)
+    copied = np.bincount(passage_of, elsewhere == 1, minlength=count) / np.maximum(known, 1) >= COPIED_PART
+    keys = arrays["token_word"].astype(np.int64) * max(count, 1) + passage_of
+    pairs, tf = np.unique(keys, return_counts=True)
+    word, passage = pairs // max(count, 1), pairs % max(count, 1)
+    idf = background.idf(arrays["vocab_hash"], count, np.bincount(word, minlength=vocabulary))
+    own = ~copied[passage]
+    word, passage, tf = word[own], passage[own], tf[own]
+    impact = bm25_impacts(tf.astype(np.float32), lengths[passage].astype(np.float32), idf[word])
+    return {
+        "vocab_idf": idf,
+        "posting_start": np.searchsorted(word, np.arange(vocabulary + 1)).astype(np.int64),
+        "posting_passage": passage.astype(np.int32),
+        "posting_impact": impact.astype(np.float16),
+    }
+
+
+def _reusable(previous: Path | None, digests: list[str], model_sha256: str) -> dict[str, tuple[Path, int, int]]:
+    """Return text sha256 -> (directory, first row, one past the last) for texts the previous index holds."""
+    if previous is None:
+        return {}
+    try:
+        manifest = Manifest.read(previous)
+        bounds = np.load(previous / "work_sentence.npy").tolist()
+        old = [json.loads(line)["sha256"] for line in (previous / "works.jsonl").read_text().splitlines()]
+    except (IndexMissing, IndexCorrupt, OSError, ValueError):
+        return {}  # nothing to reuse is slower, not wrong
+    if manifest.model_sha256 != model_sha256:
+        return {}
+    wanted = set(digests)
+    rows = zip(old, bounds, bounds[1:], strict=False)
+    return {digest: (previous, low, high) for digest, low, high in rows if digest in wanted}
+
+
+def _encode(
+    ordered: list[SourceWork],
+    cuts: list[_Cut],
+    arrays: Arrays,
+    writer: VectorWriter,
+    encoders: Sequence[SentenceEncoder],
+    reusable: dict[str, tuple[Path, int, int]],
+    progress: Progress | None,
+) -> None:
+    fresh, bounds = list[int](), arrays["work_sentence"].tolist()
+    if reusable:
+        folder = next(iter(reusable.values()))[0]
+        old_rows = np.load(folder / "vectors.npy", mmap_mode="r")
+        old_scales = np.load(folder / "scales.npy", mmap_mode="r")
+    for number, work in enumerate(ordered):
+        low, high = bounds[number], bounds[number + 1]
+        found = reusable.get(hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest()) if reusable else None
+        if found and found[2] - found[1] == high - low:
+            writer.put(np.arange(low, high), old_rows[found[1] : found[2]], old_scales[found[1] : found[2]])
+        else:
+            fresh.extend(range(low, high))
+    total, reused = bounds[-1], bounds[-1] - len(fresh)
+    if progress:
+        progress(reused + writer.done, total)
+    owner = arrays["sentence_work"]
+
+    def text_of(row: int) -> str:
+        work = int(owner[row])
+        start, end = cuts[work].sentence_span[row - bounds[work]]
+        return ordered[work].text[start:end]
+
+    chunks = [fresh[at : at + CHUNK] for at in range(writer.done, len(fresh), CHUNK)]
+    with ThreadPoolExecutor(len(encoders)) as pool:
+        free = list(encoders)
+
+        def encode(chunk: list[int]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+            encoder = free.pop()
+            try:
+                return pack(encoder.encode([text_of(row) for row in chunk]))
+            finally:
+                free.append(encoder)
+
+        for chunk, (rows, scales) in zip(chunks, pool.map(encode, chunks), strict=True):
+            writer.put(np.array(chunk, np.int64), rows, scales)
+            writer.mark(writer.done + len(chunk))
+            if progress:
+                progress(reused + writer.done, total)
+
+
+def _coherence(directory: Path, arrays: Arrays) -> NDArray[np.float32]:
+    """Return each work's mean cosine of neighbouring sentences; 1 where there are too few to tell."""
+    rows = np.load(directory / "vectors.npy", mmap_mode="r")
+    scales = np.load(directory / "scales.npy", mmap_mode="r").astype(np.float32)
+    owner, result = arrays["sentence_work"], np.ones(len(arrays["work_sentence"]) - 1, np.float32)
+    cosine = np.zeros(max(len(rows) - 1, 0), np.float32)
+    for at in range(0, len(cosine), 8192):
+        end = min(at + 8192, len(cosine))
+        block = rows[at : end + 1].astype(np.float32) * scales[at : end + 1, None]
+        cosine[at:end] = np.einsum("nd,nd->n", block[:-1], block[1:])
+    same = owner[1:] == owner[:-1]
+    count = np.bincount(owner[1:][same], minlength=len(result))
+    total = np.bincount(owner[1:][same], cosine[same], minlength=len(result))
+    enough = count >= 4
+    result[enough] = (total[enough] / count[enough]).astype(np.float32)
+    return result
+
+
+def _offsets(lengths: list[int]) -> I64:
+    return np.concatenate(([0], np.cumsum(np.array(lengths, np.int64)))).astype(np.int64)
+
+
+def chunked(texts: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
+    """Cut a list of texts for an encoder."""
+    return (texts[at : at + size] for at in range(0, len(texts), size))

@@ -1,0 +1,272 @@
+"""Text in, shares out: the engine that holds the other files together.
+
+An answer streams, so its sentences are looked up and encoded as they complete; finish() then cuts out the
+word-for-word runs, holds every piece against its candidates, scores and shares. attribute() is the same thing
+with one push, so the result cannot depend on how the text was cut.
+
+The engine reads no clock: its work is bounded by counts, and the same text gives the same shares on any day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attribution.allocation import UNATTRIBUTED, to_ppm
+from attribution.background import Background
+from attribution.building import SentenceEncoder, build
+from attribution.candidates import PASSAGES_MAX, Ranked, candidates, query
+from attribution.encoder import Encoder
+from attribution.features import F32, Described, OutputWords, Pairs, Piece, describe
+from attribution.index import Index, Manifest
+from attribution.lexical import I64
+from attribution.normalise import Words, words
+from attribution.runs import GAP_WORDS_MAX, claims
+from attribution.scoring import Scorer, context_rows
+from attribution.segments import Segment, Segmenter
+from attribution.terms import PPM, Attribution, Match, Share, SourceWork
+
+METHOD = "endcredits/1"
+PIECE_WORDS_MIN = 3  # fewer words beside a run restate nothing
+SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
+PIECES_AT_ONCE = 64  # described together: some megabytes of temporary arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """All pairs of an output with their features: what training learns from and finish() decides from."""
+
+    pieces: list[Piece]
+    pairs: Pairs
+    described: Described
+
+
+class Attributor:
+    """An opened catalogue and the models that read it. Use from one thread at a time."""
+
+    def __init__(self, encoder: SentenceEncoder, scorer: Scorer | None, index: Index | None, method: str) -> None:
+        self.encoder, self.scorer, self.index, self.method = encoder, scorer, index, method
+
+    @classmethod
+    def open(cls, index_dir: Path | None, *, threads: int = 1) -> Attributor:
+        """Open an index; None is an empty catalogue, to which nothing is ever owed.
+
+        Raises ModelMissing, ModelMismatch, IndexMissing or IndexCorrupt, each with its remedy.
+        """
+        encoder, scorer, background = Encoder.open(threads=threads), Scorer.open(), Background.open()
+        index = Index(index_dir, background, model_sha256=encoder.model_sha256) if index_dir else None
+        digest = hashlib.sha256(f"{encoder.model_sha256}{scorer.sha256}{background.sha256}".encode()).hexdigest()
+        return cls(encoder, scorer, index, f"{METHOD} {digest[:12]}")
+
+    def close(self) -> None:
+        """Let go of the index's files."""
+        self.index = None
+
+    def count_tokens(self, text: str) -> int:
+        """Return the text's length in word pieces: an estimate of what a backend would count."""
+        return self.encoder.count_tokens(text) if isinstance(self.encoder, Encoder) else len(words(text).texts)
+
+    def stream(self) -> AttributionStream:
+        """Begin an output that arrives in pieces."""
+        return AttributionStream(self)
+
+    def attribute(self, text: str) -> Attribution:
+        """Return who a whole text owes, and how much of it."""
+        stream = self.stream()
+        stream.push(text)
+        return stream.finish()
+
+
+class AttributionStream:
+    """One output as it arrives. It holds the text so far, a vector a sentence and a few passage numbers."""
+
+    def __init__(self, attributor: Attributor) -> None:
+        self._owner = attributor
+        self._index = attributor.index
+        self._segmenter = Segmenter()
+        self._parts: list[str] = []
+        self._segments: list[Segment] = []
+        self._vectors: dict[str, F32] = {}
+        self._ranked: dict[bytes, Ranked] = {}
+
+    def push(self, text: str) -> None:
+        """Take more of the output; sentences it completes are looked up and encoded now."""
+        self._parts.append(text)
+        self._take(self._segmenter.push(text))
+
+    def finish(self) -> Attribution:
+        """Return the shares of all that was pushed."""
+        self._take(self._segmenter.flush())
+        text = "".join(self._parts)
+        found = words(text)
+        scorer, index = self._owner.scorer, self._index
+        if index is None or scorer is None or not len(found.texts) or not index.work_ids:
+            return Attribution((), PPM, len(found.texts), self._owner.method)
+        scored = self.score(text, found)
+        piece, work = scored.pairs.piece, scored.pairs.work
+        alone = scorer.pair(scored.described.rows)
+        context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone)
+        probability = scorer.in_context(scored.described.rows, context)
+        return self._share(found, scored, probability, scorer.threshold)
+
+    def score(self, text: str, found: Words) -> Scored:
+        """Cut the output into pieces and describe each beside its candidates."""
+        index = self._index
+        assert index is not None  # callers ask first  # noqa: S101
+        ids, idf = index.word_ids(found.hashes)
+        first = set(np.searchsorted(found.starts, [segment.start for segment in self._segments]).tolist())
+        is_name = [text[at].isupper() and place not in first for place, at in enumerate(found.starts.tolist())]
+        is_number = [any(char.isdigit() for char in word) for word in found.texts]
+        output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
+        pieces = self._pieces(found)
+        texts = [self._text_of(text, found, piece) for piece in pieces]
+        self._encode(texts)
+        vectors = np.stack([self._vectors[one] for one in texts]) if texts else np.zeros((0, self._owner.encoder.dim), np.float32)
+        pairs = candidates(index, output, pieces, self._ask)
+        rows: list[Described] = []
+        for at in range(0, len(pieces), PIECES_AT_ONCE):
+            low, high = np.searchsorted(pairs.piece, [at, at + PIECES_AT_ONCE])
+            some = Pairs(pairs.piece[low:high] - at, *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)))
+            end = at + PIECES_AT_ONCE
+            rows.append(describe(index, output, pieces[at:end], vectors[at:end], some))
+        empty = describe(index, output, [], vectors[:0], Pairs(*(np.zeros(0, np.int64) for _ in range(5))))
+        parts = rows or [empty]
+        described = Described(np.concatenate([part.rows for part in parts]), np.concatenate([part.sentence for part in parts]))
+        return Scored(pieces, pairs, described)
+
+    def _take(self, segments: list[Segment]) -> None:
+        room = SEGMENTS_MAX - len(self._segments)
+        self._segments.extend(segments[:room])
+        index = self._index
+        if index is None or not index.work_ids:
+            return
+        self._encode([segment.text for segment in segments[:room]])
+        for segment in segments[:room]:
+            found = words(segment.text)
+            ids, idf = index.word_ids(found.hashes)
+            none = np.zeros(len(ids), bool)
+            self._ask(*query(OutputWords(ids, idf, none, none), Piece(0, len(ids), 0, None)))
+
+    def _encode(self, texts: list[str]) -> None:
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if fresh:
+            self._vectors.update(zip(fresh, self._owner.encoder.encode(fresh), strict=True))
+
+    def _ask(self, terms: I64, idf: F32) -> Ranked:
+        index = self._index
+        assert index is not None  # only asked with one  # noqa: S101
+        key = terms.tobytes()
+        if key not in self._ranked:
+            self._ranked[key] = index.best_passages(terms, idf, PASSAGES_MAX)
+        return self._ranked[key]
+
+    def _pieces(self, found: Words) -> list[Piece]:
+        """Cut every sentence around the runs that go through it."""
+        index = self._index
+        assert index is not None  # callers ask first  # noqa: S101
+        bounds = np.searchsorted(found.starts, [segment.start for segment in self._segments]).tolist()
+        limit = int(np.searchsorted(found.starts, self._segments[-1].end)) if self._segments else 0
+        runs = [claim for claim in claims(index, found.hashes) if claim.start < limit]
+        pieces: list[Piece] = []
+        for number, (low, high) in enumerate(zip(bounds, [*bounds[1:], limit], strict=True)):
+            cursor = low
+            for run in (run for run in runs if run.start < high and run.end > low):
+                if run.start - cursor >= PIECE_WORDS_MIN:
+                    pieces.append(Piece(cursor, run.start, number, None))
+                cursor = max(cursor, run.end)
+            if min(cursor, high) < high and high - cursor >= PIECE_WORDS_MIN:
+                pieces.append(Piece(cursor, high, number, None))
+        owner = np.searchsorted(bounds, [run.start for run in runs], "right") - 1
+        pieces.extend(Piece(run.start, run.end, int(segment), run) for run, segment in zip(runs, owner, strict=True))
+        return sorted(pieces, key=lambda piece: piece.start)
+
+    def _text_of(self, text: str, found: Words, piece: Piece) -> str:
+        """Return a whole sentence as it was encoded on arrival, or just the piece's words."""
+        segment = self._segments[piece.segment]
+        start, end = int(found.starts[piece.start]), int(found.ends[piece.end - 1])
+        next_start = int(found.starts[piece.end]) if piece.end < len(found.starts) else len(text)
+        before = int(found.ends[piece.start - 1]) if piece.start else 0
+        if before <= segment.start <= start and end <= segment.end <= next_start:
+            return segment.text
+        return text[start:end][:1200]  # the encoder's window is shorter
+
+    def _share(self, found: Words, scored: Scored, probability: F32, threshold: float) -> Attribution:
+        index = self._index
+        assert index is not None  # callers ask first  # noqa: S101
+        winners = _winners(scored, probability, threshold)
+        ends = _filled(scored.pieces, scored.pairs, winners)
+        matches: dict[int, list[Match]] = {}
+        won: dict[str, int] = {}
+        for number, pair in winners.items():
+            piece, work = scored.pieces[number], int(scored.pairs.work[pair])
+            claim = piece.claim
+            if claim is not None:
+                low, high = claim.place, claim.place + claim.end - claim.start
+                high = min(high, int(index.work_token[work + 1]))
+            else:
+                sentence = int(scored.described.sentence[pair])
+                low, high = int(index.sentence_token[sentence]), int(index.sentence_token[sentence + 1])
+            match = Match(
+                work_id=index.work_ids[work],
+                kind="verbatim" if claim is not None else "restated",
+                start=int(found.starts[piece.start]),
+                end=int(found.ends[ends[number] - 1]),
+                work_start=int(index.token_start[low]),
+                work_end=int(index.token_start[high - 1]) + int(index.token_length[high - 1]),
+                score=round(float(probability[pair]), 4),
+            )
+            matches.setdefault(work, []).append(match)
+            won[match.work_id] = won.get(match.work_id, 0) + ends[number] - piece.start
+        ppm = to_ppm(won, len(found.texts))
+        shares = [
+            Share(index.work_ids[work], ppm[index.work_ids[work]], tuple(sorted(own, key=lambda match: match.start)))
+            for work, own in matches.items()
+            if index.work_ids[work] in ppm
+        ]
+        shares.sort(key=lambda share: (-share.ppm, share.work_id))
+        return Attribution(tuple(shares), ppm[UNATTRIBUTED], len(found.texts), self._owner.method)
+
+
+def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, int]:
+    """Return piece -> its winning pair, where one reaches the threshold; common runs are nobody's."""
+    winners: dict[int, int] = {}
+    order = np.lexsort((scored.pairs.work, -probability, scored.pairs.piece))
+    for pair in order.tolist():
+        number = int(scored.pairs.piece[pair])
+        claim = scored.pieces[number].claim
+        if claim is not None and claim.is_common:
+            continue
+        if number not in winners and probability[pair] >= threshold:
+            winners[number] = pair
+    return {number: winners[number] for number in sorted(winners)}
+
+
+def _filled(pieces: list[Piece], pairs: Pairs, winners: dict[int, int]) -> dict[int, int]:
+    """Return where each won piece ends, a few words between two pieces of one work included."""
+    ends = {number: pieces[number].end for number in winners}
+    numbers = sorted(winners)
+    for number, following in zip(numbers, numbers[1:], strict=False):
+        same = pairs.work[winners[number]] == pairs.work[winners[following]]
+        if same and 0 < pieces[following].start - pieces[number].end <= GAP_WORDS_MAX and following == number + 1:
+            ends[number] = pieces[following].start
+    return ends
+
+
+def build_index(
+    works: Iterable[SourceWork],
+    index_dir: Path,
+    *,
+    previous: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = 2,
+) -> Manifest:
+    """Write a new index directory; go on with an unfinished one; reuse the vectors of texts in `previous`.
+
+    progress: called with (sentences done, sentences in all). Raises FileExistsError when a finished index is there.
+    """
+    encoders = [Encoder.open() for _ in range(max(threads, 1))]
+    return build(works, index_dir, encoders, Background.open(), previous=previous, progress=progress)
