@@ -1,0 +1,310 @@
+"""The edge of one request: moves bytes between client, Exchange, backend and scorer, and decides nothing.
+
+Raw ASGI, because a proxy must see what really came: the path with its escapes, the headers in their order, a
+body that is never parsed twice. Everything this needs is handed in. A client that leaves is noticed by a task
+that listens for it (no send ever fails); a shutdown that cancels us hands the event to the journal's queue
+without waiting, so that what was generated is metered all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from proxy.access.keys import Action as May
+from proxy.access.keys import Principal, may, presented
+from proxy.clock import Clock, Ids
+from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
+from proxy.metering.usage import Record as JournalRecord
+from proxy.observability import Metrics
+from proxy.relay.credits import Credited, CreditOf, credited, unscored
+from proxy.relay.exchange import Exchange, own_reply
+from proxy.relay.journey import Journey
+from proxy.relay.needs import (
+    AttributingLike,
+    JournalLike,
+    KeyRing,
+    PendingLike,
+    PriceOf,
+    Receive,
+    Scope,
+    Send,
+)
+from proxy.relay.passing import PassThrough
+from proxy.relay.router import UNKNOWN, HealthByName, choose, observe
+from proxy.relay.scored import Failed, Scored
+from proxy.relay.upstream import Answer, Upstream, UpstreamFailed, check_path
+from proxy.settings import Backend, Settings
+from proxy.wire import Endpoint, endpoint_for
+from proxy.wire.errors import error_body
+from proxy.wire.headers import Wishes
+
+
+class Relay:
+    """The ASGI application behind /v1: one request, one exchange, one event."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        keyring: KeyRing,
+        journal: JournalLike,
+        pending: PendingLike,
+        attributing: AttributingLike,
+        credit_of: CreditOf,
+        registry_seq: Callable[[], int],
+        price_of: PriceOf,
+        digest_key: bytes,
+        clock: Clock,
+        ids: Ids,
+        metrics: Metrics,
+        log: Any,
+        transport: httpx.AsyncBaseTransport | None = None,
+        environ: Mapping[str, str] | None = None,
+        drain_s: float = 30.0,
+    ) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.pending = pending
+        self.attributing = attributing
+        self.price_of = price_of
+        self.clock = clock
+        self.metrics = metrics
+        self.log = log
+        self.drain_s = drain_s
+        self._keyring = keyring
+        self._credit_of = credit_of
+        self._registry_seq = registry_seq
+        self._digest_key = digest_key
+        self._ids = ids
+        self._health: HealthByName = UNKNOWN
+        named = {} if environ is None else {"environ": environ}
+        self._upstream = Upstream(settings.backends, transport=transport, **named)
+        wanted = settings.attribution
+        self._defaults = Wishes(wanted.view, wanted.works_top, wanted.mode, wanted.deadline_ms)
+        self._recording: set[asyncio.Task[Any]] = set()  # appends under way; as many as requests in flight
+        self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
+        self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Raises nothing but cancellation: every refusal is an answer."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1003, "reason": "HTTP only"})
+            return
+        event_id = self._ids.new("rct")
+        try:
+            await self._serve(event_id, scope, receive, send)
+        except Problem as problem:
+            self.metrics.requests.labels("refused", problem.code).inc()
+            await self._reply(event_id, problem, send)
+
+    async def settle_late(self, event_id: str, scored: Scored | Failed) -> None:
+        """Book shares that came after the answer left, and erase the text that waited for them.
+
+        Raises Unavailable when the journal refuses; the text then still waits, to be settled after a restart.
+        """
+        if event_id in self._unrecorded:
+            self._early[event_id] = scored
+            return
+        credits_ = self.credits(scored)
+        await self.journal.append(credits_.record(event_id))
+        self.metrics.attributions.labels("late").inc()
+        await asyncio.to_thread(self.pending.erase, event_id)
+
+    async def aclose(self) -> None:
+        """Wait for the records under way and close the connections to backends."""
+        if self._recording:
+            await asyncio.wait(self._recording)
+        await self._upstream.aclose()
+
+    # -- for one journey
+    # ---------------------------------------------------------------------------------------
+
+    def credits(self, scored: Scored | Failed) -> Credited:
+        """Return the score with the registry's word on each work."""
+        seq = self._registry_seq()
+        if isinstance(scored, Failed):
+            return unscored(scored.reason, method=self.attributing.method, registry_seq=seq)
+        return credited(scored, self._credit_of, registry_seq=seq)
+
+    def digest(self, kind: str, text: str) -> str:
+        """Return a keyed digest in hex, "" for an empty text."""
+        return hmac.new(self._digest_key, f"{kind}\0{text}".encode(), "sha256").hexdigest() if text else ""
+
+    def output_digest(self, exchange: Exchange) -> str:
+        """Return the keyed digest of all that the answer told."""
+        return exchange.told.digest(self._digest_key)
+
+    async def open(
+        self,
+        backends: Sequence[Backend],
+        scope: Scope,
+        body: bytes | AsyncIterator[bytes],
+        *,
+        identity: bool,
+    ) -> Answer:
+        """Open the request at the first backend that can be reached. Raises the last UpstreamFailed."""
+        started_s = self.clock.monotonic_s()
+        for number, backend in enumerate(backends):
+            try:
+                answer = await self._upstream.open(
+                    backend,
+                    scope["method"],
+                    scope["raw_path"],
+                    scope["query_string"],
+                    scope["headers"],
+                    body,
+                    identity=identity,
+                )
+            except UpstreamFailed as error:
+                self.failed(error)
+                can_try_next = error.kind == "connect" and isinstance(body, bytes)
+                if not can_try_next or number == len(backends) - 1:
+                    raise
+            else:
+                self._health = observe(self._health, backend.name, connected=True, now_us=0)
+                waited_s = self.clock.monotonic_s() - started_s
+                self.metrics.first_byte_seconds.labels(backend.name).observe(waited_s)
+                return answer
+        raise AssertionError("no backend was given")
+
+    def failed(self, error: UpstreamFailed) -> None:
+        """Count a backend's failure; one that could not be reached is remembered."""
+        self.metrics.backend_errors.labels(error.backend, error.kind).inc()
+        self.log.warning("backend_failed", backend=error.backend, kind=error.kind)
+        if error.kind == "connect":
+            now_us = self.clock.now_us()
+            self._health = observe(self._health, error.backend, connected=False, now_us=now_us)
+
+    async def record(self, records: Sequence[JournalRecord]) -> None:
+        """Make records durable together; a caller that is cancelled meanwhile leaves them under way.
+
+        Raises the journal's Problem when it refused one.
+        """
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self.journal.append(record)) for record in records]
+        self._recording.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._recording.discard)
+        await asyncio.wait(tasks)
+        for task in tasks:
+            task.result()
+
+    def late(self, event_id: str) -> None:
+        """Note that shares of this answer may come before its usage is recorded."""
+        self._unrecorded.add(event_id)
+
+    async def late_is_recorded(self, event_id: str) -> None:
+        """Note that they may now be booked, and book those that came."""
+        self._unrecorded.discard(event_id)
+        scored = self._early.pop(event_id, None)
+        if scored is not None:
+            await self.settle_late(event_id, scored)
+
+    def forget_late(self, event_id: str) -> None:
+        """Stop waiting for a record; a text that is left waiting is settled after a restart."""
+        self._unrecorded.discard(event_id)
+        self._early.pop(event_id, None)
+
+    # -- serving
+    # -----------------------------------------------------------------------------------------------
+
+    async def _serve(self, event_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        raw_path: bytes = scope["raw_path"]
+        check_path(raw_path)
+        principal = await self._authenticated(scope["headers"])
+        endpoint = endpoint_for(scope["method"], raw_path.decode("latin-1"))
+        if endpoint is None:
+            await PassThrough(self, event_id, scope, receive, send).run()
+        else:
+            await self._meter(event_id, endpoint, principal, scope, receive, send)
+
+    async def _authenticated(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal:
+        secret = presented(headers)
+        principal = await self._keyring.find(secret) if secret else None
+        if principal is None:
+            cause = "this app key is not known" if secret else "no app key was sent"
+            raise Unauthenticated(cause, remedy="send Authorization: Bearer ec_app_...")
+        if not may(principal, May.RELAY):
+            raise Forbidden(f"a key of the role {principal.role} cannot use /v1", remedy="use an app's key")
+        return principal
+
+    async def _meter(
+        self,
+        event_id: str,
+        endpoint: Endpoint,
+        principal: Principal,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        body = await self.read_body(scope, receive, self.settings.server.body_bytes_max)
+        if body is None:
+            return  # the client left before it had asked
+        exchange = Exchange(
+            event_id,
+            endpoint,
+            self._defaults,
+            method=self.attributing.method,
+            text_characters_max=self.settings.attribution.text_bytes_max,
+        )
+        await Journey(self, exchange, principal, scope, receive, send).run(body)
+
+    def backends_for(self, model: str | None) -> tuple[Backend, ...]:
+        """Return the backends to try, in order; empty when none serves the model."""
+        return choose(model, self.settings.backends, self._health, now_us=self.clock.now_us())
+
+    async def read_body(self, scope: Scope, receive: Receive, bytes_max: int) -> bytes | None:
+        self.check_length(scope, bytes_max)
+        pieces: list[bytes] = []
+        length = 0
+        while True:
+            message = await self.next_message(receive)
+            if message["type"] == "http.disconnect":
+                return None
+            piece: bytes = message.get("body", b"")
+            length += len(piece)
+            if length > bytes_max:
+                raise self.too_large(bytes_max)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces) if len(pieces) > 1 else piece
+
+    async def next_message(self, receive: Receive) -> dict[str, Any]:
+        idle_s = self.settings.server.client_idle_s
+        try:
+            async with asyncio.timeout(idle_s):
+                return await receive()
+        except TimeoutError as error:
+            raise Problem(
+                f"the request's body stopped for {idle_s} s",
+                remedy="send it again",
+                code="client_idle",
+                status=408,
+            ) from error
+
+    def check_length(self, scope: Scope, bytes_max: int) -> None:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
+                raise self.too_large(bytes_max)
+
+    async def _reply(self, event_id: str, problem: Problem, send: Send) -> None:
+        extra: list[tuple[bytes, bytes]] = []
+        if problem.status in {408, 413}:
+            extra.append((b"connection", b"close"))  # the rest of the body is not read
+        if problem.status == 503:
+            extra.append((b"retry-after", b"5"))
+        body = error_body(problem.status, str(problem), code=problem.code)
+        reply = own_reply(event_id, problem.status, body, extra)
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def too_large(self, bytes_max: int) -> TooLarge:
+        """Return the refusal of a body over its limit."""
+        return TooLarge(
+            f"the request's body is longer than {bytes_max} bytes", remedy="send less, or in parts"
+        )

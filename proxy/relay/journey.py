@@ -1,0 +1,333 @@
+"""One metered request on its way: does what the exchange decides, and tells it what happened.
+
+All actions are done in order by one task, so the exchange never sees two events at once. A second task only
+listens for the client leaving. From then on the backend is read for at most `drain_s`, because it alone knows
+what was generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxy.access.keys import Principal
+from proxy.errors import Problem
+from proxy.metering.usage import Begun, Outcome, Used
+from proxy.metering.usage import Record as JournalRecord
+from proxy.relay.actions import Action, Began, Begin, Close, Forward, Offer, Record, Reply, Send, Settle
+from proxy.relay.credits import unscored
+from proxy.relay.exchange import Exchange
+from proxy.relay.needs import Receive, Scope
+from proxy.relay.needs import Send as AsgiSend
+from proxy.relay.passing import model_not_found
+from proxy.relay.upstream import Answer, UpstreamFailed
+from proxy.wire.output import TokenCounts
+
+if TYPE_CHECKING:
+    from proxy.relay.handler import Relay
+
+CHARACTERS_PER_TOKEN = 4  # a rough guess for when nobody can be asked; such events are marked estimated
+
+
+class Journey:
+    """One exchange with its sockets."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        exchange: Exchange,
+        principal: Principal,
+        scope: Scope,
+        receive: Receive,
+        send: AsgiSend,
+    ) -> None:
+        self._relay = relay
+        self._exchange = exchange
+        self._app = principal.app_id
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._occurred_us = relay.clock.now_us()
+        self._started_s = relay.clock.monotonic_s()
+        self._answer: Answer | None = None
+        self._backend = ""
+        self._http_status = 0
+        self._limit: asyncio.Timeout | None = None  # around every wait for the backend
+        self._gone_s: float | None = None  # when the client left, on the loop's clock
+        self._has_offered = False
+        self._is_recording = False
+        self._settle_ms = 0.0
+        self._used: Used | None = None
+
+    async def run(self, body: bytes) -> None:
+        """Serve the request. Raises nothing but cancellation, after the event is in the journal's queue."""
+        watch = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            await self._go(body)
+        except asyncio.CancelledError:
+            self._abandon()
+            raise
+        finally:
+            watch.cancel()
+            self._relay.forget_late(self._exchange.id)
+            if self._has_offered and not self._is_recording:
+                self._relay.attributing.forget(self._exchange.id)
+            if self._answer is not None:
+                await self._answer.aclose()
+            self._note()
+
+    async def _go(self, body: bytes) -> None:
+        exchange = self._exchange
+        actions = exchange.client_asked(self._scope["headers"], body)
+        forward = actions[0]
+        if not isinstance(forward, Forward):
+            await self._perform(actions)
+            return
+        if self._relay.attributing.backlog_is_full:
+            if self._relay.settings.attribution.on_backlog_full == "refuse":
+                message = "too many answers wait for their attribution; try again shortly"
+                retry = ((b"retry-after", b"2"),)
+                await self._perform(exchange.refused(503, message, code="backlog_full", extra=retry))
+                return
+            exchange.is_scored = False
+        backends = self._relay.backends_for(forward.model)
+        if not backends:
+            refusal = model_not_found(forward.model)
+            await self._perform(exchange.refused(404, str(refusal), code=refusal.code, param="model"))
+            return
+        try:
+            async with self._waiting():
+                self._answer = await self._relay.open(backends, self._scope, forward.body, identity=True)
+        except UpstreamFailed as error:
+            await self._perform(exchange.upstream_failed(error.kind))
+            return
+        except TimeoutError:  # the client left long ago, and the backend has not even begun
+            await self._perform(exchange.upstream_failed("timeout"))
+            return
+        self._backend = self._answer.backend.name
+        await self._perform(exchange.upstream_began(self._answer.status, self._answer.headers))
+        while not exchange.is_over:
+            await self._perform(await self._flow(self._answer))
+
+    async def _flow(self, answer: Answer) -> list[Action]:
+        """Pass pieces on until something must be waited for; return what."""
+        exchange, send, offer = self._exchange, self._send, self._relay.attributing.offer
+        try:
+            async with self._waiting():
+                while (piece := await answer.read()) is not None:
+                    rest: list[Action] = []
+                    for action in exchange.upstream_sent(piece):
+                        if isinstance(action, Send):
+                            await send({"type": "http.response.body", "body": action.data, "more_body": True})
+                        elif isinstance(action, Offer):
+                            self._has_offered = True
+                            offer(exchange.id, action.choice, action.text)
+                        else:
+                            rest.append(action)
+                    if rest or exchange.is_over:
+                        return rest
+        except UpstreamFailed as error:
+            self._relay.failed(error)
+            return exchange.upstream_failed(error.kind)
+        except TimeoutError:
+            return exchange.upstream_failed("timeout")
+        return exchange.upstream_ended()
+
+    @contextlib.asynccontextmanager
+    async def _waiting(self):  # noqa: ANN202  an async context manager of nothing
+        """Wait for the backend while the client does, and `drain_s` more; then raise TimeoutError."""
+        async with asyncio.timeout(None) as limit:
+            self._limit = limit
+            if self._gone_s is not None:
+                limit.reschedule(self._gone_s + self._relay.drain_s)
+            try:
+                yield
+            finally:
+                self._limit = None
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._exchange.is_over:
+            return
+        self._gone_s = asyncio.get_running_loop().time()
+        self._relay.metrics.client_left.inc()
+        self._exchange.client_gone()
+        if self._limit is not None:
+            self._limit.reschedule(0 if self._exchange.is_over else self._gone_s + self._relay.drain_s)
+
+    async def _perform(self, actions: Sequence[Action]) -> None:
+        for place, action in enumerate(actions):
+            match action:
+                case Send(data):
+                    following = actions[place + 1] if place + 1 < len(actions) else None
+                    is_last = isinstance(following, Close) and following.is_clean
+                    await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+                    if is_last:
+                        return
+                case Offer(choice, text):
+                    self._has_offered = True
+                    self._relay.attributing.offer(self._exchange.id, choice, text)
+                case Begin(status, headers):
+                    self._http_status = status
+                    await self._send({"type": "http.response.start", "status": status, "headers": headers})
+                case Reply(status, headers, body):
+                    self._http_status = status
+                    await self._send({"type": "http.response.start", "status": status, "headers": headers})
+                    await self._send({"type": "http.response.body", "body": body})
+                    return
+                case Began():
+                    await self._relay.journal.append(self._begun(), durable=False)
+                case Settle(deadline_ms):
+                    await self._settle(deadline_ms)
+                case Record():
+                    await self._record(action)
+                case Close(is_clean):
+                    if is_clean:
+                        await self._send({"type": "http.response.body", "body": b""})
+                case Forward():
+                    raise AssertionError("a request goes up once, before anything is performed")
+
+    # -- shares
+    # ------------------------------------------------------------------------------------------------
+
+    async def _settle(self, deadline_ms: int) -> None:
+        relay, exchange = self._relay, self._exchange
+        started_s = relay.clock.monotonic_s()
+        relay.late(exchange.id)  # from now on late shares may come at any time
+        scored = await relay.attributing.settle(exchange.id, deadline_ms)
+        settled_s = relay.clock.monotonic_s() - started_s
+        self._settle_ms = round(settled_s * 1000, 3)
+        relay.metrics.settle_seconds.observe(settled_s)
+        if scored is not None:
+            await relay.late_is_recorded(exchange.id)
+        await self._perform(exchange.attributed(None if scored is None else relay.credits(scored)))
+
+    # -- usage
+    # -------------------------------------------------------------------------------------------------
+
+    async def _record(self, wanted: Record) -> None:
+        relay, exchange = self._relay, self._exchange
+        counts = await self._counted(wanted)
+        records = self._records(wanted, counts)
+        if wanted.credits is None:
+            relay.metrics.attributions.labels("pending").inc()
+            await asyncio.to_thread(relay.pending.put, exchange.id, self._app, exchange.told.texts())
+        else:
+            relay.metrics.attributions.labels(wanted.credits.reason or "settled").inc()
+        self._is_recording = True
+        try:
+            await relay.record(records)
+        except Problem as problem:
+            relay.log.error("usage_not_recorded", id=exchange.id, cause=problem.cause, remedy=problem.remedy)
+            actions = exchange.not_recorded()
+            # The client never got its last byte; what was generated is booked when the disk takes it again.
+            outcome: Outcome = "cut" if wanted.outcome == "complete" else wanted.outcome
+            for record in self._records(Record(outcome, wanted.model, counts, wanted.credits), counts):
+                relay.journal.offer(record)
+        else:
+            actions = exchange.recorded()
+        if wanted.credits is None:
+            await relay.late_is_recorded(exchange.id)
+        await self._perform(actions)
+
+    async def _counted(self, wanted: Record) -> TokenCounts:
+        """Return counts with nothing missing: what the backend did not report is counted by the scorer."""
+        counts, exchange = wanted.counts, self._exchange
+        if wanted.outcome == "failed" or (counts.input is not None and counts.output is not None):
+            return TokenCounts(counts.input or 0, counts.output or 0)
+        count = self._relay.attributing.count_tokens
+        given, told = counts.input, counts.output
+        if given is None and exchange.asked is not None:
+            given = await count(exchange.endpoint.prompt_text(exchange.asked))
+        if told is None:
+            told = 0
+            for text in exchange.told.texts().values():
+                told += await count(text) if text else 0
+            if exchange.told.kept_characters:  # beyond the bound nothing is kept: go on at the same rate
+                told = told * exchange.told.characters // exchange.told.kept_characters
+        return TokenCounts(given, told)
+
+    def _records(self, wanted: Record, counts: TokenCounts) -> list[JournalRecord]:
+        relay, exchange = self._relay, self._exchange
+        given, told = counts.input or 0, counts.output or 0
+        version, grains, currency = relay.price_of(wanted.model, self._occurred_us, given, told)
+        used = Used(
+            id=exchange.id,
+            occurred_us=self._occurred_us,
+            app=self._app,
+            backend=self._backend,
+            model=wanted.model,
+            endpoint=exchange.endpoint.name,
+            outcome=wanted.outcome,
+            input_tokens=given,
+            output_tokens=told,
+            estimated=wanted.counts.input is None or wanted.counts.output is None,
+            output_digest=relay.output_digest(exchange),
+            subject_digest=relay.digest("subject", exchange.wishes.subject),
+            price_version=version,
+            price_grains=grains,
+            currency=currency,
+        )
+        self._used = used
+        return [used] if wanted.credits is None else [used, wanted.credits.record(exchange.id)]
+
+    def _begun(self) -> Begun:
+        asked = self._exchange.asked
+        version, _, _ = self._relay.price_of(self._exchange.model, self._occurred_us, 0, 0)
+        return Begun(
+            id=self._exchange.id,
+            occurred_us=self._occurred_us,
+            app=self._app,
+            model=self._exchange.model,
+            endpoint=self._exchange.endpoint.name,
+            input_tokens=len(bytes(asked.prompt)) // CHARACTERS_PER_TOKEN if asked else 0,
+            price_version=version,
+        )
+
+    def _abandon(self) -> None:
+        """Hand the event to the journal's queue without waiting: the server is going down around us.
+
+        The text waits for its shares like any late one, so the write of it is the one thing done here that
+        blocks; a restart settles it.
+        """
+        exchange, relay = self._exchange, self._relay
+        if self._is_recording or not exchange.is_unmetered:
+            return
+        self._is_recording = True
+        told = exchange.told
+        reported = exchange.counts
+        given, said = reported.input, reported.output
+        if given is None and exchange.asked is not None:
+            given = len(bytes(exchange.asked.prompt)) // CHARACTERS_PER_TOKEN
+        if said is None:
+            said = told.characters // CHARACTERS_PER_TOKEN
+        credits_ = None if told.kept_characters and exchange.is_scored else unscored("no_text")
+        if credits_ is None:
+            relay.pending.put(exchange.id, self._app, told.texts())
+        wanted = Record("cut", exchange.model, reported, credits_)
+        for record in self._records(wanted, TokenCounts(given, said)):
+            relay.journal.offer(record)
+
+    def _note(self) -> None:
+        relay, exchange, used = self._relay, self._exchange, self._used
+        outcome = used.outcome if used is not None else "refused"
+        seconds = relay.clock.monotonic_s() - self._started_s
+        relay.metrics.requests.labels(exchange.endpoint.name, outcome).inc()
+        relay.metrics.request_seconds.labels(exchange.endpoint.name).observe(seconds)
+        relay.log.info(
+            "exchange_settled",
+            id=exchange.id,
+            app=self._app,
+            backend=self._backend,
+            model=exchange.model,
+            http_status=self._http_status,
+            outcome=outcome,
+            attribution=exchange.status,
+            input_tokens=used.input_tokens if used else 0,
+            output_tokens=used.output_tokens if used else 0,
+            settle_ms=self._settle_ms,
+            duration_ms=round(seconds * 1000, 3),
+        )

@@ -1,0 +1,78 @@
+"""What the relay needs of the rest of the server, as protocols: tests hand in small real fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from proxy.access.keys import Principal
+from proxy.metering.usage import Record
+from proxy.relay.scored import Failed, Scored
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+# (model, occurred_us, input tokens, output tokens) -> (price table's version, grains or None, currency)
+PriceOf = Callable[[str, int, int, int], tuple[str, int | None, str]]
+
+
+class KeyRing(Protocol):
+    """Who holds a key."""
+
+    async def find(self, secret: str) -> Principal | None:
+        """Return its holder, None when nobody is; raises a Problem when that cannot be known now."""
+        ...
+
+
+class JournalLike(Protocol):
+    """Where usage becomes durable (metering.journal.Journal)."""
+
+    async def append(self, record: Record, *, durable: bool = True) -> int:
+        """Record; return when it is on the disk (durable) or queued."""
+        ...
+
+    def offer(self, record: Record) -> None:
+        """Queue without waiting."""
+        ...
+
+
+class PendingLike(Protocol):
+    """Where the text of late shares waits, encrypted (metering). Both calls block on the disk."""
+
+    def put(self, event_id: str, app: str, texts: Mapping[int, str], /) -> None:
+        """Keep the texts until `erase`."""
+        ...
+
+    def erase(self, event_id: str, /) -> None:
+        """Forget them for good; unknown ids are fine."""
+        ...
+
+
+class AttributingLike(Protocol):
+    """The scorer's near side (relay.attributing)."""
+
+    @property
+    def method(self) -> str:
+        """How shares are computed: "endcredits/1 <model sha256[:12]>"."""
+        ...
+
+    @property
+    def backlog_is_full(self) -> bool:
+        """Whether no more texts may wait."""
+        ...
+
+    def offer(self, event_id: str, choice: int, text: str, /) -> None:
+        """Take more text; never waits."""
+        ...
+
+    async def settle(self, event_id: str, deadline_ms: int, /) -> Scored | Failed | None:
+        """Return the shares, or None when they are late; late ones are told to Relay.settle_late."""
+        ...
+
+    def forget(self, event_id: str, /) -> None:
+        """Drop what was offered."""
+        ...
+
+    async def count_tokens(self, text: str, /) -> int:
+        """Return word pieces, counted off the event loop."""
+        ...

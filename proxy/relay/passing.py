@@ -1,0 +1,183 @@
+"""Every /v1 route that is not metered: up and down byte for byte, never held in memory.
+
+Files of hundreds of megabytes go through here, so a body is a stream both ways. It is counted as a request,
+and its reply carries an attribution id like any other, with the status `off`: nothing was attributed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from proxy.errors import NotFound, Problem
+from proxy.relay.needs import Receive, Scope, Send
+from proxy.relay.upstream import Answer, UpstreamFailed
+from proxy.wire.headers import downward, id_header, status_header
+
+if TYPE_CHECKING:
+    from proxy.relay.handler import Relay
+
+PEEKED_BYTES_MAX = (
+    1 << 20
+)  # a JSON request this short is read for its model, to choose among several backends
+
+
+class PassThrough:
+    """One request that is carried and not read."""
+
+    def __init__(self, relay: Relay, event_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        self._relay = relay
+        self._id = event_id
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._bytes_max = relay.settings.server.passthrough_bytes_max
+        self._body_is_over = False
+        self._client_is_gone = False
+        self._is_too_long = False
+
+    async def run(self) -> None:
+        """Carry it. Raises a Problem when nothing was answered yet; later, breaks the connection."""
+        relay = self._relay
+        started_s = relay.clock.monotonic_s()
+        relay.check_length(self._scope, self._bytes_max)
+        outcome = "failed"
+        try:
+            answer = await self._opened()
+            if answer is None:
+                outcome = "cut"
+                return
+            try:
+                outcome = await self._carry_down(answer)
+            finally:
+                await answer.aclose()
+        finally:
+            relay.metrics.requests.labels("passed_through", outcome).inc()
+            relay.metrics.request_seconds.labels("passed_through").observe(
+                relay.clock.monotonic_s() - started_s
+            )
+
+    async def _opened(self) -> Answer | None:
+        """Return the backend's answer, None when the client left while sending."""
+        relay = self._relay
+        model: str | None = None
+        body: bytes | AsyncIterator[bytes] = b""
+        if not _has_body(self._scope):
+            self._body_is_over = True
+        elif len(relay.settings.backends) > 1 and _is_short_json(self._scope):
+            read = await relay.read_body(self._scope, self._receive, PEEKED_BYTES_MAX)
+            if read is None:
+                return None
+            self._body_is_over = True
+            body, model = read, _model_in(read)
+        else:
+            body = self._pieces()
+        backends = relay.backends_for(model)
+        if not backends:
+            raise model_not_found(str(model))
+        try:
+            return await relay.open(backends, self._scope, body, identity=False)
+        except UpstreamFailed as error:
+            if self._is_too_long:
+                raise relay.too_large(self._bytes_max) from error
+            if self._client_is_gone:
+                return None
+            raise backend_failed(error) from error
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; one piece is in memory at a time.
+
+        Ends by an error when the client leaves or sends too much, so that the backend never takes a part for
+        the whole.
+        """
+        length = 0
+        while True:
+            message = await self._relay.next_message(self._receive)
+            if message["type"] == "http.disconnect":
+                self._client_is_gone = True
+                raise ConnectionAbortedError("the client left while sending")
+            piece: bytes = message.get("body", b"")
+            length += len(piece)
+            if length > self._bytes_max:
+                self._is_too_long = True
+                raise ConnectionAbortedError("the body is too long")
+            if piece:
+                yield piece
+            if not message.get("more_body", False):
+                self._body_is_over = True
+                return
+
+    async def _carry_down(self, answer: Answer) -> str:
+        """Return the outcome; a body left unfinished tells the client that it was broken off."""
+        head = [*downward(answer.headers), id_header(self._id), status_header("off")]
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": head})
+        try:
+            async with asyncio.timeout(None) as limit:
+                watch = asyncio.get_running_loop().create_task(self._watch(limit))
+                try:
+                    while (piece := await answer.read()) is not None:
+                        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                finally:
+                    watch.cancel()
+        except TimeoutError:
+            self._relay.metrics.client_left.inc()
+            return "cut"
+        except UpstreamFailed as error:
+            self._relay.failed(error)
+            return "cut"
+        await self._send({"type": "http.response.body", "body": b""})
+        return "complete"
+
+    async def _watch(self, limit: asyncio.Timeout) -> None:
+        """End the wait for the backend when the client leaves; while a body is sent, its reader notices."""
+        if not self._body_is_over:
+            return
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        limit.reschedule(0)
+
+
+def model_not_found(model: str) -> NotFound:
+    """Return the refusal of a model that no backend serves."""
+    return NotFound(
+        f"no backend serves the model '{model[:128]}'",
+        remedy="GET /v1/models lists what there is; `models` under [[backends]] says who serves what",
+        code="model_not_found",
+    )
+
+
+def backend_failed(error: UpstreamFailed) -> Problem:
+    """Return what a client hears of a backend that gave no answer."""
+    status = 504 if error.kind == "timeout" else 502
+    code = {"connect": "backend_unreachable"}.get(error.kind, f"backend_{error.kind}")
+    return Problem(
+        f"the backend gave no answer ({error.kind})", remedy="try again shortly", code=code, status=status
+    )
+
+
+def _has_body(scope: Scope) -> bool:
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0"):
+            return True
+    return False
+
+
+def _is_short_json(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    is_json = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower() == b"application/json"
+    return is_json and length.isdigit() and int(length) <= PEEKED_BYTES_MAX
+
+
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
+def _model_in(body: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(body, type=_Named).model
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # the backend will say what is wrong with it

@@ -1,0 +1,53 @@
+"""What one answer has told so far: each choice's text, kept within a bound, and its digest.
+
+The text is needed once more after the scorer has had it: to estimate tokens that a backend did not report,
+and to wait, encrypted, for late shares. Beyond the bound it is only counted and hashed, never kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+
+class Told:
+    """The texts of an answer by choice. `kept_characters_max` bounds them all together."""
+
+    def __init__(self, kept_characters_max: int) -> None:
+        self._room = kept_characters_max
+        self._kept: dict[int, list[str]] = {}
+        self._hashes: dict[int, hashlib._Hash] = {}  # pyright: ignore[reportPrivateUsage]
+        self.characters = 0
+        self.kept_characters = 0
+
+    def add(self, choice: int, text: str) -> str:
+        """Take more of a choice's text; return as much of it as is kept ("" beyond the bound)."""
+        hasher = self._hashes.get(choice)
+        if hasher is None:
+            hasher = self._hashes[choice] = hashlib.sha256()
+            self._kept[choice] = []
+        hasher.update(text.encode())
+        self.characters += len(text)
+        if len(text) > self._room:
+            text = text[: self._room]
+        if text:
+            self._room -= len(text)
+            self.kept_characters += len(text)
+            self._kept[choice].append(text)
+        return text
+
+    def texts(self) -> dict[int, str]:
+        """Return the kept text of each choice, in the order of the choices."""
+        return {choice: "".join(self._kept[choice]) for choice in sorted(self._kept)}
+
+    def digest(self, key: bytes) -> str:
+        """Return the keyed digest of all that was told, in hex; "" when nothing was.
+
+        HMAC-SHA256 over, for each choice in order, its number (4 bytes, big endian) and its text's SHA-256.
+        """
+        if not self._hashes:
+            return ""
+        message = b"".join(
+            choice.to_bytes(4, "big") + self._hashes[choice].digest() for choice in sorted(self._hashes)
+        )
+        return hmac.new(key, b"output\0" + message, "sha256").hexdigest()

@@ -1,0 +1,141 @@
+"""How credits are written into an answer: one member spliced in, every other byte as the backend sent it.
+
+Re-encoding a reply would reorder, reformat and drop what we do not know; a splice cannot. The member goes
+last into the top-level object. When the backend's answer already has an `attribution` member (another
+Endcredits further up, say), its value gives way to ours in its place: two members of one name mean different
+things to different readers.
+
+The `annotations` view is the one exception to the byte rule: it also adds url_citation entries, which chat
+user interfaces already show, to `choices[i].message.annotations` or, on the held chunk, to
+`delta.annotations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from proxy.wire.headers import Status
+from proxy.wire.spans import elements, is_empty_container, last_brace, member_of
+from proxy.wire.sse import Frame
+
+_KEY = b'"attribution":'
+_encode = msgspec.json.Encoder().encode
+
+
+class EvidenceView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where in the output a credit shows: code points of the choice's text; `choice` only when n > 1."""
+
+    kind: str
+    output: tuple[int, int]
+    score: float
+    choice: int | None = None
+
+
+class WorkView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One work as an app sees it. `verdict` is there only when it is not an ordinary credit."""
+
+    work: str
+    title: str
+    creators: tuple[str, ...]
+    share_ppm: int
+    licence: str
+    url: str
+    verdict: str | None = None
+    evidence: tuple[EvidenceView, ...] | None = None
+
+
+class AttributionView(msgspec.Struct, frozen=True):
+    """The spliced field."""
+
+    id: str
+    status: Status
+    method: str
+    unattributed_ppm: int | None
+    works: tuple[WorkView, ...] = ()
+
+
+class UrlCitation(msgspec.Struct, frozen=True):
+    """OpenAI's own members of a url_citation; indices are code points of the choice's text."""
+
+    start_index: int
+    end_index: int
+    title: str
+    url: str
+
+
+class Citation(msgspec.Struct, frozen=True):
+    """One annotation entry of one choice, with our public id as an extra member."""
+
+    url_citation: UrlCitation
+    work: str
+    type: str = "url_citation"
+
+
+Citations = dict[int, list[Citation]]
+
+
+def spliced(body: bytes, view: AttributionView) -> bytes:
+    """Return a JSON object's bytes with the field in it; the body itself when it is no object."""
+    end = last_brace(body)
+    start = body.find(b"{")
+    if end < 0 or body[:start].strip(b" \t\r\n\xef\xbb\xbf"):
+        return body
+    value = _encode(view)
+    present = member_of(body, start, b"attribution") if b'"attribution"' in body else None
+    if present is not None:
+        return body[: present[0]] + value + body[present[1] :]
+    comma = b"" if is_empty_container(body, end) else b","
+    return body[:end] + comma + _KEY + value + body[end:]
+
+
+def spliced_frame(frame: Frame, view: AttributionView, citations: Citations | None = None) -> bytes:
+    """Return the held frame's bytes with the field in its data.
+
+    A frame whose data is not one run of bytes (several data lines) is left as it came: its shares are at the
+    id.
+    """
+    data = frame.data
+    place = frame.raw.find(data) if data else -1
+    if not data or place < 0:
+        return frame.raw
+    changed = with_citations(data, citations, b"delta") if citations else data
+    return frame.raw[:place] + spliced(changed, view) + frame.raw[place + len(data) :]
+
+
+def with_citations(body: bytes, citations: Citations, holder: bytes) -> bytes:
+    """Return the body with entries added to each choice's annotations.
+
+    holder: b"message" in a whole reply, b"delta" in a chunk. A choice that is not in these bytes, or has no
+    holder, gets none: an entry is never worth a new event.
+    """
+    choices = member_of(body, body.index(b"{"), b"choices")
+    if choices is None or body[choices[0] : choices[0] + 1] != b"[":
+        return body
+    edits: list[tuple[int, int, bytes]] = []
+    for place, (first, _) in enumerate(elements(body, choices[0])):
+        index = member_of(body, first, b"index")
+        number = int(body[index[0] : index[1]]) if index else place
+        held = member_of(body, first, holder)
+        entries = citations.get(number)
+        if entries and held and body[held[0] : held[0] + 1] == b"{":
+            edits.append(_annotating(body, held, entries))
+    for first, last, text in reversed(edits):
+        body = body[:first] + text + body[last:]
+    return body
+
+
+def _annotating(body: bytes, held: tuple[int, int], entries: Sequence[Citation]) -> tuple[int, int, bytes]:
+    """Return (from, to, bytes) of the one edit that adds the entries to the object at `held`."""
+    written = _encode(entries)
+    present = member_of(body, held[0], b"annotations")
+    if present is None:
+        end = held[1] - 1
+        comma = b"" if is_empty_container(body, end) else b","
+        return end, end, comma + b'"annotations":' + written
+    first, last = present
+    if body[first : first + 1] != b"[":
+        return first, last, written
+    comma = b"" if is_empty_container(body, last - 1) else b","
+    return last - 1, last - 1, comma + written[1:-1]

@@ -1,0 +1,40 @@
+"""What any endpoint can say was generated, whatever its wire looks like.
+
+Attribution and metering ask three things of an answer: the text a person reads, which choices are over, and
+what the backend says it cost. Everything else on the wire is somebody else's and goes by untouched.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """Some more text of one choice, as a person will read it."""
+
+    choice: int
+    text: str
+
+
+class TokenCounts(msgspec.Struct, frozen=True, gc=False):
+    """What the backend reported; None where it said nothing. An explicit zero is a zero."""
+
+    input: int | None = None
+    output: int | None = None
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What one chunk or one whole reply says.
+
+    finished: the choices that end here. usage_only: a chunk that exists to carry usage and has no choices,
+    which is what a client gets only if it asked. model: as the backend names it, or empty.
+    """
+
+    texts: tuple[TextDelta, ...] = ()
+    finished: tuple[int, ...] = ()
+    counts: TokenCounts | None = None
+    usage_only: bool = False
+    model: str = ""
+
+
+NOTHING = Said()

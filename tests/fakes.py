@@ -1,0 +1,269 @@
+"""Small real objects that stand in for the world: time, ids, a journal in memory, a scripted backend.
+
+They are handed to the code under test, never patched into it. tests/ is no package, so a test loads this file by
+its path: `fakes = load("fakes")` from tests/conftest.py's folder (see `loaded` at the end of builders.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from proxy.access.keys import Principal
+from proxy.clock import base32
+from proxy.errors import Unavailable
+from proxy.metering.usage import Attributed, Begun, Record, Used
+from proxy.relay.scored import Evidence, Failed, Scored, ScoredWork
+
+START_US = 1_700_000_000_000_000
+
+
+class FrozenClock:
+    """Stands still until told to move."""
+
+    def __init__(self, now_us: int = START_US) -> None:
+        self.time_us = now_us
+
+    def now_us(self) -> int:
+        return self.time_us
+
+    def monotonic_s(self) -> float:
+        return self.time_us / 1_000_000
+
+    def advance(self, seconds: float) -> None:
+        self.time_us += int(seconds * 1_000_000)
+
+
+class CountingIds:
+    """rct_aaa...b, rct_aaa...c: unique, and the same in every run."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def new(self, prefix: str) -> str:
+        self.count += 1
+        return f"{prefix}_{base32(self.count)}"
+
+
+class MemoryJournal:
+    """Keeps records in a list; can be told to refuse, or to wait until `gate` is set."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.is_refusing = False
+        self.gate: asyncio.Event | None = None
+
+    async def append(self, record: Record, *, durable: bool = True) -> int:
+        if durable and self.gate is not None:
+            await self.gate.wait()
+        if durable and self.is_refusing:
+            raise Unavailable("the disk is full", remedy="make room", code="journal_unavailable")
+        self.records.append(record)
+        return len(self.records) - 1 if durable else -1
+
+    def offer(self, record: Record) -> None:
+        self.records.append(record)
+
+    @property
+    def used(self) -> list[Used]:
+        return [record for record in self.records if isinstance(record, Used)]
+
+    @property
+    def attributed(self) -> list[Attributed]:
+        return [record for record in self.records if isinstance(record, Attributed)]
+
+    @property
+    def begun(self) -> list[Begun]:
+        return [record for record in self.records if isinstance(record, Begun)]
+
+
+class MemoryPending:
+    """Keeps waiting texts in a dictionary."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, tuple[str, dict[int, str]]] = {}
+        self.erased: list[str] = []
+
+    def put(self, event_id: str, app: str, texts: Mapping[int, str]) -> None:
+        self.texts[event_id] = (app, dict(texts))
+
+    def erase(self, event_id: str) -> None:
+        self.texts.pop(event_id, None)
+        self.erased.append(event_id)
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What the catalogue says of one work."""
+
+    work: str
+    title: str = "The Lighthouse Keeper's Almanac"
+    creators: tuple[str, ...] = ("Ada Example",)
+    licence: str = "CC-BY-4.0"
+    url: str = "https://works.example/almanac"
+    verdict: Any = "paid"
+
+
+WORK = "w_" + "a" * 26
+
+
+def scored(ppm: int = 400_000, work: str = WORK, choice: int = 0) -> Scored:
+    """One work with one stretch of evidence."""
+    evidence = (Evidence("verbatim", choice, 0, 5, 0.97, 10, 15),)
+    return Scored(
+        unattributed_ppm=1_000_000 - ppm, works=(ScoredWork(work, ppm, evidence),) if ppm else (),
+        method="endcredits/1 0123456789ab", words=9, tokens=12,
+    )
+
+
+class ScriptedAttributing:
+    """Answers `result` at once; None means late. Remembers what it was offered."""
+
+    method = "endcredits/1 0123456789ab"
+
+    def __init__(self, result: Scored | Failed | None = None) -> None:
+        self.result = result
+        self.offered: dict[str, list[tuple[int, str]]] = {}
+        self.deadlines_ms: list[int] = []
+        self.forgotten: list[str] = []
+        self.backlog_is_full = False
+
+    def offer(self, event_id: str, choice: int, text: str) -> None:
+        self.offered.setdefault(event_id, []).append((choice, text))
+
+    async def settle(self, event_id: str, deadline_ms: int) -> Scored | Failed | None:
+        self.deadlines_ms.append(deadline_ms)
+        return self.result if deadline_ms else None
+
+    def forget(self, event_id: str) -> None:
+        self.forgotten.append(event_id)
+
+    async def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+
+class MemoryKeys:
+    """`key` belongs to one app; `other` to a creator."""
+
+    app_key = "ec_app_" + "a" * 32
+    creator_key = "ec_creator_" + "b" * 32
+
+    async def find(self, secret: str) -> Principal | None:
+        return {
+            self.app_key: Principal("app", "key_1", app_id="app_1", name="test"),
+            self.creator_key: Principal("creator", "key_2", creator_id="c_1", name="Ada"),
+        }.get(secret)
+
+
+class QuietLog:
+    """Keeps events for tests that read them."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def _keep(self, event: str, **fields: Any) -> None:
+        self.events.append((event, fields))
+
+    debug = info = warning = error = exception = _keep
+
+
+@dataclass
+class FakeBackend:
+    """A backend behind httpx's transport interface: `pieces` is the body as the network would cut it."""
+
+    pieces: Iterable[bytes] | Callable[[], AsyncIterator[bytes]] = (b"{}",)
+    status: int = 200
+    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [(b"Content-Type", b"application/json")])
+    error: Exception | None = None
+    requests: list[httpx.Request] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        self.bodies.append(await request.aread())
+        if self.error is not None:
+            raise self.error
+        stream = _Pieces(self.pieces() if callable(self.pieces) else _each(self.pieces))
+        return httpx.Response(self.status, headers=self.headers, stream=stream)
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self.answer)
+
+
+class _Pieces(httpx.AsyncByteStream):
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        closing = getattr(self._pieces, "aclose", None)
+        if closing is not None:
+            await closing()
+
+
+async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+class AsgiClient:
+    """Calls an ASGI application as a server would, message by message; `leave()` is the client hanging up."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.messages: list[dict[str, Any]] = []
+        self._gone = asyncio.Event()
+
+    async def call(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"", *,
+        key: str | None = MemoryKeys.app_key, query: str = "",
+    ) -> None:
+        raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        if key is not None:
+            raw.append((b"authorization", b"Bearer " + key.encode()))
+        if body:
+            raw.append((b"content-length", str(len(body)).encode()))
+        scope = {
+            "type": "http", "method": method, "path": "/rewritten/", "raw_path": path.encode(),
+            "query_string": query.encode(), "headers": raw, "http_version": "1.1",
+        }
+        first = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if first:
+                return first.pop()
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            self.messages.append(message)
+            await self.sent.put(message)
+
+        await self.app(scope, receive, send)
+
+    def leave(self) -> None:
+        self._gone.set()
+
+    @property
+    def status(self) -> int:
+        return self.messages[0]["status"]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode().lower(): value.decode() for name, value in self.messages[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.messages) and self.messages[-1].get("more_body", False) is False and len(self.messages) > 1
