@@ -1,0 +1,497 @@
+"""Attribution as the relay sees it: text is offered as it flows, and shares are there when the answer ends.
+
+The engine runs in a child process (scorer.py). Here its life is looked after: texts are kept until they are
+settled, so that a child which dies takes nothing with it; the next one gets them again. A text that was being
+worked on at three deaths settles as Failed, because something in it kills.
+
+A share is never guessed: while no engine serves (no model, a broken index), texts wait, answers are pending.
+What may wait is bounded by `[attribution] backlog_bytes`; `backlog_is_full` tells the relay to refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import proxy
+from proxy.clock import Clock
+from proxy.observability import Metrics
+from proxy.relay.scored import Failed, Scored, combine
+from proxy.relay.scoring import (
+    TEXT_CHARACTERS_MAX,
+    Broken,
+    Count,
+    Counted,
+    Done,
+    Finish,
+    Forget,
+    Frames,
+    Open,
+    Opened,
+    Refused,
+    Reply,
+    Request,
+    Text,
+    Working,
+    decode_reply,
+    frame,
+    sized,
+    stretches,
+)
+from proxy.settings import Settings
+
+FLUSH_S = 0.03  # texts gather this long: some tokens of each stream in one write, not a write for each
+DEATHS_MAX = 3
+STUCK_S = 120.0  # no slice takes a second; an engine silent for so long with work to do will never answer
+START_S = 30.0  # a cold disk reads model and index in far less
+STOP_S = 2.0
+RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
+STEADY_S = 60.0  # a child that lived so long died of something new
+COUNT_S = 2.0
+BYTES_A_TOKEN = 4  # English prose, whatever the tokenizer: the estimate when no engine can count
+LATE_RETRY_S = 1.0
+
+Result = Scored | Failed
+T = TypeVar("T")
+
+
+class EventLog(Protocol):
+    """The part of structlog's logger we use."""
+
+    def info(self, event: str, /, **fields: object) -> object: ...
+    def warning(self, event: str, /, **fields: object) -> object: ...
+
+
+class _ChildEnded(Exception):
+    """The child's stdout ended, or what came out of it made no sense."""
+
+
+class _Kept:
+    """One answer's texts until it is settled."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, list[str]] = {}  # by choice, as the child has it
+        self.fresh: dict[int, list[str]] = {}  # by choice, not yet with the child
+        self.bytes = 0
+        self.finish: Finish | None = None
+        self.finish_sent = False
+        self.truncated = False
+        self.deaths = 0
+        self.is_late = False
+        self.result: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+
+    def send_again(self) -> None:
+        for choice, pieces in self.sent.items():
+            self.fresh[choice] = [*pieces, *self.fresh.get(choice, ())]
+        self.sent = {}
+        self.finish_sent = False
+
+
+class Attributing:
+    """One child scorer and the texts it owes shares for. All methods are for the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        index: Callable[[], Path | None],
+        metrics: Metrics,
+        clock: Clock,
+        log: EventLog,
+        command: Sequence[str] = (),
+    ) -> None:
+        """`index()` names the directory of the index now in use, None for an empty one.
+
+        command: how a scorer is started, before `--parent PID --nice N`; tests start one with a toy engine.
+        """
+        self._settings = settings.attribution
+        self._index = index
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+        self._command = tuple(command) or (sys.executable, "-P", "-m", "proxy.relay.scorer")
+        self._kept: dict[str, _Kept] = {}
+        self._backlog_bytes = 0
+        self._changed: dict[str, None] = {}  # ids with something to send, oldest first
+        self._forgotten: list[str] = []
+        self._asked: list[Request] = []  # opens and counts, which go before texts
+        self._something = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._opening: dict[int, tuple[Path | None, asyncio.Future[bool]]] = {}
+        self._counting: dict[int, asyncio.Future[int]] = {}
+        self._good_index: Path | None = None
+        self._suspect = ""
+        self._late: asyncio.Queue[tuple[str, Result]] = asyncio.Queue()
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self.on_late: Callable[[str, Result], Awaitable[None]] = self._nobody_waits
+        self.method = ""
+        self.healthy = False
+
+    async def start(self) -> None:
+        """Start the scorer and wait until its engine serves, or is known not to.
+
+        Never raises: without an engine the proxy still relays and meters, answers stay pending, and `healthy`
+        is False. `method` is empty until an engine has served.
+        """
+        self._metrics.backlog_bytes.set_function(lambda: self._backlog_bytes)
+        first = self._open()
+        # Held here, ended by stop().
+        self._tasks = (
+            asyncio.create_task(self._supervise(), name="scorer"),  # noqa: TID251
+            asyncio.create_task(self._deliver_late(), name="late shares"),  # noqa: TID251
+        )
+        await asyncio.wait({first}, timeout=START_S)
+
+    async def stop(self) -> None:
+        """End the scorer. Unsettled texts are dropped: the relay has them on disk as pending."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = ()
+        for kept in self._kept.values():
+            _resolve(kept.result, None)
+        self._kept.clear()
+        self._changed.clear()
+        self._backlog_bytes = 0
+
+    def offer(self, answer_id: str, choice: int, text: str) -> None:
+        """Take more text of an answer. Never waits, never raises.
+
+        At most `[attribution] text_bytes_max` bytes of an answer are scored, over all its choices; what comes
+        after is left out, and its Scored says `truncated`.
+        """
+        kept = self._kept.get(answer_id)
+        if kept is None:
+            kept = self._kept[answer_id] = _Kept()
+        if kept.finish is not None or kept.truncated or not text:
+            return
+        text, size = sized(text)
+        room = self._settings.text_bytes_max - kept.bytes
+        if size > room:
+            kept.truncated = True
+            text, size = sized(text.encode()[:room].decode("utf-8", "ignore"))
+        kept.fresh.setdefault(choice, []).append(text)
+        kept.bytes += size
+        self._backlog_bytes += size
+        self._change(answer_id)
+
+    async def settle(self, answer_id: str, *, deadline_ms: int) -> Result | None:
+        """Return the answer's shares: no more text will come. None when they are not there in time.
+
+        Then the work goes on and the result goes to `on_late`. Failed: this text cannot be scored. A caller
+        who is cancelled while waiting counts as late.
+        """
+        kept = self._kept.get(answer_id)
+        if kept is None:
+            return combine([], method=self.method)
+        began = self._clock.monotonic_s()
+        self._finish(answer_id, kept, background=False)
+        try:
+            await asyncio.wait({kept.result}, timeout=deadline_ms / 1000)
+        finally:
+            kept.is_late = not kept.result.done()
+        if kept.is_late:
+            self._metrics.attributions.labels("pending").inc()
+            return None
+        result = kept.result.result()
+        self._metrics.settle_seconds.observe(self._clock.monotonic_s() - began)
+        if result is not None:
+            self._metrics.attributions.labels(_status(result)).inc()
+        return result
+
+    def forget(self, answer_id: str) -> None:
+        """Drop an answer: nobody wants its shares any more."""
+        kept = self._kept.get(answer_id)
+        if kept is not None:
+            self._drop(answer_id, kept, None)
+            self._forgotten.append(answer_id)
+            self._something.set()
+
+    def backlog_is_full(self) -> bool:
+        """Say whether the texts that wait for shares fill `[attribution] backlog_bytes`."""
+        return self._backlog_bytes >= self._settings.backlog_bytes
+
+    async def reload(self) -> bool:
+        """Serve from the index that `index()` names now; answers under way finish on the one before.
+
+        Returns once the new one serves (True) or was refused (False, logged; the one before goes on serving).
+        """
+        return await self._open()
+
+    async def attribute(self, answer_id: str, texts: Mapping[int, str]) -> Result:
+        """Return the shares of an answer whose texts (by choice) are all there, for as long as it takes.
+
+        For texts that were pending when the proxy last stopped. Live exchanges go first.
+        """
+        for choice, text in texts.items():
+            self.offer(answer_id, choice, text)
+        kept = self._kept.get(answer_id)
+        if kept is None:
+            return combine([], method=self.method)
+        self._finish(answer_id, kept, background=True)
+        try:
+            result = await kept.result
+        except asyncio.CancelledError:
+            self.forget(answer_id)
+            raise
+        return result or Failed(detail="forgotten")
+
+    async def count_tokens(self, text: str) -> int:
+        """Return the number of word pieces in `text`, for estimated usage.
+
+        Counted in the child, in stretches that end at a space; a quarter of the bytes when it cannot count.
+        """
+        text, size = sized(text)
+        estimate = -(-size // BYTES_A_TOKEN)
+        if not self.healthy:
+            return estimate
+        try:
+            async with asyncio.timeout(COUNT_S):
+                return sum([await self._count(piece) for piece in stretches(text)])
+        except TimeoutError:
+            return estimate
+
+    # What follows keeps the books.
+
+    async def _nobody_waits(self, answer_id: str, result: Result) -> None:
+        self._log.warning("late_shares_unwanted", id=answer_id, status=_status(result))
+
+    def _finish(self, answer_id: str, kept: _Kept, *, background: bool) -> None:
+        if kept.finish is None:
+            kept.finish = Finish(answer_id, truncated=kept.truncated, background=background)
+            self._change(answer_id)
+            self._at_once.set()
+
+    def _change(self, answer_id: str) -> None:
+        self._changed[answer_id] = None
+        self._something.set()
+
+    def _drop(self, answer_id: str, kept: _Kept, result: Result | None) -> None:
+        del self._kept[answer_id]
+        self._changed.pop(answer_id, None)
+        self._backlog_bytes -= kept.bytes
+        if kept.is_late and result is not None:
+            self._late.put_nowait((answer_id, result))
+        _resolve(kept.result, result)
+
+    def _open(self) -> asyncio.Future[bool]:
+        number, future = next(self._numbers), asyncio.get_running_loop().create_future()
+        path = self._index()
+        self._opening[number] = (path, future)
+        self._ask(Open(number, None if path is None else str(path)))
+        return future
+
+    async def _count(self, text: str) -> int:
+        number, future = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._counting[number] = future
+        self._ask(Count(number, text))
+        try:
+            return await future
+        finally:
+            self._counting.pop(number, None)
+
+    def _ask(self, request: Request) -> None:
+        self._asked.append(request)
+        self._something.set()
+        self._at_once.set()
+
+    async def _deliver_late(self) -> None:
+        while True:
+            answer_id, result = await self._late.get()
+            while True:
+                try:
+                    await self.on_late(answer_id, result)
+                    break
+                except Exception as error:  # noqa: BLE001  # a full disk, a store away: keep the shares
+                    self._log.warning("late_shares_refused", id=answer_id, error=type(error).__name__)
+                    await asyncio.sleep(LATE_RETRY_S)
+
+    # What follows looks after the child.
+
+    async def _supervise(self) -> None:
+        pause_s = RESTART_S_MIN
+        while True:
+            began_s = self._clock.monotonic_s()
+            try:
+                await self._one_child()
+            except OSError as error:
+                self._log.warning("scorer_not_started", error=error.strerror or type(error).__name__)
+            self._child_is_gone()
+            if self._clock.monotonic_s() - began_s > STEADY_S:
+                pause_s = RESTART_S_MIN
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RESTART_S_MAX)
+            if not self._opening:
+                self._open()
+
+    async def _one_child(self) -> None:
+        # -P and this path: the child runs the code we run, wherever it was started from.
+        root = str(Path(proxy.__file__).parents[1])
+        paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        child = await create_subprocess_exec(
+            *self._command, "--parent", str(os.getpid()), "--nice", str(self._settings.encoder_nice),
+            stdin=PIPE, stdout=PIPE, env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+        assert child.stdin is not None  # a pipe was asked for
+        assert child.stdout is not None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(child.stdout))
+                group.create_task(self._talk(child.stdin))
+        except* Exception as ended:  # noqa: BLE001  # whatever went wrong, the next child starts clean
+            await _end(child)
+            self._log.warning(
+                "scorer_died",
+                status=child.returncode,
+                while_scoring=self._suspect,
+                why=_why(ended),
+            )
+        finally:
+            await _end(child)
+
+    async def _listen(self, stdout: StreamReader) -> None:
+        frames = Frames()
+        while True:
+            try:
+                async with asyncio.timeout(STUCK_S):
+                    data = await stdout.read(1 << 16)
+            except TimeoutError:
+                if self._suspect:
+                    raise _ChildEnded("it was silent for too long") from None
+                continue
+            if not data:
+                raise _ChildEnded("its output ended")
+            try:
+                for payload in frames.feed(data):
+                    self._heard(decode_reply(payload))
+            except ValueError as error:  # a frame too long, or one that is no message
+                raise _ChildEnded("its output made no sense") from error
+
+    def _heard(self, reply: Reply) -> None:
+        match reply:
+            case Working(answer_id):
+                self._suspect = answer_id
+            case Done(answer_id, scored):
+                self._settled(answer_id, scored)
+            case Broken(answer_id, error):
+                self._log.warning("scoring_failed", id=answer_id, error=error)
+                self._settled(answer_id, Failed(detail=error))
+            case Counted(number, tokens):
+                if number in self._counting:
+                    _resolve(self._counting[number], tokens)
+            case Opened(number, method):
+                self.method, self.healthy = method, True
+                path, future = self._opening.pop(number)
+                self._good_index = path
+                self._log.info("index_opened", index=None if path is None else path.name, method=method)
+                _resolve(future, True)
+                self._something.set()
+            case Refused(number, cause, remedy):
+                self._refused(number, cause, remedy)
+
+    def _refused(self, number: int, cause: str, remedy: str) -> None:
+        path, future = self._opening.pop(number)
+        self._log.warning("index_refused", cause=cause, remedy=remedy, serving=self.healthy)
+        good = self._good_index
+        if not self.healthy and good is not None and good != path:
+            # A new child met a broken index; the one before it served is better than none.
+            again = next(self._numbers)
+            self._opening[again] = (good, asyncio.get_running_loop().create_future())
+            self._ask(Open(again, str(good)))
+        _resolve(future, False)
+
+    def _settled(self, answer_id: str, result: Result) -> None:
+        if self._suspect == answer_id:
+            self._suspect = ""
+        kept = self._kept.get(answer_id)
+        if kept is not None:
+            self._drop(answer_id, kept, result)
+
+    def _child_is_gone(self) -> None:
+        self.healthy = False
+        suspect, self._suspect = self._suspect, ""
+        for path_and_future in self._opening.values():
+            _resolve(path_and_future[1], False)
+        self._opening.clear()
+        self._asked.clear()
+        self._forgotten.clear()
+        for answer_id, kept in list(self._kept.items()):
+            if answer_id == suspect:
+                kept.deaths += 1
+                if kept.deaths >= DEATHS_MAX:
+                    self._log.warning("scoring_failed", id=answer_id, error="the scorer died on it")
+                    self._drop(answer_id, kept, Failed(detail="the scorer died on it"))
+                    continue
+            kept.send_again()
+            self._change(answer_id)
+
+    async def _talk(self, stdin: StreamWriter) -> None:
+        async def send(message: Request) -> None:
+            stdin.write(frame(message))
+            await stdin.drain()
+
+        while True:
+            await self._something.wait()
+            try:
+                async with asyncio.timeout(FLUSH_S):
+                    await self._at_once.wait()
+            except TimeoutError:
+                pass
+            self._something.clear()
+            self._at_once.clear()
+            asked, self._asked = self._asked, []
+            forgotten, self._forgotten = self._forgotten, []
+            for message in (*asked, *(Forget(answer_id) for answer_id in forgotten)):
+                await send(message)
+            # Without an engine the child could only pile texts up; they are kept here anyway.
+            while self.healthy and self._changed:
+                answer_id = next(iter(self._changed))
+                del self._changed[answer_id]
+                await self._send_text(answer_id, send)
+
+    async def _send_text(self, answer_id: str, send: Callable[[Request], Awaitable[None]]) -> None:
+        kept = self._kept[answer_id]
+        for choice in list(kept.fresh):
+            whole = "".join(kept.fresh.pop(choice))
+            kept.sent.setdefault(choice, []).append(whole)
+            for at in range(0, len(whole), TEXT_CHARACTERS_MAX):
+                await send(Text(answer_id, choice, whole[at : at + TEXT_CHARACTERS_MAX]))
+                if self._kept.get(answer_id) is not kept:
+                    return  # forgotten while the pipe was full
+        if kept.finish is not None and not kept.finish_sent and not kept.fresh:
+            kept.finish_sent = True
+            await send(kept.finish)
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _status(result: Result) -> str:
+    return "settled" if isinstance(result, Scored) else result.reason
+
+
+def _why(ended: BaseExceptionGroup[Exception]) -> str:
+    cause = ended.exceptions[0]
+    return str(cause) if isinstance(cause, _ChildEnded) else type(cause).__name__
+
+
+async def _end(child: Process) -> None:
+    """Close its stdin, upon which it goes by itself; kill it if it does not."""
+    if child.stdin is not None:
+        child.stdin.close()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()

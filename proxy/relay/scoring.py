@@ -1,0 +1,339 @@
+"""What the scorer is told and what it answers, and whose turn it is: the pure half of scorer.py.
+
+A frame is a u32 length, then one msgpack message. Scoring is told messages, names an answer and scores a
+slice of it. Slices are short and answers take turns, so that a long answer delays another's shares by one
+slice and not by its own length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+from proxy.relay.scored import ChoiceShares, Evidence, Scored, combine
+
+if TYPE_CHECKING:
+    # For its type alone: the proxy imports this module for its messages, and has no use for numpy.
+    from attribution.terms import Attribution
+
+FRAME_BYTES_MAX = 16 << 20  # a megabyte of text, every clause of it evidence, fits four times over
+TEXT_CHARACTERS_MAX = 16_000  # of one message: the pipe never holds another answer's end up for long
+SLICE_CHARACTERS = 600  # some five sentences: one run of the encoder, 10 to 20 ms
+WAITING_CHARACTERS_MAX = 8 << 20  # read ahead this far and no further: the parent keeps the texts anyway
+COUNT_CHARACTERS = 4_000  # word pieces are counted in stretches of this, 2 ms each
+
+
+class Open(msgspec.Struct, frozen=True, tag="open"):
+    """Serve from this index from now on (None: an empty one). Answers under way finish on theirs."""
+
+    number: int
+    index: str | None
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """More of one choice of an answer."""
+
+    id: str
+    choice: int
+    text: str
+
+
+class Finish(msgspec.Struct, frozen=True, tag="finish"):
+    """No more text will come. background: nobody waits for this one, others go first."""
+
+    id: str
+    truncated: bool = False
+    background: bool = False
+
+
+class Forget(msgspec.Struct, frozen=True, tag="forget"):
+    """This answer's shares are no longer wanted."""
+
+    id: str
+
+
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """How many word pieces has this text?"""
+
+    number: int
+    text: str
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """The index serves; shares are made by `method`."""
+
+    number: int
+    method: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The index or the model cannot be used; the one before, if there was one, goes on serving."""
+
+    number: int
+    cause: str
+    remedy: str = ""
+
+
+class Working(msgspec.Struct, frozen=True, tag="working"):
+    """Said before each turn of another answer: should this process die now, that text is the suspect."""
+
+    id: str
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """An answer's shares."""
+
+    id: str
+    scored: Scored
+
+
+class Broken(msgspec.Struct, frozen=True, tag="broken"):
+    """The engine raised on this answer. `error` is the exception's type: its message might quote the text."""
+
+    id: str
+    error: str
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """Word pieces of the text of the Count with this number."""
+
+    number: int
+    tokens: int
+
+
+Request = Open | Text | Finish | Forget | Count
+Reply = Opened | Refused | Working | Done | Broken | Counted
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode
+
+
+def frame(message: Request | Reply) -> bytes:
+    """Return the message's bytes with their length before them."""
+    payload = _encode(message)
+    return len(payload).to_bytes(4, "little") + payload
+
+
+class Frames:
+    """Bytes as they come, whole frames out."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield each frame that is complete now. Raises ValueError for one over FRAME_BYTES_MAX."""
+        self._kept += data
+        while len(self._kept) >= 4:
+            length = int.from_bytes(self._kept[:4], "little")
+            if length > FRAME_BYTES_MAX:
+                raise ValueError(f"a frame of {length} bytes; at most {FRAME_BYTES_MAX} are ever sent")
+            if len(self._kept) < 4 + length:
+                return
+            payload = bytes(self._kept[4 : 4 + length])
+            del self._kept[: 4 + length]
+            yield payload
+
+
+class Stream(Protocol):
+    """What attribution.AttributionStream does for us."""
+
+    def push(self, text: str) -> None: ...
+    def finish(self) -> Attribution: ...
+
+
+class Engine(Protocol):
+    """What attribution.Attributor does for us."""
+
+    @property
+    def method(self) -> str: ...
+    def stream(self) -> Stream: ...
+    def count_tokens(self, text: str) -> int: ...
+    def close(self) -> None: ...
+
+
+class _Choice:
+    """One choice of an answer: text that waits, and the stream that has had the rest."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.waiting: deque[str] = deque()
+        self.uncounted = ""
+        self.tokens = 0
+
+    def take(self) -> str:
+        """Return the next slice of waiting text, at most SLICE_CHARACTERS."""
+        pieces, room = list[str](), SLICE_CHARACTERS
+        while self.waiting and room > 0:
+            piece = self.waiting.popleft()
+            if len(piece) > room:
+                self.waiting.appendleft(piece[room:])
+                piece = piece[:room]
+            pieces.append(piece)
+            room -= len(piece)
+        return "".join(pieces)
+
+    def count(self, engine: Engine, text: str, *, last: bool = False) -> None:
+        """Count word pieces in stretches that end at a space, where counting apart changes nothing."""
+        self.uncounted += text
+        if last:
+            self.tokens += engine.count_tokens(self.uncounted)
+            self.uncounted = ""
+        elif len(self.uncounted) >= COUNT_CHARACTERS:
+            cut = self.uncounted.rfind(" ") + 1 or len(self.uncounted)
+            self.tokens += engine.count_tokens(self.uncounted[:cut])
+            self.uncounted = self.uncounted[cut:]
+
+
+class _Answer:
+    """One answer on its way to shares, on the engine that served when its turn first came."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.choices: dict[int, _Choice] = {}
+        self.finish: Finish | None = None
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(piece) for choice in self.choices.values() for piece in choice.waiting)
+
+    @property
+    def urgency(self) -> Literal[0, 1, 2]:
+        """0: somebody waits for its end; 1: it is still being written; 2: nobody is in a hurry."""
+        if self.finish is None:
+            return 1
+        return 2 if self.finish.background else 0
+
+
+class Scoring:
+    """Which answer is worked on next, and its work. Pure but for the engine it is handed."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self._answers: dict[str, _Answer] = {}
+        self._ready: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
+        self.waiting_characters = 0
+
+    def use(self, engine: Engine) -> None:
+        """Serve from `engine`; the one before closes when the last answer that uses it is done."""
+        before, self.engine = self.engine, engine
+        if before is not None:
+            self._close_unused(before)
+
+    def receive(self, message: Text | Finish | Forget) -> None:
+        """Take note; nothing is scored here."""
+        match message:
+            case Text(answer_id, choice, text):
+                answer = self._answers.setdefault(answer_id, _Answer())
+                answer.choices.setdefault(choice, _Choice()).waiting.append(text)
+                self.waiting_characters += len(text)
+                self._ready[answer.urgency][answer_id] = None
+            case Finish(answer_id):
+                answer = self._answers.setdefault(answer_id, _Answer())
+                answer.finish = message
+                self._ready[1].pop(answer_id, None)
+                self._ready[answer.urgency][answer_id] = None
+            case Forget(answer_id):
+                self._drop(answer_id)
+
+    def choose(self) -> str | None:
+        """Return the answer whose turn it is; None when there is nothing to do, or nothing to do it with."""
+        if self.engine is None:
+            return None
+        return next((answer_id for row in self._ready for answer_id in row), None)
+
+    def work(self, answer_id: str) -> Done | Broken | None:
+        """Score one slice of the answer, or finish it when no text waits; then others take their turn."""
+        answer = self._answers[answer_id]
+        row = self._ready[answer.urgency]
+        row.pop(answer_id, None)
+        try:
+            scored = self._advance(answer)
+        except Exception as error:  # noqa: BLE001  # whatever one text makes the engine do, the next is served
+            self._drop(answer_id)
+            return Broken(answer_id, type(error).__name__)
+        if scored is not None:
+            self._drop(answer_id)
+            return Done(answer_id, scored)
+        if answer.finish is not None or answer.waiting:
+            row[answer_id] = None
+        return None
+
+    def _advance(self, answer: _Answer) -> Scored | None:
+        engine = answer.engine = answer.engine or self.engine
+        if engine is None:  # choose() names no answer before use()
+            return None
+        for choice in answer.choices.values():
+            text = choice.take()
+            if text:
+                self.waiting_characters -= len(text)
+                if choice.stream is None:
+                    choice.stream = engine.stream()
+                choice.count(engine, text)
+                choice.stream.push(text)
+                return None
+        return None if answer.finish is None else _scored(answer, engine, truncated=answer.finish.truncated)
+
+    def _drop(self, answer_id: str) -> None:
+        answer = self._answers.pop(answer_id, None)
+        for row in self._ready:
+            row.pop(answer_id, None)
+        if answer is not None:
+            self.waiting_characters -= answer.waiting
+            if answer.engine is not None and answer.engine is not self.engine:
+                self._close_unused(answer.engine)
+
+    def _close_unused(self, engine: Engine) -> None:
+        if all(answer.engine is not engine for answer in self._answers.values()):
+            engine.close()
+
+
+def _scored(answer: _Answer, engine: Engine, *, truncated: bool) -> Scored:
+    shares: list[ChoiceShares] = []
+    tokens = 0
+    for number, choice in sorted(answer.choices.items()):
+        if choice.stream is not None:
+            choice.count(engine, "", last=True)
+            tokens += choice.tokens
+            shares.append(_choice_shares(number, choice.stream.finish()))
+    return combine(shares, method=engine.method, tokens=tokens, truncated=truncated)
+
+
+def _choice_shares(number: int, found: Attribution) -> ChoiceShares:
+    return ChoiceShares(
+        choice=number,
+        words=found.words,
+        unattributed_ppm=found.unattributed_ppm,
+        ppm={share.work_id: share.ppm for share in found.shares},
+        evidence={
+            share.work_id: tuple(
+                Evidence(m.kind, number, m.start, m.end, m.score, m.work_start, m.work_end)
+                for m in share.matches
+            )
+            for share in found.shares
+        },
+    )
+
+
+def sized(text: str) -> tuple[str, int]:
+    """Return the text and its length in UTF-8; half a surrogate pair, which has none, becomes `?`."""
+    if text.isascii():
+        return text, len(text)
+    encoded = text.encode("utf-8", "replace")
+    return encoded.decode(), len(encoded)
+
+
+def stretches(text: str) -> list[str]:
+    """Cut at spaces into pieces of TEXT_CHARACTERS_MAX at most: apart, they have as many word pieces."""
+    pieces: list[str] = []
+    at = 0
+    while at < len(text):
+        end = at + TEXT_CHARACTERS_MAX
+        if end < len(text):
+            end = text.rfind(" ", at, end) + 1 or end
+        pieces.append(text[at:end])
+        at = end
+    return pieces

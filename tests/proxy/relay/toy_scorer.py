@@ -1,0 +1,67 @@
+"""A scorer with a toy engine, started by tests as the real one is: words that begin with w_ are works.
+
+Words that make it misbehave: RAISE raises, DIE kills the process, GATE:path waits at the end, and
+PUSHGATE:path at once, until somebody writes there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from attribution.errors import IndexCorrupt
+from attribution.terms import PPM, Attribution, Match, Share
+from proxy.relay.scorer import main
+
+
+class ToyStream:
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.text = ""
+
+    def push(self, text: str) -> None:
+        self.text += text
+        for word in text.split():
+            if word.startswith("PUSHGATE:"):
+                Path(word.removeprefix("PUSHGATE:")).read_text(encoding="utf-8")
+
+    def finish(self) -> Attribution:
+        words = self.text.split()
+        for word in words:
+            if word == "RAISE":
+                raise LookupError(self.text)
+            if word == "DIE":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if word.startswith("GATE:"):
+                Path(word.removeprefix("GATE:")).read_text(encoding="utf-8")
+        shares = []
+        for work in sorted({word for word in words if word.startswith("w_")}):
+            start = self.text.index(work)
+            match = Match(work, "verbatim", start, start + len(work), 0, len(work), 1.0)
+            shares.append(Share(work, words.count(work) * PPM // len(words), (match,)))
+        return Attribution(tuple(shares), PPM - sum(share.ppm for share in shares), len(words), self.method)
+
+
+class ToyEngine:
+    def __init__(self, path: Path | None) -> None:
+        if path is not None and not path.is_dir():
+            raise IndexCorrupt(f"{path.name} is broken", remedy="build it again")
+        self.method = f"toy/{path.name if path else 'empty'}"
+        self.is_closed = False
+        self.streams: list[ToyStream] = []
+
+    def stream(self) -> ToyStream:
+        assert not self.is_closed
+        self.streams.append(ToyStream(self.method))
+        return self.streams[-1]
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+if __name__ == "__main__":
+    main(ToyEngine)
