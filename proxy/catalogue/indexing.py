@@ -1,0 +1,207 @@
+"""The catalogue's works into an attribution index, swapped in while others read the old one.
+
+An index is a folder of its own; the text file `current` beside the folders names the one in use and is
+replaced by a rename, so a reader sees the old name or the new one, and a build that dies changes nothing. The
+last two indexes are kept: a reader that has just read the old name can still open it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from proxy.catalogue.store import IndexedText
+from proxy.clock import Clock
+from proxy.errors import Conflict, NotFound, Problem, Unavailable
+
+CURRENT = "current"
+KEPT = 2  # the one in use, and the one before it for readers that are just opening it
+_LOCK = "building"
+_FOLDER = re.compile(r"[0-9]{20}")  # microseconds since 1970, so that names sort by age
+
+Progress = Callable[[int, int], None]
+
+
+class Texts(Protocol):
+    """What an index is built of; a Catalogue is one."""
+
+    def texts(self) -> Iterator[IndexedText]:
+        """Yield every work with its text."""
+        ...
+
+    def seq(self) -> int:
+        """Return the registry's last number."""
+        ...
+
+
+class Builder(Protocol):
+    """The library's two functions, as far as they are used here."""
+
+    def build(
+        self, works: Iterable[IndexedText], folder: Path, previous: Path | None, progress: Progress | None
+    ) -> Any:
+        """Write an index into the new folder `folder`."""
+        ...
+
+    def verify(self, folder: Path) -> Any:
+        """Check every file of an index against its manifest and return that."""
+        ...
+
+
+class LibraryBuilder:
+    """attribution.build_index and verify_index, imported when first needed: a server never builds."""
+
+    def __init__(self, *, threads: int = 2) -> None:
+        self._threads = threads
+
+    def build(
+        self, works: Iterable[IndexedText], folder: Path, previous: Path | None, progress: Progress | None
+    ) -> Any:
+        """Write an index into the new folder `folder`. Raises Unavailable when the library cannot."""
+        from attribution import SourceWork, build_index  # noqa: PLC0415
+        from attribution.errors import AttributionError  # noqa: PLC0415
+
+        sources = (SourceWork(work.work_id, work.text, work.registered_us, work.creator_id) for work in works)
+        try:
+            return build_index(sources, folder, previous=previous, progress=progress, threads=self._threads)
+        except AttributionError as error:
+            raise Unavailable(error.cause, remedy=error.remedy, code="index_failed") from error
+
+    def verify(self, folder: Path) -> Any:
+        """Check an index. Raises Unavailable for a damaged one."""
+        from attribution import verify_index  # noqa: PLC0415
+        from attribution.errors import AttributionError  # noqa: PLC0415
+
+        try:
+            return verify_index(folder)
+        except AttributionError as error:
+            raise Unavailable(error.cause, remedy=error.remedy, code="index_corrupt") from error
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The index in use. `built_us` is when its building began."""
+
+    path: Path
+    built_us: int
+    size_bytes: int
+    manifest: Any
+
+
+def current(index_root: Path) -> Path | None:
+    """Return the folder of the index in use, None when there is none yet.
+
+    The file may name nothing but a folder beside it. Raises Unavailable when it names none.
+    """
+    try:
+        name = (index_root / CURRENT).read_text(encoding="ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(
+            f"{index_root / CURRENT} cannot be read",
+            remedy="run `endcredits index build`",
+            code="index_missing",
+        ) from error
+    if not _FOLDER.fullmatch(name) or not (index_root / name).is_dir():
+        raise Unavailable(
+            f"{index_root / CURRENT} names no index",
+            remedy="run `endcredits index build`",
+            code="index_missing",
+        )
+    return index_root / name
+
+
+def build(
+    texts: Texts,
+    index_root: Path,
+    *,
+    clock: Clock,
+    progress: Progress | None = None,
+    builder: Builder | None = None,
+) -> Path:
+    """Build an index of every registered work, check it, make it the current one, and return its folder.
+
+    Vectors of unchanged works are taken from the current index. Raises Conflict while another build runs.
+    """
+    builder = builder or LibraryBuilder()
+    index_root.mkdir(parents=True, exist_ok=True)
+    with _alone(index_root):
+        previous = _usable(index_root)
+        folder = index_root / f"{clock.now_us():020d}"
+        try:
+            builder.build(texts.texts(), folder, previous, progress)
+            builder.verify(folder)
+        except BaseException:
+            # Also when a person interrupts: half an index helps nobody and takes space.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _point(index_root, folder.name)
+        _forget(index_root, folder, previous)
+    return folder
+
+
+def verify(index_root: Path, *, builder: Builder | None = None) -> IndexInfo:
+    """Check the index in use, file by file. NotFound when there is none, Unavailable when it is damaged."""
+    path = current(index_root)
+    if path is None:
+        raise NotFound(f"there is no index in {index_root}", remedy="run `endcredits index build`")
+    manifest = (builder or LibraryBuilder()).verify(path)
+    size_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return IndexInfo(path, int(path.name), size_bytes, manifest)
+
+
+def info(index_root: Path, *, builder: Builder | None = None) -> IndexInfo | None:
+    """Return what is known of the index in use, None when there is none. It is checked on the way."""
+    return None if current(index_root) is None else verify(index_root, builder=builder)
+
+
+def _usable(index_root: Path) -> Path | None:
+    try:
+        return current(index_root)
+    except Problem:
+        return None  # a broken `current` must not keep a new index from being built
+
+
+@contextlib.contextmanager
+def _alone(index_root: Path) -> Generator[None]:
+    # The lock goes with the process, so a killed build leaves nothing to clear away.
+    with (index_root / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                "another build of the index is running", remedy="wait for it to end", code="index_building"
+            ) from error
+        yield
+
+
+def _point(index_root: Path, name: str) -> None:
+    """Make `current` name the folder, so that it holds after a power cut as well."""
+    new = index_root / f"{CURRENT}.new"
+    with new.open("w", encoding="ascii") as file:
+        file.write(name + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(index_root / CURRENT)
+    folder = os.open(index_root, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _forget(index_root: Path, folder: Path, previous: Path | None) -> None:
+    kept = {folder, *([previous] if previous and KEPT > 1 else [])}
+    for old in index_root.iterdir():
+        if old.is_dir() and _FOLDER.fullmatch(old.name) and old not in kept:
+            shutil.rmtree(
+                old, ignore_errors=True
+            )  # a reader may hold a file open; the next build tries again
