@@ -122,7 +122,7 @@ def command(arguments: Sequence[str], folder: Path) -> list[dict[str, Any]]:
         raise Unavailable(f"'{shown}' took longer than {COMMAND_S} s", remedy="try again when idle") from late
     if done.returncode:
         raise Problem(
-            f"'{shown}' failed with status {done.returncode}: {_tail(done.stderr + done.stdout)}", code="demo"
+            f"'{shown}' failed with status {done.returncode}: {_tail(done.stdout + done.stderr)}", code="demo"
         )
     return [msgspec.json.decode(line) for line in done.stdout.splitlines() if line.strip()]
 

@@ -111,8 +111,7 @@ def _register(console: Console, folder: Path) -> str:
     arguments = ("--data", str(folder), "--config", str(CONFIG))
     steps = (
         ("creators", "add", "--from", str(CATALOGUE_DIR / "creators.jsonl")),
-        ("works", "add", str(CATALOGUE_DIR / "catalogue.jsonl")),
-        ("index", "build"),
+        ("works", "add", str(CATALOGUE_DIR / "catalogue.jsonl")),  # builds the index as well
     )
     for step in steps:
         _show_command(console, step)

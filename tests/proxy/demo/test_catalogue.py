@@ -115,7 +115,7 @@ def test_registration_dates_are_days_that_have_passed_and_no_two_are_the_same() 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work["work_id"])
 def test_a_text_is_short_and_stays_inside_the_catalogue(work: dict[str, Any]) -> None:
-    assert re.fullmatch(r"texts/[a-z0-9-]+\.(txt|md|fountain|srt)", work["path"])
+    assert re.fullmatch(r"texts/[a-z0-9-]+\.(txt|md)", work["path"])
     assert 150 <= len(text_of(work).split()) <= 600
 
 
