@@ -5,10 +5,10 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import proxy.access.store
-import proxy.billing.store
-import proxy.catalogue.store
-import proxy.metering.store  # noqa: F401  the four imports register every table on the metadata
+import proxy.access.store  # these four register every table on the metadata
+import proxy.billing.store  # pyright: ignore[reportUnusedImport]
+import proxy.catalogue.store  # pyright: ignore[reportUnusedImport]
+import proxy.metering.store  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from proxy.database import open_engine
 
 engine = open_engine(str(context.config.attributes["url"]))
