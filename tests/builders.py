@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-
-def loaded(name: str) -> ModuleType:
-    """Return tests/<name>.py as a module, once: tests are no package, so they cannot import one another."""
-    full = f"endcredits_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[full] = module
-        spec.loader.exec_module(module)
-    return sys.modules[full]
+from proxy.observability import Metrics
+from proxy.relay.handler import Relay
+from proxy.settings import Attribution, Settings
+from tests import fakes
 
 
 def chat_request(**changes: Any) -> bytes:
@@ -31,7 +19,10 @@ def chat_request(**changes: Any) -> bytes:
 
 def chat_reply(text: str | None = "The lamp burned all night.", **changes: Any) -> bytes:
     reply = {
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "small-1-2026",
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "small-1-2026",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
         **changes,
@@ -45,24 +36,38 @@ def frame(value: Any) -> bytes:
 
 def chunk(text: str | None = None, *, choice: int = 0, finish: str | None = None, **more: Any) -> bytes:
     delta = {} if text is None else {"content": text}
-    return frame({
-        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "small-1-2026",
-        "choices": [{"index": choice, "delta": delta, "finish_reason": finish}], **more,
-    })
+    return frame(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "small-1-2026",
+            "choices": [{"index": choice, "delta": delta, "finish_reason": finish}],
+            **more,
+        }
+    )
 
 
 def usage_chunk(given: int = 11, told: int = 7) -> bytes:
-    return frame({
-        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "small-1-2026", "choices": [],
-        "usage": {"prompt_tokens": given, "completion_tokens": told, "total_tokens": given + told},
-    })
+    return frame(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "small-1-2026",
+            "choices": [],
+            "usage": {"prompt_tokens": given, "completion_tokens": told, "total_tokens": given + told},
+        }
+    )
 
 
 DONE = b"data: [DONE]\n\n"
 SSE = [(b"Content-Type", b"text/event-stream")]
 
 
-def chat_stream(texts: Sequence[str] = ("The lamp ", "burned ", "all night."), *, usage: bool = True) -> list[bytes]:
+def chat_stream(
+    texts: Sequence[str] = ("The lamp ", "burned ", "all night."), *, usage: bool = True
+) -> list[bytes]:
     """One choice as most backends stream it, one network piece a frame."""
     frames = [chunk(text) for text in texts] + [chunk(finish="stop")]
     return [*frames, *([usage_chunk()] if usage else []), DONE]
@@ -71,12 +76,9 @@ def chat_stream(texts: Sequence[str] = ("The lamp ", "burned ", "all night."), *
 class World:
     """A relay with everything around it faked; the parts stay at hand."""
 
-    def __init__(self, backend: Any = None, *, result: Any = "scored", settings: Any = None, **changes: Any) -> None:
-        from proxy.observability import Metrics
-        from proxy.relay.handler import Relay
-        from proxy.settings import Attribution, Settings
-
-        fakes = loaded("fakes")
+    def __init__(
+        self, backend: Any = None, *, result: Any = "scored", settings: Any = None, **changes: Any
+    ) -> None:
         self.backend = backend if backend is not None else fakes.FakeBackend()
         self.journal = fakes.MemoryJournal()
         self.pending = fakes.MemoryPending()
@@ -87,16 +89,31 @@ class World:
         self.credits: dict[str, Any] = {fakes.WORK: fakes.Credit(fakes.WORK)}
         given: dict[str, Any] = {
             "settings": settings or Settings(attribution=Attribution(deadline_ms=250)),
-            "keyring": fakes.MemoryKeys(), "journal": self.journal, "pending": self.pending,
-            "attributing": self.attributing, "credit_of": self.credits.get, "registry_seq": lambda: 5,
-            "price_of": lambda model, at, i, o: ("p1", 10 * i + 20 * o, "USD"), "digest_key": b"k" * 32,
-            "clock": self.clock, "ids": fakes.CountingIds(), "metrics": self.metrics, "log": self.log,
-            "transport": getattr(self.backend, "transport", None), "environ": {},
+            "keyring": fakes.MemoryKeys(),
+            "journal": self.journal,
+            "pending": self.pending,
+            "attributing": self.attributing,
+            "credit_of": self.credits.get,
+            "registry_seq": lambda: 5,
+            "price_of": lambda model, at, i, o: ("p1", 10 * i + 20 * o, "USD"),
+            "digest_key": b"k" * 32,
+            "clock": self.clock,
+            "ids": fakes.CountingIds(),
+            "metrics": self.metrics,
+            "log": self.log,
+            "transport": getattr(self.backend, "transport", None),
+            "environ": {},
         }
         self.relay = Relay(**{**given, **changes})
 
     async def ask(self, body: bytes | None = None, headers: dict[str, str] | None = None, **more: Any) -> Any:
-        client = loaded("fakes").AsgiClient(self.relay)
+        client = fakes.AsgiClient(self.relay)
         sent = chat_request() if body is None else body
-        await client.call("POST", "/v1/chat/completions", {"content-type": "application/json", **(headers or {})}, sent, **more)
+        await client.call(
+            "POST",
+            "/v1/chat/completions",
+            {"content-type": "application/json", **(headers or {})},
+            sent,
+            **more,
+        )
         return client

@@ -1,7 +1,6 @@
 """Small real objects that stand in for the world: time, ids, a journal in memory, a scripted backend.
 
-They are handed to the code under test, never patched into it. tests/ is no package, so a test loads this file by
-its path: `fakes = load("fakes")` from tests/conftest.py's folder (see `loaded` at the end of builders.py).
+They are handed to the code under test, never patched into it.
 """
 
 from __future__ import annotations
@@ -115,8 +114,11 @@ def scored(ppm: int = 400_000, work: str = WORK, choice: int = 0) -> Scored:
     """One work with one stretch of evidence."""
     evidence = (Evidence("verbatim", choice, 0, 5, 0.97, 10, 15),)
     return Scored(
-        unattributed_ppm=1_000_000 - ppm, works=(ScoredWork(work, ppm, evidence),) if ppm else (),
-        method="endcredits/1 0123456789ab", words=9, tokens=12,
+        unattributed_ppm=1_000_000 - ppm,
+        works=(ScoredWork(work, ppm, evidence),) if ppm else (),
+        method="endcredits/1 0123456789ab",
+        words=9,
+        tokens=12,
     )
 
 
@@ -130,12 +132,15 @@ class ScriptedAttributing:
         self.offered: dict[str, list[tuple[int, str]]] = {}
         self.deadlines_ms: list[int] = []
         self.forgotten: list[str] = []
-        self.backlog_is_full = False
+        self.is_full = False
+
+    def backlog_is_full(self) -> bool:
+        return self.is_full
 
     def offer(self, event_id: str, choice: int, text: str) -> None:
         self.offered.setdefault(event_id, []).append((choice, text))
 
-    async def settle(self, event_id: str, deadline_ms: int) -> Scored | Failed | None:
+    async def settle(self, event_id: str, *, deadline_ms: int) -> Scored | Failed | None:
         self.deadlines_ms.append(deadline_ms)
         return self.result if deadline_ms else None
 
@@ -177,7 +182,9 @@ class FakeBackend:
 
     pieces: Iterable[bytes] | Callable[[], AsyncIterator[bytes]] = (b"{}",)
     status: int = 200
-    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [(b"Content-Type", b"application/json")])
+    headers: list[tuple[bytes, bytes]] = field(
+        default_factory=lambda: [(b"Content-Type", b"application/json")]
+    )
     error: Exception | None = None
     requests: list[httpx.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -223,8 +230,14 @@ class AsgiClient:
         self._gone = asyncio.Event()
 
     async def call(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"", *,
-        key: str | None = MemoryKeys.app_key, query: str = "",
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        key: str | None = MemoryKeys.app_key,
+        query: str = "",
     ) -> None:
         raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         if key is not None:
@@ -232,8 +245,13 @@ class AsgiClient:
         if body:
             raw.append((b"content-length", str(len(body)).encode()))
         scope = {
-            "type": "http", "method": method, "path": "/rewritten/", "raw_path": path.encode(),
-            "query_string": query.encode(), "headers": raw, "http_version": "1.1",
+            "type": "http",
+            "method": method,
+            "path": "/rewritten/",
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": raw,
+            "http_version": "1.1",
         }
         first = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -266,4 +284,8 @@ class AsgiClient:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.messages) and self.messages[-1].get("more_body", False) is False and len(self.messages) > 1
+        return (
+            bool(self.messages)
+            and self.messages[-1].get("more_body", False) is False
+            and len(self.messages) > 1
+        )

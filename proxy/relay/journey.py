@@ -85,7 +85,7 @@ class Journey:
         if not isinstance(forward, Forward):
             await self._perform(actions)
             return
-        if self._relay.attributing.backlog_is_full:
+        if self._relay.attributing.backlog_is_full():
             if self._relay.settings.attribution.on_backlog_full == "refuse":
                 message = "too many answers wait for their attribution; try again shortly"
                 retry = ((b"retry-after", b"2"),)
@@ -197,10 +197,8 @@ class Journey:
         relay, exchange = self._relay, self._exchange
         started_s = relay.clock.monotonic_s()
         relay.late(exchange.id)  # from now on late shares may come at any time
-        scored = await relay.attributing.settle(exchange.id, deadline_ms)
-        settled_s = relay.clock.monotonic_s() - started_s
-        self._settle_ms = round(settled_s * 1000, 3)
-        relay.metrics.settle_seconds.observe(settled_s)
+        scored = await relay.attributing.settle(exchange.id, deadline_ms=deadline_ms)
+        self._settle_ms = round((relay.clock.monotonic_s() - started_s) * 1000, 3)
         if scored is not None:
             await relay.late_is_recorded(exchange.id)
         await self._perform(exchange.attributed(None if scored is None else relay.credits(scored)))
@@ -212,16 +210,19 @@ class Journey:
         relay, exchange = self._relay, self._exchange
         counts = await self._counted(wanted)
         records = self._records(wanted, counts)
-        if wanted.credits is None:
-            relay.metrics.attributions.labels("pending").inc()
-            await asyncio.to_thread(relay.pending.put, exchange.id, self._app, exchange.told.texts())
-        else:
-            relay.metrics.attributions.labels(wanted.credits.reason or "settled").inc()
-        self._is_recording = True
         try:
+            if wanted.credits is None:
+                await asyncio.to_thread(relay.pending.put, exchange.id, self._app, exchange.told.texts())
+            elif wanted.credits.reason:
+                relay.metrics.attributions.labels(wanted.credits.reason).inc()  # no scorer saw it to count it
+            self._is_recording = True
             await relay.record(records)
         except Problem as problem:
-            relay.log.error("usage_not_recorded", id=exchange.id, cause=problem.cause, remedy=problem.remedy)
+            self._is_recording = True
+            # No traceback: the cause is the disk's, and the journal has told it.
+            relay.log.error(  # noqa: TRY400
+                "usage_not_recorded", id=exchange.id, cause=problem.cause, remedy=problem.remedy
+            )
             actions = exchange.not_recorded()
             # The client never got its last byte; what was generated is booked when the disk takes it again.
             outcome: Outcome = "cut" if wanted.outcome == "complete" else wanted.outcome

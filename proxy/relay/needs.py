@@ -56,7 +56,6 @@ class AttributingLike(Protocol):
         """How shares are computed: "endcredits/1 <model sha256[:12]>"."""
         ...
 
-    @property
     def backlog_is_full(self) -> bool:
         """Whether no more texts may wait."""
         ...
@@ -65,7 +64,7 @@ class AttributingLike(Protocol):
         """Take more text; never waits."""
         ...
 
-    async def settle(self, event_id: str, deadline_ms: int, /) -> Scored | Failed | None:
+    async def settle(self, event_id: str, /, *, deadline_ms: int) -> Scored | Failed | None:
         """Return the shares, or None when they are late; late ones are told to Relay.settle_late."""
         ...
 

@@ -26,7 +26,7 @@ class Told:
         if hasher is None:
             hasher = self._hashes[choice] = hashlib.sha256()
             self._kept[choice] = []
-        hasher.update(text.encode())
+        hasher.update(text.encode("utf-8", "surrogatepass"))  # JSON may hold half a pair
         self.characters += len(text)
         if len(text) > self._room:
             text = text[: self._room]

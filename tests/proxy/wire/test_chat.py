@@ -1,0 +1,130 @@
+"""Chat completions as backends really write them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.chat import ChatCompletions
+from proxy.wire.errors import WireError
+from proxy.wire.output import NOTHING, TextDelta, TokenCounts
+
+CHAT = ChatCompletions()
+
+
+def test_a_request_says_what_the_relay_needs():
+    asked = CHAT.read_request(
+        b'{"model":"m","stream":true,"n":2,"stream_options":{"include_usage":true},"x":[{}]}'
+    )
+    assert (asked.model, asked.is_streaming, asked.choices, asked.wants_usage) == ("m", True, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "param"),
+    [
+        (b"{", "not JSON", None), (b"", "not JSON", None), (b"\xff\xfe{", "not JSON", None),
+        (b"[]", "Expected `object`", None), (b"{}", "model", None), (b'{"model":5}', "'model'", "model"),
+        (b'{"model":"m","stream":"yes"}', "'stream'", "stream"), (b'{"model":"m","n":0}', "'n' is 0", "n"),
+        (b'{"model":"m","n":129}', "1 to 128", "n"),
+    ],
+)  # fmt: skip
+def test_a_request_that_cannot_be_read_is_refused_naming_where(body, says, param):
+    with pytest.raises(WireError) as caught:
+        CHAT.read_request(body)
+    assert says in str(caught.value)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", '{"stream_options":{"include_usage":true},"model":"m"}'),
+        (',"stream_options":null', '{"model":"m","stream_options":{"include_usage":true}}'),
+        (',"stream_options": { }', '{"model":"m","stream_options": {"include_usage":true }}'),
+        (',"stream_options":{"a":1}', '{"model":"m","stream_options":{"include_usage":true,"a":1}}'),
+        (
+            ',"stream_options":{"include_usage":false,"a":1}',
+            '{"model":"m","stream_options":{"include_usage":true,"a":1}}',
+        ),
+        (',"stream_options":{"include_usage":null}', '{"model":"m","stream_options":{"include_usage":true}}'),
+    ],
+)
+def test_asking_for_usage_changes_nothing_else(options, expected):
+    assert CHAT.asking_for_usage(('{"model":"m"' + options + "}").encode()).decode() == expected
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5).filter(lambda k: k not in {"model", "stream_options"}), st.text(max_size=9)
+    )
+)
+def test_asking_for_usage_keeps_every_other_member(more):
+    body = json.dumps({"model": "m", "messages": [{"content": '"stream_options"'}], **more}).encode()
+    assert json.loads(CHAT.asking_for_usage(body)) == {
+        **json.loads(body),
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_text_is_content_as_a_string_or_as_text_parts_and_nothing_else():
+    message = {
+        "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}, {"type": "text", "text": "b"}],
+        "refusal": "no", "reasoning_content": "hm", "tool_calls": [{"function": {"arguments": "{}"}}],
+    }  # fmt: skip
+    said = CHAT.read_reply(json.dumps({"choices": [{"index": 3, "message": message}]}).encode())
+    assert said is not None
+    assert said.texts == (TextDelta(3, "ab"),)
+
+
+def test_a_reply_says_text_ends_usage_and_model():
+    said = CHAT.read_reply(
+        b'{"model":"m2","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}],'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":0}}'
+    )
+    assert said is not None
+    assert (said.texts, said.finished, said.counts) == ((TextDelta(0, "hi"),), (0,), TokenCounts(3, 0))
+    assert (said.model, said.usage_only) == ("m2", False)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ('{"prompt_tokens":5.0,"completion_tokens":2}', TokenCounts(5, 2)), ('{"total_tokens":7}', TokenCounts()),
+        ('{"prompt_tokens":-1,"completion_tokens":2.5}', TokenCounts()), ("null", None), ("{}", TokenCounts()),
+    ],
+)  # fmt: skip
+def test_usage_that_is_no_count_is_not_reported(usage, counts):
+    assert CHAT.read_chunk(f'{{"choices":[],"usage":{usage}}}'.encode()).counts == counts
+
+
+def test_a_chunk_without_choices_and_with_usage_is_there_for_usage():
+    assert CHAT.read_chunk(b'{"choices":[],"usage":{"prompt_tokens":1}}').usage_only
+    assert not CHAT.read_chunk(b'{"choices":[],"prompt_filter_results":[]}').usage_only
+
+
+@pytest.mark.parametrize("data", [b"garbage", b"[1]", b"", b'{"choices":5}', b'{"error":{"message":"x"}}'])
+def test_a_chunk_that_cannot_be_read_says_nothing(data):
+    assert CHAT.read_chunk(data).texts == ()
+    assert CHAT.read_chunk(b"garbage") == NOTHING
+
+
+def test_usage_survives_choices_that_cannot_be_read():
+    said = CHAT.read_reply(b'{"choices":"odd","usage":{"prompt_tokens":4,"completion_tokens":5}}')
+    assert said is not None
+    assert said.counts == TokenCounts(4, 5)
+    assert CHAT.read_reply(b"<html>") is None
+
+
+def test_the_prompts_text_is_that_of_its_messages():
+    asked = CHAT.read_request(
+        b'{"model":"m","messages":[{"role":"user","content":"a"},{"content":[{"type":"text","text":"b"}]},{"content":null}]}'
+    )
+    assert CHAT.prompt_text(asked) == "a\nb"
+    assert CHAT.prompt_text(CHAT.read_request(b'{"model":"m","messages":[5]}')) == ""
+
+
+def test_half_a_surrogate_pair_is_read_or_says_nothing_but_never_raises():
+    assert len(CHAT.read_chunk(b'{"choices":[{"delta":{"content":"\\ud83d"}}]}').texts) <= 1
