@@ -1,0 +1,328 @@
+"""The composition root: the one file that knows everybody.
+
+`Running` opens what one worker process needs, in the order in which each leans on the last, and closes it
+in the opposite order: requests end, the journal is written out, what is written is carried to the store.
+`create_app` puts a Litestar application over it: `/v1` goes raw to the relay, everything else is ordinary
+handlers. Fakes (a transport, a clock, ids, a scorer) come in here as arguments and are never patched in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import secrets
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Litestar, asgi
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.types import Receive, Scope, Send
+from sqlalchemy.exc import SQLAlchemyError
+
+from proxy import __version__
+from proxy.access.store import KeyRing
+from proxy.billing import prices
+from proxy.catalogue import indexing
+from proxy.catalogue.store import Catalogue
+from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
+from proxy.catalogue.works import WorkCredit
+from proxy.clock import Clock, Ids, RandomIds, SystemClock
+from proxy.database import open_engine, upgrade
+from proxy.errors import Problem, SettingsError
+from proxy.metering.journal import Journal
+from proxy.metering.pending import PendingTexts
+from proxy.metering.sink import Sink, carry_orphans
+from proxy.observability import Metrics, get_log
+from proxy.portal.api import api_router
+from proxy.portal.health import health_handlers
+from proxy.portal.problems import answer_problem
+from proxy.relay.attributing import Attributing
+from proxy.relay.handler import Relay
+from proxy.relay.recovery import WaitingTexts, settle_left_over
+from proxy.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+READY_CHECK_S = 2.0  # a store that takes longer to answer SELECT 1 is not ready for traffic
+SIBLINGS_S = 30.0  # every worker has its journal shard long before
+OVERDUE_EVERY_S = 60.0  # how often texts that have waited too long are looked for
+DRAIN_S = 10.0  # what the last carrying may take at shutdown; the rest is carried at the next start
+
+
+class Running:
+    """What one worker process runs. `start` before the first request, `stop` after the last."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        scorer: Sequence[str] = (),
+    ) -> None:
+        """`transport` stands in for the network, `scorer` for the command that starts the scoring process."""
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.ids: Ids = ids or RandomIds()
+        self.metrics = Metrics()
+        self._transport = transport
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log = get_log()
+        folder = settings.data_dir
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        upgrade(settings.store_url)
+        self.engine = open_engine(settings.store_url)
+        self.prices = prices.load(Path(settings.billing.prices_dir) if settings.billing.prices_dir else None)
+        self.keyring = KeyRing(self.engine, clock=self.clock, refresh_ms=settings.catalogue.refresh_ms)
+        catalogue = Catalogue(
+            self.engine, clock=self.clock, ids=self.ids, default_consent=settings.catalogue.default_consent
+        )
+        self.registry = SnapshotRefresher(catalogue, refresh_ms=settings.catalogue.refresh_ms)
+        self.attributing = Attributing(
+            settings,
+            index=self._index_in_use,
+            metrics=self.metrics,
+            clock=self.clock,
+            log=self._log,
+            command=scorer,
+        )
+        self._digest_key = secret_file(folder / "digest.key")
+        self.relay: Relay | None = None
+        self.journal: Journal | None = None
+        self.sink: Sink | None = None
+
+    async def start(self) -> None:
+        """Open the journal, load keys and registry, start the scorer, and take up what was left over."""
+        settings = self.settings
+        await self.keyring.refresh()
+        await self.registry.refresh()
+        journal = Journal.open(
+            settings.journal_dir, settings=settings.metering, clock=self.clock, metrics=self.metrics
+        )
+        sink = Sink(journal, self.engine, settings=settings.metering, metrics=self.metrics)
+        pending = pending_texts(settings, journal)
+        self.journal, self.sink = journal, sink
+        await self.attributing.start()
+        relay = Relay(
+            settings=settings,
+            keyring=self.keyring,
+            journal=journal,
+            pending=WaitingTexts(pending),
+            attributing=self.attributing,
+            credit_of=self.credit_of,
+            registry_seq=lambda: self.registry.snapshot.seq,
+            price_of=self.price_of,
+            digest_key=self._digest_key,
+            clock=self.clock,
+            ids=self.ids,
+            metrics=self.metrics,
+            log=self._log,
+            transport=self._transport,
+        )
+        self.attributing.on_late = relay.settle_late
+        self.relay = relay
+        watcher = IndexWatcher(
+            settings.index_dir, self._index_changed, refresh_ms=settings.catalogue.refresh_ms
+        )
+        watcher.path = self._index_in_use()  # what the scorer has just opened need not be opened again
+        for name, work in (
+            ("keys", self.keyring.run()),
+            ("registry", self.registry.run()),
+            ("index", watcher.run()),
+            ("sink", sink.run()),
+            ("left over", self._take_up(journal, pending)),
+            ("overdue", self._give_up(journal, pending)),
+        ):
+            self._spawn(name, work)
+        # Everything alive now stays alive: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        self._log.info(
+            "proxy_started", version=__version__, shard=journal.shard_id, method=self.attributing.method
+        )
+
+    async def stop(self) -> None:
+        """Close in the opposite order; what cannot be carried now is carried at the next start."""
+        if self.relay is not None:
+            await self.relay.aclose()
+        await self.attributing.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.journal is not None and self.sink is not None:
+            await self.journal.close()
+            with contextlib.suppress(Problem, TimeoutError):
+                await asyncio.wait_for(self.sink.drain(), DRAIN_S)
+            await self.sink.close()
+        self.engine.dispose()
+        gc.unfreeze()
+        self._log.info("proxy_stopped")
+
+    def credit_of(self, work: str) -> WorkCredit | None:
+        """Return what the registry says of a work now."""
+        return self.registry.snapshot.credit(work)
+
+    def price_of(
+        self, model: str, occurred_us: int, tokens_in: int, tokens_out: int
+    ) -> tuple[str, int | None, str]:
+        """Return (price table's version, grains or None, currency) for one answer."""
+        price = self.prices.price(model, occurred_us, tokens_in, tokens_out)
+        if price is not None:
+            return price.version, price.grains, price.currency
+        in_force = self.prices.at(occurred_us)
+        return in_force.version if in_force else "", None, self.settings.billing.currency
+
+    async def checks(self) -> dict[str, str]:
+        """Return what /readyz says of each part."""
+        found = {
+            "model": "ok"
+            if self.attributing.healthy
+            else "the scorer does not serve; see `endcredits doctor`"
+        }
+        sink = self.sink
+        found["journal"] = "ok" if self.journal is not None else "not open"
+        if sink is not None and sink.problem is not None:
+            found["carrier"] = sink.problem.cause
+        try:
+            async with asyncio.timeout(READY_CHECK_S):
+                await asyncio.to_thread(self._ask_store)
+            found["database"] = "ok"
+        except (TimeoutError, SQLAlchemyError) as error:
+            found["database"] = f"does not answer ({type(error).__name__})"
+        return found
+
+    def about(self) -> dict[str, object]:
+        """Return what /.well-known/endcredits.json says beside the version."""
+        return {"method": self.attributing.method}
+
+    def _ask_store(self) -> None:
+        with self.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def _index_in_use(self) -> Path | None:
+        try:
+            return indexing.current(self.settings.index_dir)
+        except Problem as problem:
+            self._log.error("index_unusable", cause=problem.cause, remedy=problem.remedy)
+            # A folder that is no index: the scorer refuses it, and answers wait rather than being nobody's.
+            return self.settings.index_dir
+
+    async def _index_changed(self, _path: Path | None) -> None:
+        await self.attributing.reload()
+
+    async def _take_up(self, journal: Journal, pending: PendingTexts) -> None:
+        """Settle what former processes left: in our own shard, then in shards whose process is gone."""
+        assert self.relay is not None
+        hours_max = self.settings.attribution.pending_hours_max
+        await settle_left_over(journal, pending, self.attributing, self.relay.credits, hours_max=hours_max)
+        if self.settings.server.workers > 1:
+            await asyncio.sleep(SIBLINGS_S)  # a sibling may be about to take that shard for its own
+        for sink in await carry_orphans(
+            self.settings.journal_dir, self.engine, settings=self.settings.metering, clock=self.clock
+        ):
+            orphan = sink.journal
+            texts = pending_texts(self.settings, orphan)
+            await settle_left_over(orphan, texts, self.attributing, self.relay.credits, hours_max=hours_max)
+            await orphan.close()
+            await sink.drain()
+            await sink.close()
+
+    async def _give_up(self, journal: Journal, pending: PendingTexts) -> None:
+        """Settle answers whose text has waited too long, again and again."""
+        while True:
+            await asyncio.sleep(OVERDUE_EVERY_S)
+            for event_id in await journal.settle_overdue(self.settings.attribution.pending_hours_max):
+                self.attributing.forget(event_id)
+                await asyncio.to_thread(pending.erase, event_id)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._log.error("task_failed", task=name, exc_info=error)
+
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(ended)
+        self._tasks.append(task)
+
+
+def pending_texts(settings: Settings, journal: Journal) -> PendingTexts:
+    """Return the texts that wait for answers of this journal's shard."""
+    shard = journal.directory.name
+    return PendingTexts(settings.data_dir / "pending" / shard, settings.data_dir / "pending-keys" / shard)
+
+
+def secret_file(path: Path) -> bytes:
+    """Return the 32 secret bytes in `path`, made on first use and readable by its owner only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = path.read_bytes()
+        if len(secret) != 32:
+            raise SettingsError(
+                f"{path} is damaged: {len(secret)} bytes instead of 32",
+                remedy="restore it from a backup; a new one would make old digests unverifiable",
+            ) from None
+        return secret
+    with os.fdopen(descriptor, "wb") as file:
+        secret = secrets.token_bytes(32)
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    return secret
+
+
+def create_app(settings: Settings, **parts: Any) -> Litestar:
+    """Return the application; `parts` are Running's stand-ins."""
+    running = Running(settings, **parts)
+
+    @asgi("/v1", is_mount=True, copy_scope=False)
+    async def relay(scope: Scope, receive: Receive, send: Send) -> None:
+        assert running.relay is not None
+        await running.relay(scope, receive, send)  # pyright: ignore[reportArgumentType]  ASGI's own dicts
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
+        await running.start()
+        try:
+            yield
+        finally:
+            await running.stop()
+
+    app = Litestar(
+        [
+            relay,
+            api_router(running.engine, running.keyring, running.credit_of),
+            *health_handlers(running.metrics, running.checks, running.about),
+        ],
+        lifespan=[lifespan],
+        exception_handlers={Exception: answer_problem},
+        openapi_config=OpenAPIConfig(
+            title="Endcredits",
+            version=__version__,
+            # The other renderers load scripts from other people's hosts.
+            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
+        ),
+        logging_config=None,
+    )
+    app.state.running = running
+    return app
+
+
+def from_environment() -> Litestar:
+    """Return the application of the settings that `endcredits serve` left in the environment."""
+    raw = msgspec.json.decode(os.environ["ENDCREDITS_SERVING"], type=Settings, dec_hook=_decode_path)
+    return create_app(raw)
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError

@@ -1,0 +1,213 @@
+"""`attribute`: texts in, shares out, with no server and no store.
+
+Each line in is {"output_id", "text"}; each line out has shares that sum to 1 with `unattributed_share`, and
+the evidence with its offsets. Works carry the ids they were given, not public ones. The index of a
+--catalogue is kept in the data folder under the hash of its content, so that a second run, or one that was
+interrupted, goes on from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from proxy.cli.desk import Desk, command, main, make_private
+from proxy.errors import BadRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from attribution import Attribution, Attributor, SourceWork
+
+INDEXES_KEPT = 2  # of catalogues given by --catalogue; each takes some 30 bytes a word
+LINE_BYTES_MAX = 16 << 20  # one output with its context; longer is not an answer
+
+
+class _Output(msgspec.Struct, frozen=True):
+    """One line in. `context` is what the answer was made from; it is accepted and not used yet."""
+
+    output_id: str
+    text: str
+    context: Any = None
+
+
+@command(main)
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option(
+    "--catalogue",
+    type=click.Path(path_type=Path),
+    help="Works to hold against, .jsonl or .csv (also .gz) [the registered ones].",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write [standard output]."
+)
+def attribute(desk: Desk, file: Path, catalogue: Path | None, out: Path | None) -> None:
+    """Attribute texts offline: {"output_id", "text"} lines in, shares with evidence out."""
+    from attribution import Attributor
+
+    with library_problems():
+        if catalogue is None:
+            directory, given = _registered(desk)
+            attributor = Attributor.open(directory, threads=2)
+        else:
+            attributor, given = _of_catalogue(desk, catalogue), None
+        try:
+            with (
+                _opened(file, "rb", sys.stdin.buffer) as source,
+                _opened(out, "wb", sys.stdout.buffer) as sink,
+            ):
+                lines = _outputs(source, str(file))
+                rows = list(lines) if file != Path("-") else lines
+                with desk.progress("attributing") as progress:
+                    total = len(rows) if isinstance(rows, list) else 0
+                    for number, output in enumerate(rows, start=1):
+                        found = attributor.attribute(output.text)
+                        sink.write(msgspec.json.encode(_answer(output.output_id, found, given)) + b"\n")
+                        progress(number, total)
+        finally:
+            attributor.close()
+
+
+@contextlib.contextmanager
+def library_problems() -> Generator[None]:
+    """Turn the library's errors into Problems, cause and remedy kept."""
+    from attribution import AttributionError
+
+    try:
+        yield
+    except AttributionError as error:
+        raise Problem(error.cause, remedy=error.remedy, code="attribution") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None, mode: str, standard: IO[bytes]) -> Generator[IO[bytes]]:
+    if path is None or path == Path("-"):
+        yield standard
+        standard.flush()
+        return
+    try:
+        file: IO[bytes] = path.open(mode)  # pyright: ignore[reportAssignmentType]  the mode is a binary one
+    except OSError as error:
+        raise Problem(f"{path}: cannot be opened ({error.strerror})", remedy="check the path") from error
+    with file:
+        yield file
+
+
+def _outputs(source: IO[bytes], name: str) -> Iterator[_Output]:
+    decode = msgspec.json.Decoder(_Output).decode
+    number = 0
+    while line := source.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        if len(line) > LINE_BYTES_MAX:
+            raise BadRequest(f"{name}:{number}: longer than {LINE_BYTES_MAX} bytes", remedy="split the text")
+        if not line.strip():
+            continue
+        try:
+            yield decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequest(
+                f"{name}:{number}: {error}", remedy='write {"output_id": "...", "text": "..."}, one a line'
+            ) from error
+
+
+def _answer(output_id: str, found: Attribution, given: dict[str, str] | None) -> dict[str, Any]:
+    def name(work: str) -> str:
+        return work if given is None else given.get(work, work)
+
+    return {
+        "output_id": output_id,
+        "unattributed_share": found.unattributed_ppm / 1_000_000,
+        "credits": [
+            {"work_id": name(share.work_id), "share": share.ppm / 1_000_000} for share in found.shares
+        ],
+        "evidence": [
+            {
+                "work_id": name(match.work_id),
+                "kind": match.kind,
+                "output": [match.start, match.end],
+                "work": [match.work_start, match.work_end],
+                "score": match.score,
+            }
+            for share in found.shares
+            for match in share.matches
+        ],
+        "method": found.method,
+    }
+
+
+def _registered(desk: Desk) -> tuple[Path | None, dict[str, str]]:
+    """Return the index in use and {public id: given id}."""
+    from proxy.catalogue import indexing
+    from proxy.cli.registry import open_catalogue
+
+    directory = indexing.current(desk.settings.index_dir)
+    if directory is None:
+        desk.note("no index yet, so everything is unattributed; `endcredits works add` builds one")
+    return directory, {entry.id: entry.ref for entry in open_catalogue(desk).works()}
+
+
+def _of_catalogue(desk: Desk, catalogue: Path) -> Attributor:
+    """Open an index of the works in a list; one kept from another version's models is built anew."""
+    from attribution import Attributor, IndexCorrupt, ModelMismatch
+
+    directory = _indexed(desk, catalogue)
+    try:
+        return Attributor.open(directory, threads=2)
+    except (ModelMismatch, IndexCorrupt) as error:
+        desk.note(f"building anew: {error.cause}")
+        shutil.rmtree(directory)
+    return Attributor.open(_indexed(desk, catalogue), threads=2)
+
+
+def _indexed(desk: Desk, catalogue: Path) -> Path:
+    """Return an index of the works in a list, built now or kept from an earlier run."""
+    from attribution import build_index
+    from attribution.errors import IndexMissing
+    from attribution.index import Manifest
+
+    if not catalogue.is_file():
+        raise NotFound(f"{catalogue} is not there", remedy="pass a .jsonl or .csv list of works (also .gz)")
+    digest = hashlib.sha256(catalogue.read_bytes()).hexdigest()[:16]
+    root = desk.settings.data_dir / "offline"
+    make_private(desk.settings.data_dir)
+    root.mkdir(exist_ok=True)
+    directory = root / digest
+    with contextlib.suppress(IndexMissing):
+        Manifest.read(directory)
+        return directory
+    works = _works(desk, catalogue)
+    with desk.progress("indexing") as progress:
+        build_index(works, directory, progress=progress, threads=2)
+    others = sorted(
+        (path for path in root.iterdir() if path != directory), key=lambda path: path.stat().st_mtime
+    )
+    for old in others[: -(INDEXES_KEPT - 1)]:
+        shutil.rmtree(old)
+    return directory
+
+
+def _works(desk: Desk, catalogue: Path) -> list[SourceWork]:
+    from attribution import SourceWork
+    from proxy.catalogue.intake import Defaults, read
+    from proxy.catalogue.works import Refusal
+
+    works: dict[str, SourceWork] = {}
+    refused = 0
+    for row in read(catalogue, Defaults(bytes_max=desk.settings.catalogue.file_bytes_max)):
+        if isinstance(row, Refusal) or row.ref in works:
+            refused += 1
+            why = row.why if isinstance(row, Refusal) else "its work_id stands above already"
+            desk.note(f"refused: {row.place}: {why}")
+            continue
+        works[row.ref] = SourceWork(row.ref, row.text, row.registered_us or 0, row.creator)
+    if not works:
+        raise BadRequest(f"{catalogue}: no work in it can be used", remedy="the refusals above say why")
+    if refused:
+        desk.note(f"{len(works)} works, {refused} refused")
+    return list(works.values())

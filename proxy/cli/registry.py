@@ -1,0 +1,345 @@
+"""`creators`, `works`, `index` and `keys`: who is registered, what, under which consent, and who may call.
+
+Every row of a registration that does not go in is named with its reason; the rest goes in, and running the
+same registration again adds nothing twice. Registering ends with a new index, because a work that is not in
+it earns nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from proxy.cli.desk import Desk, command, main
+from proxy.clock import RandomIds, SystemClock, iso_utc
+from proxy.errors import BadRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proxy.catalogue.indexing import IndexInfo
+    from proxy.catalogue.store import Catalogue
+    from proxy.catalogue.works import Outcome
+
+ROLES = ("app", "creator", "operator")
+VERDICTS = ("paid", "free", "denied")
+
+
+@main.group()
+def creators() -> None:
+    """People who wrote what is registered."""
+
+
+@main.group()
+def works() -> None:
+    """Registered texts, their consents and their withdrawal."""
+
+
+@main.group()
+def index() -> None:
+    """What attribution searches, built from every registered work."""
+
+
+@main.group()
+def keys() -> None:
+    """Bearer keys of apps, creators and operators."""
+
+
+def open_catalogue(desk: Desk) -> Catalogue:
+    """Return the registry of the desk's store."""
+    from proxy.catalogue.store import Catalogue as Registry
+
+    return Registry(
+        desk.engine,
+        clock=SystemClock(),
+        ids=RandomIds(),
+        default_consent=desk.settings.catalogue.default_consent,
+    )
+
+
+# -- creators ----------------------------------------------------------------------------------------------
+
+
+@command(creators)
+@click.argument("name", required=False)
+@click.option("--ref", default="", help="Your own short name for them [made of the name].")
+@click.option("--country", default="", help="Two letters, ISO 3166-1.")
+@click.option(
+    "--from", "listed", type=click.Path(path_type=Path, exists=True), help="JSON lines: ref, name, country."
+)
+def add(desk: Desk, name: str | None, ref: str, country: str, listed: Path | None) -> int:
+    """Register a creator by NAME, or a list of them with --from."""
+    if (name is None) == (listed is None):
+        raise click.UsageError("give a NAME, or a list with --from")
+    catalogue = open_catalogue(desk)
+    refused = 0
+    rows = [_NewCreator(name or "", ref, country)] if listed is None else _listed_creators(listed)
+    for number, row in enumerate(rows, start=1):
+        try:
+            if isinstance(row, Problem):
+                raise row
+            creator, new = catalogue.add_creator(row.name, ref=row.ref, country=row.country)
+        except Problem as problem:
+            if listed is None:
+                raise
+            refused += 1
+            desk.note(f"refused: {listed}:{number}: {problem}")
+            continue
+        answer = {"id": creator.id, "ref": creator.ref, "name": creator.name, "added": new}
+        desk.say(answer, f"{creator.id}  {creator.name} ({creator.ref}){'' if new else ', known already'}")
+    return 1 if refused else 0
+
+
+class _NewCreator(msgspec.Struct, frozen=True):
+    name: str
+    ref: str = ""
+    country: str = ""
+
+
+def _listed_creators(path: Path) -> Iterable[_NewCreator | Problem]:
+    with path.open("rb") as file:
+        for line in filter(bytes.strip, file):
+            try:
+                yield msgspec.json.decode(line, type=_NewCreator)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                yield BadRequest(f"not a creator: {error}", remedy='write {"ref": "...", "name": "..."}')
+
+
+@command(creators, "list")
+def list_creators(desk: Desk) -> None:
+    """List every creator, oldest first."""
+    rows = (dataclasses.asdict(creator) for creator in open_catalogue(desk).creators())
+    desk.table(
+        _with_times(rows),
+        ("id", "ref", "name", "country"),
+        empty="no creators; `endcredits creators add NAME`",
+    )
+
+
+@command(creators, "show")
+@click.argument("creator")
+def show_creator(desk: Desk, creator: str) -> None:
+    """Show one creator (id or ref) and how many works they have."""
+    catalogue = open_catalogue(desk)
+    found = catalogue.creator(creator)
+    owned = catalogue.works(creator=found.id)
+    answer = next(iter(_with_times([dataclasses.asdict(found)]))) | {"works": len(owned)}
+    desk.say(answer, f"{found.name} ({found.ref}), {found.id}: {len(owned)} works")
+
+
+def _with_times(rows: Iterable[dict[str, object]]) -> Iterable[dict[str, object]]:
+    """Turn every `*_us` into RFC 3339 text under its bare name."""
+    for row in rows:
+        yield {
+            key.removesuffix("_us"): iso_utc(value)
+            if key.endswith("_us") and isinstance(value, int)
+            else value
+            for key, value in row.items()
+        }
+
+
+# -- works -------------------------------------------------------------------------------------------------
+
+
+@command(works, "add")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--creator", default="", help="Whose they are (id or ref), where rows do not say it.")
+@click.option("--licence", default="", help="Licence of those that do not say it.")
+@click.option("--consent", type=click.Choice(VERDICTS), help="Consent of those that do not say it.")
+@click.option("--no-index", is_flag=True, help="Do not build the index now.")
+def add_works(
+    desk: Desk, paths: tuple[Path, ...], creator: str, licence: str, consent: str | None, *, no_index: bool
+) -> int:
+    """Register texts: files, folders, or lists (.jsonl, .csv, also .gz) with a row a work."""
+    from proxy.catalogue.intake import Defaults, read
+
+    catalogue = open_catalogue(desk)
+    owner = catalogue.creator(creator).id if creator else ""
+    defaults = Defaults(
+        creator=owner,
+        licence=licence,
+        consent=consent,  # pyright: ignore[reportArgumentType]  click has checked it
+        bytes_max=desk.settings.catalogue.file_bytes_max,
+    )
+    counts = {"added": 0, "unchanged": 0, "refused": 0}
+    for path in paths:
+        for outcome in catalogue.add_works(read(path, defaults)):
+            counts[outcome.status] += 1
+            _tell(desk, outcome)
+    desk.note(", ".join(f"{number} {status}" for status, number in counts.items()))
+    if counts["added"] and not no_index:
+        _build(desk)
+    return 1 if counts["refused"] else 0
+
+
+def _tell(desk: Desk, outcome: Outcome) -> None:
+    if desk.as_json:
+        desk.say(dataclasses.asdict(outcome), "")
+    elif outcome.status == "refused":
+        remedy = f"; {outcome.remedy}" if outcome.remedy else ""
+        desk.note(
+            f"refused: {outcome.place}{f' ({outcome.ref})' if outcome.ref else ''}: {outcome.why}{remedy}"
+        )
+
+
+@command(works, "list")
+@click.option("--creator", default="", help="Only of this creator (id or ref).")
+def list_works(desk: Desk, creator: str) -> None:
+    """List registered works in the order of registration."""
+    rows = (dataclasses.asdict(entry) for entry in open_catalogue(desk).works(creator=creator))
+    columns = ("id", "ref", "creator_ref", "title", "licence", "verdict", "status")
+    desk.table(_with_times(rows), columns, empty="no works; `endcredits works add PATH --creator ID`")
+
+
+@command(works, "show")
+@click.argument("work")
+def show_work(desk: Desk, work: str) -> None:
+    """Show one work (id or ref): whose it is, its split and every consent it was given."""
+    catalogue = open_catalogue(desk)
+    entry = catalogue.find_work(work)
+    split = catalogue.splits_as_of(catalogue.seq()).get(entry.id, ((entry.creator_id, 1_000_000),))
+    consents = [msgspec.to_builtins(consent) for consent in catalogue.consents(entry.id)]
+    answer = next(iter(_with_times([dataclasses.asdict(entry)])))
+    answer |= {"split": [{"party": party, "ppm": ppm} for party, ppm in split], "consents": consents}
+    lines = [f"{entry.title} ({entry.id})", f"  creator   {entry.creator_ref} ({entry.creator_id})"]
+    lines += [
+        f"  licence   {entry.licence or 'none stated'}",
+        f"  verdict   {entry.verdict} ({entry.status})",
+    ]
+    lines += [f"  split     {ppm / 10_000:g} % {party}" for party, ppm in split]
+    desk.say(answer, "\n".join(lines))
+
+
+@command(works)
+@click.argument("work")
+@click.argument("verdict", type=click.Choice(VERDICTS))
+@click.option("--use", default="output_influence", show_default=True, help="What is allowed or denied.")
+def consent(desk: Desk, work: str, verdict: str, use: str) -> None:
+    """Say what is allowed with a work from now on: paid, free or denied."""
+    from proxy.catalogue.works import Consent
+
+    catalogue = open_catalogue(desk)
+    entry = catalogue.find_work(work)
+    seq = catalogue.set_consent(entry.id, Consent.of(use, verdict))
+    answer = {"work": entry.id, "use": use, "verdict": verdict, "registry_seq": seq}
+    desk.say(answer, f"{entry.title}: {use} is {verdict} from registry entry {seq} on")
+
+
+@command(works)
+@click.argument("work")
+def withdraw(desk: Desk, work: str) -> None:
+    """Withdraw a work: it is still recognised and guarded, and paid nothing from now on."""
+    catalogue = open_catalogue(desk)
+    entry = catalogue.find_work(work)
+    changed = catalogue.withdraw(entry.id)
+    answer = {"work": entry.id, "withdrawn": True, "changed": changed}
+    desk.say(answer, f"{entry.title} is withdrawn{'' if changed else ' already'}")
+
+
+# -- index -------------------------------------------------------------------------------------------------
+
+
+def _build(desk: Desk) -> Path:
+    from proxy.catalogue import indexing
+
+    catalogue = open_catalogue(desk)
+    with desk.progress("indexing") as progress:
+        folder = indexing.build(catalogue, desk.settings.index_dir, clock=SystemClock(), progress=progress)
+    desk.note(f"index {folder.name} is in use: {catalogue.count_works()} works")
+    return folder
+
+
+@command(index)
+def build(desk: Desk) -> None:
+    """Build a new index of every registered work, check it, and swap it in while servers go on."""
+    folder = _build(desk)
+    desk.say({"index": folder.name, "path": str(folder)}, str(folder))
+
+
+@command(index)
+def verify(desk: Desk) -> None:
+    """Check every file of the index in use against its manifest."""
+    from proxy.catalogue import indexing
+
+    found = indexing.verify(desk.settings.index_dir)
+    desk.say(
+        _index_answer(found), f"index {found.path.name} is whole: {len(found.manifest.files)} files checked"
+    )
+
+
+@command(index)
+def info(desk: Desk) -> None:
+    """Show what the index in use is made of."""
+    from proxy.catalogue import indexing
+
+    found = indexing.info(desk.settings.index_dir)
+    if found is None:
+        raise NotFound(
+            "there is no index yet", remedy="`endcredits works add PATH` or `endcredits index build`"
+        )
+    answer = _index_answer(found)
+    desk.say(answer, "\n".join(f"{name:<12} {value}" for name, value in answer.items()))
+
+
+def _index_answer(found: IndexInfo) -> dict[str, object]:
+    manifest = found.manifest
+    return {
+        "index": found.path.name,
+        "built": iso_utc(found.built_us),
+        "bytes": found.size_bytes,
+        "works": manifest.works,
+        "passages": manifest.passages,
+        "words": manifest.words,
+        "model_sha256": manifest.model_sha256,
+    }
+
+
+# -- keys --------------------------------------------------------------------------------------------------
+
+
+@command(keys, "create")
+@click.option("--role", type=click.Choice(ROLES), required=True)
+@click.option("--creator", default="", help="Whose key it is (id or ref), for --role creator.")
+@click.option("--name", default="", help="For an app: the app's name; else a note for yourself.")
+def create_key(desk: Desk, role: str, creator: str, name: str) -> None:
+    """Make a key and show it once; only its hash is kept."""
+    from proxy.access import store
+
+    made = store.create_key(
+        desk.engine,
+        role,  # pyright: ignore[reportArgumentType]  click has checked it
+        creator=creator,
+        name=name,
+        clock=SystemClock(),
+        ids=RandomIds(),
+    )
+    desk.say({"id": made.id, "key": made.secret}, f"{made.secret}\n(shown once; its id is {made.id})")
+
+
+@command(keys, "list")
+def list_keys(desk: Desk) -> None:
+    """List keys by what can be shown of them."""
+    from proxy.access import store
+
+    rows = (dataclasses.asdict(key) for key in store.list_keys(desk.engine))
+    columns = ("id", "role", "name", "shown", "created", "revoked")
+    desk.table(_with_times(rows), columns, empty="no keys; `endcredits keys create --role app`")
+
+
+@command(keys)
+@click.argument("key_id")
+def revoke(desk: Desk, key_id: str) -> None:
+    """Revoke a key by its id; it stops working everywhere within a second."""
+    from proxy.access import store
+
+    if key_id.startswith("ec_"):
+        raise BadRequest("this is a key, not a key's id", remedy="`endcredits keys list` shows ids (key_...)")
+    changed = store.revoke(desk.engine, key_id, clock=SystemClock())
+    desk.say(
+        {"id": key_id, "revoked": True, "changed": changed},
+        f"{key_id} is revoked{'' if changed else ' already'}",
+    )

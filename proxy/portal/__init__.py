@@ -1,0 +1,1 @@
+"""What people and scripts read: the JSON interface under /api, and the pages that are built on it."""

@@ -1,0 +1,195 @@
+"""`/api`: what scripts of apps, creators and operators read, each no more than is theirs.
+
+An app reads its own answers' receipts and usage; a creator reads their own statements; an operator reads
+everything. What a caller may not see is answered exactly like what does not exist. Lists are paged by an
+opaque cursor. Handlers run their queries in threads, so that no page keeps the loop that carries other
+people's streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+from litestar import Request, Response, Router, get
+from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
+
+from proxy.access.keys import Action, Principal, may, presented
+from proxy.access.store import app_names
+from proxy.billing import documents
+from proxy.billing import store as billing
+from proxy.catalogue.works import WorkCredit
+from proxy.clock import iso_utc, parse_time_us
+from proxy.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from proxy.metering import store as metering
+from proxy.metering.usage import MeteredEvent
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from proxy.access.store import KeyRing
+
+CARRY_WAIT_S = 1.0  # an answer just given is in the journal; its carrier needs `carry_ms` and a transaction
+CARRY_POLL_S = 0.1
+PAGE_MAX = 500
+MEDIA_TYPES = {
+    "json": "application/json",
+    "csv": "text/csv",
+    "tsv": "text/tab-separated-values",
+    "html": "text/html",
+}
+# A statement page carries its own style and nothing else may run or load in it.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def api_router(engine: sa.Engine, keyring: KeyRing, credit: Callable[[str], WorkCredit | None]) -> Router:
+    """Return everything under /api."""
+
+    async def allowed(request: Request[Any, Any, Any], action: Action) -> Principal:
+        secret = presented(request.scope["headers"])
+        if not secret:
+            raise Unauthenticated("no key", remedy="send Authorization: Bearer ec_...")
+        caller = await keyring.find(secret)
+        if caller is None:
+            raise Unauthenticated("this key is not known", remedy="`endcredits keys create` makes one")
+        if not may(caller, action):
+            raise Forbidden(f"a {caller.role} key may not do this", remedy="use a key of another role")
+        return caller
+
+    @get("/receipts/{event_id:str}")
+    async def receipt(request: Request[Any, Any, Any], event_id: str) -> Response[dict[str, Any]]:
+        """One answer's shares: 200 when settled, 202 with Retry-After while they are to come."""
+        caller = await allowed(request, Action.READ_RECEIPT)
+        event = await _carried(engine, event_id)
+        if event is None or not _may_see(caller, event):
+            raise NotFound(f"no receipt {event_id}", remedy="an app sees its own answers' only")
+        pending = event.status == "pending"
+        headers = {"retry-after": "1"} if pending else {}
+        return Response(_receipt(event, credit), status_code=202 if pending else 200, headers=headers)
+
+    @get("/usage")
+    async def usage(
+        request: Request[Any, Any, Any],
+        since: str = "",
+        cursor: str = "",
+        limit: Annotated[int, Parameter(ge=1, le=PAGE_MAX)] = 100,
+    ) -> dict[str, Any]:
+        """Answers since a time, oldest first: an app's own, or everybody's for an operator."""
+        caller = await allowed(request, Action.READ_OWN_USAGE)
+        start = _position(since, cursor)
+        rows, following = await asyncio.to_thread(_usage_page, engine, caller, start, limit)
+        names = await asyncio.to_thread(app_names, engine)
+        items = [_receipt(event, credit) | {"app_name": names.get(event.app_id, "")} for event in rows]
+        return {"items": items, "next_cursor": following}
+
+    @get("/statements")
+    async def statements(request: Request[Any, Any, Any], period: str = "") -> dict[str, Any]:
+        """A creator's statements, or everybody's for an operator."""
+        caller = await allowed(request, Action.READ_OWN_STATEMENTS)
+        found = await asyncio.to_thread(
+            billing.list_statements, engine, label=period, creator=caller.creator_id
+        )
+        return {"items": found}
+
+    @get("/statements/{name:str}")
+    async def statement(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+        """One statement as a document: {id}.json, .csv, .tsv or .html."""
+        caller = await allowed(request, Action.READ_OWN_STATEMENTS)
+        statement_id, _, form = name.partition(".")
+        media_type = MEDIA_TYPES.get(form or "json")
+        if media_type is None:
+            raise NotFound(f"no such document {name}", remedy=f"ask for one of {', '.join(MEDIA_TYPES)}")
+        found = await asyncio.to_thread(billing.statement, engine, statement_id)
+        if caller.role == "creator" and found.creator != caller.creator_id:
+            raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
+        content = await asyncio.to_thread(documents.render, found, form or "json")
+        headers = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff"}
+        return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
+
+    handlers: Sequence[BaseRouteHandler] = (receipt, usage, statements, statement)
+    return Router("/api", route_handlers=list(handlers), cache_control=None)
+
+
+async def _carried(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
+    """Find an event, giving the journal's carrier a moment: the reply may be milliseconds old."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + CARRY_WAIT_S
+    while True:
+        event = await asyncio.to_thread(metering.find_event, engine, event_id)
+        if event is not None or loop.time() >= until:
+            return event
+        await asyncio.sleep(CARRY_POLL_S)
+
+
+def _may_see(caller: Principal, event: MeteredEvent) -> bool:
+    # A receipt names every work of the answer; a creator may see her own line only, so she sees none of it.
+    return caller.role == "operator" or (caller.role == "app" and event.app_id == caller.app_id)
+
+
+def _receipt(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) -> dict[str, Any]:
+    pending = event.status == "pending"
+    works: list[dict[str, Any]] = []
+    for line in event.lines:
+        known = credit(line.work)
+        shown: dict[str, Any] = {"work": line.work, "share_ppm": line.ppm, "verdict": line.verdict}
+        if known is not None:
+            shown |= {
+                "title": known.title,
+                "creators": list(known.creators),
+                "licence": known.licence,
+                "url": known.url,
+            }
+        works.append(shown)
+    return {
+        "id": event.id,
+        "status": event.status,
+        "app": event.app_id,
+        "model": event.model,
+        "endpoint": event.endpoint,
+        "occurred": iso_utc(event.occurred_us),
+        "outcome": event.outcome,
+        "tokens": {"input": event.input_tokens, "output": event.output_tokens, "estimated": event.estimated},
+        "method": event.method,
+        "reason": event.reason,
+        "unattributed_ppm": None if pending else event.unattributed_ppm,
+        "works": works,
+        "price_version": event.price_version,
+        "registry_seq": event.registry_seq,
+    }
+
+
+def _position(since: str, cursor: str) -> tuple[int, str]:
+    """Return where a usage page begins: after (occurred_us, id)."""
+    try:
+        if cursor:
+            time_us, _, event_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+            return int(time_us), event_id
+        return (parse_time_us(since), "") if since else (0, "")
+    except ValueError as error:
+        raise BadRequest(
+            "`cursor` or `since` cannot be read",
+            remedy="pass next_cursor as it came, and times like 2026-11-01T12:00:00Z",
+        ) from error
+
+
+def _usage_page(
+    engine: sa.Engine, caller: Principal, start: tuple[int, str], limit: int
+) -> tuple[list[MeteredEvent], str | None]:
+    time_us, after = start
+    own = (
+        event
+        for event in metering.usage(engine, time_us)
+        if (event.occurred_us, event.id) > (time_us, after) and caller.app_id in ("", event.app_id)
+    )
+    page = list(islice(own, limit + 1))
+    if len(page) <= limit:
+        return page, None
+    last = page[limit - 1]
+    return page[:limit], base64.urlsafe_b64encode(f"{last.occurred_us} {last.id}".encode()).decode()

@@ -1,0 +1,70 @@
+"""After a restart: answers that were given and whose shares were never booked are settled, or given up.
+
+Their texts, if they were late, wait encrypted; they are scored now as they would have been then. An answer
+whose text is gone (the process died between two writes) or older than `[attribution] pending_hours_max`
+settles fully unattributed with the reason `not_attributed`: counted and printed, never guessed, its money
+held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from proxy.metering.pending import PendingTexts
+from proxy.metering.usage import PPM, Attributed
+from proxy.observability import get_log
+
+if TYPE_CHECKING:
+    from proxy.metering.journal import Journal
+    from proxy.relay.attributing import Attributing
+    from proxy.relay.credits import Credited
+    from proxy.relay.scored import Failed, Scored
+
+_texts_of = msgspec.json.Decoder(dict[int, str])
+
+
+class WaitingTexts:
+    """The relay's view of PendingTexts: an answer's texts by choice, packed into one."""
+
+    def __init__(self, pending: PendingTexts) -> None:
+        self._pending = pending
+
+    def put(self, event_id: str, app: str, texts: Mapping[int, str]) -> None:
+        """Keep the texts until `erase`; blocks on the disk."""
+        self._pending.put(event_id, msgspec.json.encode(dict(texts)).decode(), app)
+
+    def erase(self, event_id: str) -> None:
+        """Forget them for good; unknown ids are fine."""
+        self._pending.erase(event_id)
+
+
+async def settle_left_over(
+    journal: Journal,
+    pending: PendingTexts,
+    attributing: Attributing,
+    credits_of: Callable[[Scored | Failed], Credited],
+    *,
+    hours_max: int,
+) -> int:
+    """Settle what a former process left open in `journal`; return how many answers that were.
+
+    Raises Unavailable when the journal refuses; what is not settled then waits for the next start.
+    """
+    overdue = await journal.settle_overdue(hours_max)
+    open_ids = {used.id for used in journal.unsettled()}
+    settled = len(overdue) + len(open_ids)
+    for text in await asyncio.to_thread(lambda: list(pending.load_all())):
+        if text.id in open_ids:
+            result = await attributing.attribute(text.id, _texts_of.decode(text.text))
+            await journal.append(credits_of(result).record(text.id))
+            open_ids.discard(text.id)
+        await asyncio.to_thread(pending.erase, text.id)
+    for event_id in sorted(open_ids):
+        await journal.append(Attributed(id=event_id, unattributed_ppm=PPM, reason="not_attributed"))
+    if settled:
+        get_log().info("left_over_settled", answers=settled, without_text=len(open_ids), overdue=len(overdue))
+    return settled
