@@ -25,7 +25,8 @@ from attribution.errors import ModelMismatch, ModelMissing
 MODEL_DIR = Path(__file__).parent / "models" / "minilm"
 DIM = 384
 PIECES_MAX = 256  # the model's window, its two marks included; a sentence of 200 words fits
-TEXTS_PER_RUN_MAX = 8  # more gains nothing (measured), and a run is how long a waiting answer waits
+TEXTS_PER_RUN_MAX = 8  # more gains nothing (measured), and a run is how long a waiting answer waits:
+PIECES_PER_RUN_MAX = 384  # some 20 ms, whether of eight long sentences or of a text that fills the window
 LENGTH_STEP = 4  # lengths are padded to a multiple: more texts share a run for 1.5 padded places a text
 
 FloatArray = NDArray[np.float32]
@@ -98,8 +99,9 @@ class Encoder:
         for place, ids in enumerate(pieces):
             by_length.setdefault(_padded_length(len(ids)), []).append(place)
         for length, places in by_length.items():
-            for first in range(0, len(places), TEXTS_PER_RUN_MAX):
-                run = places[first : first + TEXTS_PER_RUN_MAX]
+            count = max(1, min(TEXTS_PER_RUN_MAX, PIECES_PER_RUN_MAX // length))
+            for first in range(0, len(places), count):
+                run = places[first : first + count]
                 rows[run] = self._run([pieces[place] for place in run], length)
         return rows
 

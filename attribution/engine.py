@@ -10,9 +10,10 @@ The engine reads no clock: its work is bounded by counts, and the same text give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -33,7 +34,11 @@ from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 METHOD = "endcredits/1"
 PIECE_WORDS_MIN = 3  # fewer words beside a run restate nothing
 SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
+TEXTS_A_STEP = 8  # encoded between two breaths of finishing()
 PIECES_AT_ONCE = 64  # described together: some megabytes of temporary arrays
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +105,17 @@ class AttributionStream:
 
     def finish(self) -> Attribution:
         """Return the shares of all that was pushed."""
+        return _exhausted(self.finishing())
+
+    def finishing(self) -> Generator[None, None, Attribution]:
+        """finish() in steps of some 20 ms, so that a long output need not hold up the others' shares."""
         self._take(self._segmenter.flush())
         text = "".join(self._parts)
         found = words(text)
         scorer, index = self._owner.scorer, self._index
         if index is None or scorer is None or not len(found.texts) or not index.work_ids:
             return Attribution((), PPM, len(found.texts), self._owner.method)
-        scored = self.score(text, found)
+        scored = yield from self._scoring(text, found)
         piece, work = scored.pairs.piece, scored.pairs.work
         alone = scorer.pair(scored.described.rows)
         context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone)
@@ -115,6 +124,9 @@ class AttributionStream:
 
     def score(self, text: str, found: Words) -> Scored:
         """Cut the output into pieces and describe each beside its candidates."""
+        return _exhausted(self._scoring(text, found))
+
+    def _scoring(self, text: str, found: Words) -> Generator[None, None, Scored]:
         index = self._index
         assert index is not None  # callers ask first  # noqa: S101
         ids, idf = index.word_ids(found.hashes)
@@ -124,11 +136,15 @@ class AttributionStream:
         output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
         pieces = self._pieces(found)
         texts = [self._text_of(text, found, piece) for piece in pieces]
-        self._encode(texts)
+        by_length = sorted(set(texts), key=len)
+        for at in range(0, len(by_length), TEXTS_A_STEP):
+            self._encode(by_length[at : at + TEXTS_A_STEP])
+            yield
         vectors = np.stack([self._vectors[one] for one in texts]) if texts else np.zeros((0, self._owner.encoder.dim), np.float32)
         pairs = candidates(index, output, pieces, self._ask)
         rows: list[Described] = []
         for at in range(0, len(pieces), PIECES_AT_ONCE):
+            yield
             low, high = np.searchsorted(pairs.piece, [at, at + PIECES_AT_ONCE])
             some = Pairs(pairs.piece[low:high] - at, *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)))
             end = at + PIECES_AT_ONCE
@@ -229,6 +245,14 @@ class AttributionStream:
         ]
         shares.sort(key=lambda share: (-share.ppm, share.work_id))
         return Attribution(tuple(shares), ppm[UNATTRIBUTED], len(found.texts), self._owner.method)
+
+
+def _exhausted(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("T", end.value)
 
 
 def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, int]:

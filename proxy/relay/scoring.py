@@ -8,8 +8,8 @@ slice and not by its own length.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import msgspec
 
@@ -142,7 +142,7 @@ class Stream(Protocol):
     """What attribution.AttributionStream does for us."""
 
     def push(self, text: str) -> None: ...
-    def finish(self) -> Attribution: ...
+    def finishing(self) -> Generator[None, None, Attribution]: ...
 
 
 class Engine(Protocol):
@@ -195,6 +195,7 @@ class _Answer:
         self.engine: Engine | None = None
         self.choices: dict[int, _Choice] = {}
         self.finish: Finish | None = None
+        self.finishing: Generator[None, None, Scored] | None = None
 
     @property
     def waiting(self) -> int:
@@ -246,7 +247,7 @@ class Scoring:
         return next((answer_id for row in self._ready for answer_id in row), None)
 
     def work(self, answer_id: str) -> Done | Broken | None:
-        """Score one slice of the answer, or finish it when no text waits; then others take their turn."""
+        """Score one slice of the answer, or take a step of its end when no text waits; then others go."""
         answer = self._answers[answer_id]
         row = self._ready[answer.urgency]
         row.pop(answer_id, None)
@@ -275,7 +276,15 @@ class Scoring:
                 choice.count(engine, text)
                 choice.stream.push(text)
                 return None
-        return None if answer.finish is None else _scored(answer, engine, truncated=answer.finish.truncated)
+        if answer.finish is None:
+            return None
+        if answer.finishing is None:
+            answer.finishing = _finishing(answer, engine, truncated=answer.finish.truncated)
+        try:
+            next(answer.finishing)
+        except StopIteration as end:
+            return cast("Scored", end.value)
+        return None
 
     def _drop(self, answer_id: str) -> None:
         answer = self._answers.pop(answer_id, None)
@@ -291,14 +300,14 @@ class Scoring:
             engine.close()
 
 
-def _scored(answer: _Answer, engine: Engine, *, truncated: bool) -> Scored:
+def _finishing(answer: _Answer, engine: Engine, *, truncated: bool) -> Generator[None, None, Scored]:
     shares: list[ChoiceShares] = []
     tokens = 0
     for number, choice in sorted(answer.choices.items()):
         if choice.stream is not None:
             choice.count(engine, "", last=True)
             tokens += choice.tokens
-            shares.append(_choice_shares(number, choice.stream.finish()))
+            shares.append(_choice_shares(number, (yield from choice.stream.finishing())))
     return combine(shares, method=engine.method, tokens=tokens, truncated=truncated)
 
 

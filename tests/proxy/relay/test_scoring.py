@@ -117,6 +117,20 @@ def test_a_long_answer_delays_a_short_one_by_one_slice():
     assert max(len(stream.text) for stream in made.engine.streams) <= 3 * SLICE_CHARACTERS
 
 
+def test_the_end_of_a_long_answer_lets_others_take_their_turn():
+    made = scoring()
+    made.receive(Text("rct_long", 0, "word " * 2_000))
+    made.receive(Finish("rct_long"))
+    while made.waiting_characters:
+        made.work("rct_long")
+    made.work("rct_long")  # the first step of its end
+    made.receive(Text("rct_short", 0, "w_a"))
+    made.receive(Finish("rct_short"))
+    done = [reply for turn in ["rct_long", "rct_short"] * 2 if (reply := made.work(turn)) is not None]
+    assert [reply.id for reply in done] == ["rct_short"]
+    assert [reply.id for reply in run(made)] == ["rct_long"]
+
+
 def test_an_awaited_end_goes_before_text_still_flowing_and_that_before_the_background():
     made = scoring()
     for answer_id in ("rct_flowing", "rct_background", "rct_awaited"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 from attribution.errors import IndexCorrupt
@@ -26,7 +27,9 @@ class ToyStream:
             if word.startswith("PUSHGATE:"):
                 Path(word.removeprefix("PUSHGATE:")).read_text(encoding="utf-8")
 
-    def finish(self) -> Attribution:
+    def finishing(self) -> Generator[None, None, Attribution]:
+        for _ in range(len(self.text) // 1_000):
+            yield
         words = self.text.split()
         for word in words:
             if word == "RAISE":
