@@ -55,6 +55,7 @@ class _Entry:
     record: Record
     payload: bytes
     future: asyncio.Future[int] | None = None
+    moved: bool = False  # a copy of what an older segment holds; `release` asks for it again if it fails
 
 
 class Journal:
@@ -92,6 +93,9 @@ class Journal:
         self._torn = False  # a failed write may have left bytes behind `_size`
         self._lock_descriptor = -1
         self._restart(ids or RandomIds())
+        # What former processes left without shares, to score again or to give up. It stays as it was at
+        # `open`, because answers of our own soon stand in `unsettled` too.
+        self.left_over = tuple(self._unfinished.used())
         self._thread = threading.Thread(target=self._write_forever, name="journal", daemon=True)
 
     @classmethod
@@ -265,7 +269,7 @@ class Journal:
         return Reader(self.directory, next_index)
 
     def unsettled(self) -> tuple[Used, ...]:
-        """Return answers given whose shares are not recorded; after `open`: to score again, or give up."""
+        """Return answers given whose shares are not recorded: a former process's, and live ones."""
         with self._wake:
             return tuple(self._unfinished.used())
 
@@ -339,7 +343,7 @@ class Journal:
         group: list[_Entry] = []
         if self._move_below:
             moved = self._unfinished.in_segments_before(self._move_below)
-            group = [_Entry(record, encode_record(record)) for record in moved]
+            group = [_Entry(record, encode_record(record), moved=True) for record in moved]
             self._move_below = 0
         size = 0
         while self._queue and size < GROUP_BYTES_MAX:
@@ -371,7 +375,7 @@ class Journal:
         if self._metrics is not None:
             self._metrics.journal_sync_seconds.observe(time.perf_counter() - started)
             for entry in group:
-                if isinstance(entry.record, Used):
+                if isinstance(entry.record, Used) and not entry.moved:
                     self._metrics.events.labels(entry.record.outcome).inc()
         with self._wake:
             self._size += len(data)
@@ -392,7 +396,7 @@ class Journal:
         if self._closing:
             self._log.error("journal_records_dropped", shard=self.shard_id, records=len(group), why="closing")
         else:  # here and not on the loop: a `Begun` must not come behind its own `Used`
-            self._retry([entry for entry in group if entry.future is None])
+            self._retry([entry for entry in group if entry.future is None and not entry.moved])
         self._on_loop(self._refuse, group, _unavailable(self.directory, error))
 
     def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:

@@ -9,6 +9,7 @@ binds each text to its id.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class PendingTexts:
 
     def __init__(self, texts: Path, keys: Path) -> None:
         self._texts, self._keys = texts, keys
+        self._guard = threading.Lock()  # calls come from several threads
         for folder in (texts, keys):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
@@ -59,11 +61,14 @@ class PendingTexts:
         for orphan in self._sizes.keys() - kept:
             (texts / f"{orphan}{SUFFIX}").unlink()
             del self._sizes[orphan]
+        # Only these are a former process's: what is put from now on has an owner that will erase it.
+        self._left = tuple(sorted(self._sizes))
 
     @property
     def total_bytes(self) -> int:
         """Bytes on disk, to hold against the backlog's bound."""
-        return sum(self._sizes.values())
+        with self._guard:
+            return sum(self._sizes.values())
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -86,7 +91,8 @@ class PendingTexts:
                 remedy="free space on its disk; until then a restart settles such answers as not attributed",
                 code="pending_unavailable",
             ) from error
-        self._sizes[answer_id] = len(sealed)
+        with self._guard:
+            self._sizes[answer_id] = len(sealed)
 
     def erase(self, answer_id: str) -> None:
         """Make a text unreadable for ever, key first; an id that is not there is fine. Raises OSError."""
@@ -94,11 +100,12 @@ class PendingTexts:
         (self._keys / answer_id).unlink(missing_ok=True)
         sync_directory(self._keys)
         (self._texts / f"{answer_id}{SUFFIX}").unlink(missing_ok=True)
-        self._sizes.pop(answer_id, None)
+        with self._guard:
+            self._sizes.pop(answer_id, None)
 
     def load_all(self) -> Iterator[PendingText]:
-        """Yield the texts a former process left, one in memory at a time; damaged ones are erased."""
-        for answer_id in sorted(self._sizes):
+        """Yield the texts that lay here at opening, one in memory at a time; damaged ones are erased."""
+        for answer_id in self._left:
             try:
                 key = (self._keys / answer_id).read_bytes()
                 data = (self._texts / f"{answer_id}{SUFFIX}").read_bytes()

@@ -41,10 +41,13 @@ class Damage:
 def is_damaged(shard: Path) -> bool:
     """Return whether anything but the very end of the last segment is not whole."""
     segments = list_segments(shard)
-    expected = segments[0].first_index if segments else 0
+    expected: int | None = None
     shard_ids: set[str] = set()
     for segment in segments:
-        data = segment.path.read_bytes()
+        try:
+            data = segment.path.read_bytes()
+        except FileNotFoundError:  # read beside a running server: carried and deleted meanwhile
+            continue
         try:
             shard_id, first_index = decode_header(data)
         except HeaderDamaged:
@@ -52,7 +55,8 @@ def is_damaged(shard: Path) -> bool:
         shard_ids.add(shard_id)
         found = extent(data, HEADER.size, segment.first_index)
         cut_inside = found.bytes_after > 0 and segment is not segments[-1]
-        if first_index != segment.first_index or first_index != expected or found.damaged or cut_inside:
+        displaced = first_index != segment.first_index or expected not in {None, first_index}
+        if displaced or found.damaged or cut_inside:
             return True
         expected = found.next_index
     return len(shard_ids) > 1

@@ -244,9 +244,12 @@ async def test_an_answer_without_shares_is_unsettled_after_a_restart(open_journa
         await journal.append(record)
     await journal.close()
     again = open_journal()
-    assert again.unsettled() == (made.used(2),)
+    await again.append(made.used(3))
+    assert again.left_over == (made.used(2),)
+    assert again.unsettled() == (made.used(2), made.used(3))
     await again.append(made.attributed(2))
-    assert again.unsettled() == ()
+    assert again.unsettled() == (made.used(3),)
+    assert again.left_over == (made.used(2),)
     await again.close()
 
 

@@ -79,6 +79,13 @@ def test_a_damaged_or_exchanged_text_is_erased_and_the_others_are_loaded(opened,
     assert len(again) == 1
 
 
+def test_texts_put_since_opening_are_not_taken_for_a_former_process_s(opened):
+    opened().put("rct_1", TEXT)
+    texts = opened()
+    texts.put("rct_2", TEXT)
+    assert [text.id for text in texts.load_all()] == ["rct_1"]
+
+
 def test_the_bytes_that_wait_are_counted(opened):
     texts = opened()
     texts.put("rct_1", "a" * 1000)
