@@ -10,7 +10,7 @@ The engine reads no clock: its work is bounded by counts, and the same text give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -34,8 +34,8 @@ from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 METHOD = "endcredits/1"
 PIECE_WORDS_MIN = 3  # fewer words beside a run restate nothing
 SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
-TEXTS_A_STEP = 8  # encoded between two breaths of finishing()
-PIECES_AT_ONCE = 64  # described together: some megabytes of temporary arrays
+CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text is no longer
+PIECES_AT_ONCE = 32  # described together: some megabytes of temporary arrays
 
 
 T = TypeVar("T")
@@ -116,6 +116,7 @@ class AttributionStream:
         if index is None or scorer is None or not len(found.texts) or not index.work_ids:
             return Attribution((), PPM, len(found.texts), self._owner.method)
         scored = yield from self._scoring(text, found)
+        yield
         piece, work = scored.pairs.piece, scored.pairs.work
         alone = scorer.pair(scored.described.rows)
         context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone)
@@ -136,12 +137,13 @@ class AttributionStream:
         output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
         pieces = self._pieces(found)
         texts = [self._text_of(text, found, piece) for piece in pieces]
-        by_length = sorted(set(texts), key=len)
-        for at in range(0, len(by_length), TEXTS_A_STEP):
-            self._encode(by_length[at : at + TEXTS_A_STEP])
+        yield
+        for some in _portions(sorted(set(texts), key=len)):
+            self._encode(some)
             yield
         vectors = np.stack([self._vectors[one] for one in texts]) if texts else np.zeros((0, self._owner.encoder.dim), np.float32)
         pairs = candidates(index, output, pieces, self._ask)
+        yield
         rows: list[Described] = []
         for at in range(0, len(pieces), PIECES_AT_ONCE):
             yield
@@ -253,6 +255,20 @@ def _exhausted(steps: Generator[None, None, T]) -> T:
             next(steps)
         except StopIteration as end:
             return cast("T", end.value)
+
+
+def _portions(texts: list[str]) -> Iterator[list[str]]:
+    """Cut a list into runs of at most CHARACTERS_A_STEP characters, or of one text."""
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        if portion and size + len(text) > CHARACTERS_A_STEP:
+            yield portion
+            portion, size = [], 0
+        portion.append(text)
+        size += len(text)
+    if portion:
+        yield portion
 
 
 def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, int]:

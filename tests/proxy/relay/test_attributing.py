@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from attribution import Attributor, SourceWork, build_index
 from proxy.clock import SystemClock
 from proxy.observability import Metrics
 from proxy.relay.attributing import BYTES_A_TOKEN, Attributing
@@ -299,6 +300,30 @@ async def test_tokens_are_counted_beyond_the_length_of_one_message(heard: Heard)
     async with attributing(heard) as made:
         assert await made.count_tokens("") == 0
         assert await made.count_tokens("word " * 10_000) == 10_000
+
+
+async def test_the_real_engine_gives_the_same_shares_here_as_in_process(heard: Heard, tmp_path: Path):
+    poem = (
+        "The lamplighter's heron counted eleven copper bells before the harbour froze. Nobody paid the toll."
+    )
+    index = tmp_path / "index"
+    build_index(
+        [SourceWork("w_poem", poem, 1), SourceWork("w_other", "A manual for lifts.", 2)], index, threads=1
+    )
+    answer = f"As the poem says: {poem} And then the boats went home, one after another, without their names."
+    alone = Attributor.open(index).attribute(answer)
+    async with attributing(heard, lambda: index, command=()) as made:
+        assert made.method == alone.method
+        for at in range(0, len(answer), 7):
+            made.offer("rct_1", 0, answer[at : at + 7])
+        result = await made.settle("rct_1", deadline_ms=SOON_MS)
+        assert isinstance(result, Scored)
+        assert shares(result) == {share.work_id: share.ppm for share in alone.shares}
+        assert shares(result)["w_poem"] > 0
+        assert (result.unattributed_ppm, result.words) == (alone.unattributed_ppm, alone.words)
+        (evidence,) = result.works[0].evidence
+        assert answer[evidence.start : evidence.end] == poem.rstrip(".")
+        assert result.tokens == await made.count_tokens(answer) > 0
 
 
 async def test_the_scorer_is_gone_after_stop(heard: Heard):
