@@ -156,11 +156,12 @@ def _json_row(line: bytes) -> Row | Problem:
 
 
 def _csv_rows(stream: IO[bytes], bytes_max: int) -> Iterator[tuple[int, Row | Problem]]:
-    # The module's own limit is 131,072, and one for the whole process: raised, never lowered under a reader.
+    # The module's own limit is 131,072, for the whole process: raised, never lowered under another reader.
     csv.field_size_limit(max(csv.field_size_limit(), bytes_max))
     buffered = io.BufferedReader(cast("Any", stream))
     utf16 = buffered.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}
-    with io.TextIOWrapper(buffered, encoding="utf-16" if utf16 else "utf-8-sig", newline="") as text:
+    encoding, errors = ("utf-16", "strict") if utf16 else ("utf-8-sig", "surrogateescape")
+    with io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="") as text:
         ended_at, begun = 1, False
         try:
             header = text.readline(ROW_BYTES_BESIDE_TEXT)
@@ -184,7 +185,8 @@ def _csv_rows(stream: IO[bytes], bytes_max: int) -> Iterator[tuple[int, Row | Pr
                 if any(cells):
                     yield number, _csv_row(columns, cells)
         except (csv.Error, UnicodeDecodeError) as error:
-            cause = f"the file is no CSV in UTF-8 from here on ({error})"
+            # After a misplaced quote nobody can tell texts from rows: what follows is not guessed at.
+            cause = f"the file is no CSV from here on ({error})"
             line = ended_at + 1 if begun else 1
             yield line, BadRequest(cause, remedy="mend the row; the rows before it are in")
 
@@ -201,6 +203,8 @@ def _csv_row(columns: list[str], cells: list[str]) -> Row | Problem:
     if len(cells) > len(columns):
         cause = f"the row has {len(cells)} cells for {len(columns)} columns"
         return BadRequest(cause, remedy='put cells with commas into "quotes"')
+    if any("\udc80" <= letter <= "\udcff" for cell in cells if not cell.isascii() for letter in cell):
+        return BadRequest("the row is not UTF-8", remedy="save the file as UTF-8")
     return dict(zip(columns, cells, strict=False))
 
 

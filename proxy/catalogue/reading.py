@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import lzma
 import posixpath
 import re
 import stat
+import struct
 import xml.parsers.expat
 import zipfile
 import zlib
@@ -57,6 +59,11 @@ _FLAT = {
     "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta", "option",
     "p", "param", "rp", "rt", "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr",
 }  # fmt: skip
+# All that zipfile lets out over bytes it did not expect, and over a password it was not given.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, NotImplementedError, OSError, RuntimeError, ValueError,
+)  # fmt: skip
 DEPTH_MAX = 2_000  # a parser's time grows with the square of the depth; pages people write stay below 100
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
@@ -254,7 +261,7 @@ def _epub(raw: bytes, bytes_max: int) -> Document:
                 for href in (package.files.get(name, "") for name in package.order)
                 if href
             ]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _DAMAGED as error:
         raise BadRequest(
             f"the book's archive is damaged or locked ({error})", remedy="save it anew"
         ) from error

@@ -247,6 +247,8 @@ def printable(text: str, characters_max: int) -> str:
     Titles and names are data: they are escaped where they are shown. Control and direction characters are
     dropped here, because they would lie even when escaped.
     """
-    one_line = " ".join(text.split())
-    kept = "".join(letter for letter in one_line if letter.isprintable() or letter == "\u200d")
-    return kept[:characters_max].strip()
+    # \u200d joins emoji into one picture.
+    kept = "".join(
+        letter for letter in text if letter.isprintable() or letter.isspace() or letter == "\u200d"
+    )
+    return " ".join(kept.split())[:characters_max].strip()

@@ -96,7 +96,9 @@ def test_the_same_creator_again_changes_nothing_and_another_person_is_refused(ca
     assert catalogue.creator(ada.id) == catalogue.creator("ada-lovelace") == ada
 
 
-@pytest.mark.parametrize("wrong", [{"name": "\x00"}, {"name": "A", "country": "GBR"}, {"name": "A", "ref": "~a"}])
+@pytest.mark.parametrize(
+    "wrong", [{"name": "\x00"}, {"name": "A", "country": "GBR"}, {"name": "A", "ref": "~a"}]
+)
 def test_a_creator_without_a_usable_name_is_refused(catalogue, wrong):
     with pytest.raises(BadRequest):
         catalogue.add_creator(**wrong)
@@ -140,7 +142,10 @@ def test_without_consent_the_setting_decides(engine, clock, ids, new_work):
     strict = Catalogue(engine, clock=clock, ids=ids, default_consent="denied")
     one, two = strict.add_works([new_work("a"), new_work("b", consent="free")])
     snapshot = strict.snapshot()
-    assert [snapshot.credit(one.work_id).verdict, snapshot.credit(two.work_id).verdict] == ["prohibited", "free"]
+    assert [snapshot.credit(one.work_id).verdict, snapshot.credit(two.work_id).verdict] == [
+        "prohibited",
+        "free",
+    ]
 
 
 def test_only_known_works_take_consents_splits_and_withdrawals(catalogue):
@@ -204,14 +209,18 @@ def test_an_incremental_snapshot_equals_a_full_one(catalogue, new_work, lamp):
         max_size=12,
     )
 )
-def test_any_run_of_changes_ends_in_the_same_snapshot_however_often_it_was_looked_at(catalogue, new_work, steps):
+def test_any_run_of_changes_ends_in_the_same_snapshot_however_often_it_was_looked_at(
+    catalogue, new_work, steps
+):
     works = [row.work_id for row in catalogue.add_works(new_work(f"w{number}") for number in range(4))]
     looked = catalogue.snapshot()
     for step, place in steps:
         if step == "withdraw":
             catalogue.withdraw(works[place])
         elif step in {"deny", "free"}:
-            catalogue.set_consent(works[place], Consent.of("output_influence", "denied" if step == "deny" else step))
+            catalogue.set_consent(
+                works[place], Consent.of("output_influence", "denied" if step == "deny" else step)
+            )
         elif step == "split":
             catalogue.set_split(works[place], Split((Part("ada", 999_999), Part(UNCLAIMED, 1))))
         elif step == "add":
@@ -241,7 +250,10 @@ def test_history_cannot_be_rewritten(engine, catalogue, lamp):
         "UPDATE registry_event SET actor = 'nobody'",
         "INSERT OR REPLACE INTO registry_event SELECT seq, kind, work_id, 'x', actor, at_us FROM registry_event",
     ):
-        with pytest.raises(DBAPIError, match="append-only|taken with other content"), engine.begin() as connection:
+        with (
+            pytest.raises(DBAPIError, match=r"append-only|taken with other content"),
+            engine.begin() as connection,
+        ):
             connection.execute(sa.text(statement))
 
 
