@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import uvicorn
 
 from proxy.access.keys import Principal
 from proxy.clock import base32
@@ -55,6 +57,7 @@ class MemoryJournal:
         self.records: list[Record] = []
         self.is_refusing = False
         self.gate: asyncio.Event | None = None
+        self.on_attributed: Callable[[], None] = lambda: None
 
     async def append(self, record: Record, *, durable: bool = True) -> int:
         if durable and self.gate is not None:
@@ -62,6 +65,8 @@ class MemoryJournal:
         if durable and self.is_refusing:
             raise Unavailable("the disk is full", remedy="make room", code="journal_unavailable")
         self.records.append(record)
+        if isinstance(record, Attributed):
+            self.on_attributed()
         return len(self.records) - 1 if durable else -1
 
     def offer(self, record: Record) -> None:
@@ -289,3 +294,132 @@ class AsgiClient:
             and self.messages[-1].get("more_body", False) is False
             and len(self.messages) > 1
         )
+
+
+class LoopbackBackend:
+    """A real HTTP/1.1 server on loopback that does exactly what its script says, byte for byte.
+
+    script(request, write) is called for each request; what it writes goes out raw, and the connection closes when
+    it returns. Requests are kept with the body as received.
+    """
+
+    def __init__(self, script: Callable[[RawRequest, Callable[[bytes], Any]], Any]) -> None:
+        self.script = script
+        self.requests: list[RawRequest] = []
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.port = 0
+
+    async def __aenter__(self) -> LoopbackBackend:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()  # a script that hangs on purpose
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            first, *lines = head[:-4].split(b"\r\n")
+            method, target, _ = first.split(b" ")
+            headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+            request = RawRequest(method.decode(), target.decode(), headers)
+            self.requests.append(request)
+            await request.read_body(reader)
+
+            async def write(data: bytes) -> None:
+                writer.write(data)
+                await writer.drain()
+
+            await self.script(request, write)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the proxy went away, as some tests want
+        finally:
+            writer.close()
+
+
+@dataclass
+class RawRequest:
+    """A request as it came: raw target, headers in order, body counted and hashed as it arrives."""
+
+    method: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    body_bytes: int = 0
+
+    async def read_body(self, reader: asyncio.StreamReader) -> None:
+        named = {name.lower(): value for name, value in self.headers}
+        kept = bytearray()
+        if named.get(b"transfer-encoding") == b"chunked":
+            while size := int(await reader.readline(), 16):
+                kept += await reader.readexactly(size)
+                await reader.readline()
+            await reader.readline()
+            self.body_bytes = len(kept)
+        else:
+            left = self.body_bytes = int(named.get(b"content-length", b"0"))
+            while left:
+                piece = await reader.read(min(left, 1 << 16))
+                if not piece:
+                    raise ConnectionError
+                left -= len(piece)
+                if len(kept) < 1 << 20:
+                    kept += piece
+        self.body = bytes(kept)
+
+
+def http_reply(
+    body: bytes, *, status: str = "200 OK", kind: str = "application/json", more: str = ""
+) -> bytes:
+    """Raw bytes of a whole HTTP/1.1 reply."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
+    return head.encode() + body
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+STREAM_END = b"0\r\n\r\n"
+
+
+def http_chunk(data: bytes) -> bytes:
+    """One piece of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application with uvicorn on a loopback port; yield its base URL."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", server_header=False,
+                            date_header=False, timeout_graceful_shutdown=2)  # fmt: skip
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
+    started = asyncio.Event()
+    startup = server.startup
+
+    async def telling(sockets: Any = None) -> None:
+        await startup(sockets)
+        started.set()
+
+    server.startup = telling
+    task = asyncio.get_running_loop().create_task(server._serve())
+    await started.wait()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task
