@@ -1,8 +1,9 @@
 """The catalogue's works into an attribution index, swapped in while others read the old one.
 
 An index is a folder of its own; the text file `current` beside the folders names the one in use and is
-replaced by a rename, so a reader sees the old name or the new one, and a build that dies changes nothing. The
-last two indexes are kept: a reader that has just read the old name can still open it.
+replaced by a rename, so a reader sees the old name or the new one. A build that dies changes nothing and
+leaves its vectors in `unfinished`, where the next one goes on. The last two indexes are kept: a reader that
+has just read the old name can still open it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from proxy.clock import Clock
 from proxy.errors import Conflict, NotFound, Problem, Unavailable
 
 CURRENT = "current"
+MANIFEST = "manifest.json"  # an index has it when it is complete
 KEPT = 2  # the one in use, and the one before it for readers that are just opening it
+UNFINISHED = "unfinished"
 _LOCK = "building"
 _FOLDER = re.compile(r"[0-9]{20}")  # microseconds since 1970, so that names sort by age
 
@@ -47,7 +50,7 @@ class Builder(Protocol):
     def build(
         self, works: Iterable[IndexedText], folder: Path, previous: Path | None, progress: Progress | None
     ) -> Any:
-        """Write an index into the new folder `folder`."""
+        """Write an index into `folder`, going on with what an interrupted build left there."""
         ...
 
     def verify(self, folder: Path) -> Any:
@@ -64,7 +67,7 @@ class LibraryBuilder:
     def build(
         self, works: Iterable[IndexedText], folder: Path, previous: Path | None, progress: Progress | None
     ) -> Any:
-        """Write an index into the new folder `folder`. Raises Unavailable when the library cannot."""
+        """Write an index. Raises Unavailable when library or disk cannot, Conflict for too much text."""
         from attribution import SourceWork, build_index  # noqa: PLC0415
         from attribution.errors import AttributionError  # noqa: PLC0415
 
@@ -73,6 +76,14 @@ class LibraryBuilder:
             return build_index(sources, folder, previous=previous, progress=progress, threads=self._threads)
         except AttributionError as error:
             raise Unavailable(error.cause, remedy=error.remedy, code="index_failed") from error
+        except ValueError as error:
+            raise Conflict(
+                str(error), remedy="build fewer works into one index", code="index_failed"
+            ) from error
+        except OSError as error:
+            cause = f"the index cannot be written ({error.strerror})"
+            remedy = "make room in the data folder; the next build goes on where this one stopped"
+            raise Unavailable(cause, remedy=remedy, code="index_failed") from error
 
     def verify(self, folder: Path) -> Any:
         """Check an index. Raises Unavailable for a damaged one."""
@@ -129,20 +140,25 @@ def build(
 ) -> Path:
     """Build an index of every registered work, check it, make it the current one, and return its folder.
 
-    Vectors of unchanged works are taken from the current index. Raises Conflict while another build runs.
+    Vectors of unchanged works are taken from the current index, and from a build that was interrupted. Raises
+    Conflict while another build runs.
     """
     builder = builder or LibraryBuilder()
     index_root.mkdir(parents=True, exist_ok=True)
     with _alone(index_root):
         previous = _usable(index_root)
-        folder = index_root / f"{clock.now_us():020d}"
+        unfinished, folder = index_root / UNFINISHED, index_root / f"{clock.now_us():020d}"
+        if (unfinished / MANIFEST).exists():
+            shutil.rmtree(unfinished)  # complete, but never taken: works may have changed since
+        builder.build(texts.texts(), unfinished, previous, progress)
         try:
-            builder.build(texts.texts(), folder, previous, progress)
-            builder.verify(folder)
-        except BaseException:
-            # Also when a person interrupts: half an index helps nobody and takes space.
-            shutil.rmtree(folder, ignore_errors=True)
+            builder.verify(unfinished)
+        except Problem:
+            shutil.rmtree(unfinished, ignore_errors=True)  # nothing to go on with
             raise
+        for file in unfinished.iterdir():
+            _sync(file)
+        unfinished.rename(folder)
         _point(index_root, folder.name)
         _forget(index_root, folder, previous)
     return folder
@@ -191,11 +207,15 @@ def _point(index_root: Path, name: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(index_root / CURRENT)
-    folder = os.open(index_root, os.O_RDONLY)
+    _sync(index_root)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _forget(index_root: Path, folder: Path, previous: Path | None) -> None:

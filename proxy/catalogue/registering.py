@@ -24,6 +24,7 @@ from proxy.catalogue.works import (
     checked_ref,
     checked_url,
     printable,
+    refuse_id_as_ref,
 )
 from proxy.clock import Ids, iso_utc
 from proxy.errors import BadRequest, Problem
@@ -174,6 +175,7 @@ class Adding:
         newcomers: dict[str, Creator] = {}
         for handle in unknown:
             ref = checked_ref(handle)
+            refuse_id_as_ref(ref)
             if ref != handle:
                 raise BadRequest(
                     f"'{printable(handle, 60)}' cannot be an id", remedy="remove the spaces around it"

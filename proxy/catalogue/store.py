@@ -36,6 +36,7 @@ from proxy.catalogue.works import (
     checked_ref,
     printable,
     ref_of,
+    refuse_id_as_ref,
     verdict_for,
 )
 from proxy.clock import Clock, Ids
@@ -112,6 +113,7 @@ class Catalogue:
         The same ref with the same name again changes nothing. Raises Conflict when it is another person's.
         """
         name, ref = printable(name, NAME_CHARACTERS_MAX), checked_ref(ref or ref_of(name))
+        refuse_id_as_ref(ref)
         if not name:
             raise BadRequest("a creator needs a name", remedy="pass their name as replies shall show it")
         if country and not (len(country) == 2 and country.isascii() and country.isalpha()):

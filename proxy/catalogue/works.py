@@ -8,6 +8,7 @@ so a denied or withdrawn work is still recognised and still outranks its copies;
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -28,6 +29,7 @@ NAME_CHARACTERS_MAX = 200
 Given = Literal["paid", "free", "denied"]  # what a creator says
 Verdict = Literal["paid", "free", "prohibited"]  # what a credit carries
 Status = Literal["active", "withdrawn"]
+_ID_SHAPE = re.compile(r"[a-z]{1,3}_[a-z2-7]{26}")
 GIVEN: tuple[Given, ...] = ("paid", "free", "denied")
 
 
@@ -233,6 +235,12 @@ def checked_url(url: str) -> str:
             remedy=f"give http:// or https://, up to {URL_CHARACTERS_MAX} characters, or nothing",
         )
     return url
+
+
+def refuse_id_as_ref(ref: str) -> None:
+    """Raise BadRequest for a new ref that looks like an id of ours: a creator is meant who is not here."""
+    if _ID_SHAPE.fullmatch(ref):
+        raise BadRequest(f"there is no creator '{ref}'", remedy="`endcredits creators list` shows them")
 
 
 def ref_of(name: str) -> str:

@@ -16,9 +16,11 @@ class TextFileBuilder:
         self.previous = []
 
     def build(self, works, folder, previous, progress):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self.previous.append(previous)
+        self.found = sorted(file.name for file in folder.iterdir())
         (folder / "works.json").write_text(json.dumps([work.work_id for work in works]))
+        (folder / "manifest.json").write_text("{}")
         if progress:
             progress(1, 1)
 
@@ -66,7 +68,7 @@ def test_a_build_becomes_the_index_in_use(catalogue, new_work, root, build, buil
     assert indexing.current(root) == folder
     info = indexing.info(root, builder=builder)
     assert (info.path, info.manifest, info.built_us) == (folder, added, int(folder.name))
-    assert info.size_bytes == (folder / "works.json").stat().st_size
+    assert info.size_bytes == (folder / "works.json").stat().st_size + 2
     assert told == [(1, 1)]
 
 
@@ -94,7 +96,7 @@ def test_other_folders_beside_the_indexes_are_left_alone(root, build):
     assert "notes" in folders(root)
 
 
-def test_a_build_that_fails_changes_nothing(root, build, builder):
+def test_an_interrupted_build_changes_nothing_and_the_next_goes_on_with_it(root, build, builder):
     first = build()
 
     def break_off(works, folder, previous, progress):
@@ -102,11 +104,22 @@ def test_a_build_that_fails_changes_nothing(root, build, builder):
         (folder / "half").write_text("x")
         raise KeyboardInterrupt
 
+    whole = builder.build
     builder.build = break_off
     with pytest.raises(KeyboardInterrupt):
         build()
     assert indexing.current(root) == first
-    assert folders(root) == [first.name]
+    builder.build = whole
+    second = build()
+    assert builder.found == ["half"]
+    assert folders(root) == [first.name, second.name]
+
+
+def test_a_complete_index_that_was_never_taken_is_built_anew(root, build, builder):
+    (root / "unfinished").mkdir(parents=True)
+    (root / "unfinished" / "manifest.json").write_text("{}")
+    build()
+    assert builder.found == []
 
 
 def test_an_index_that_does_not_verify_is_not_taken(root, build, builder):
@@ -115,6 +128,7 @@ def test_an_index_that_does_not_verify_is_not_taken(root, build, builder):
     with pytest.raises(Unavailable, match="damaged"):
         build()
     assert indexing.current(root) == first
+    assert folders(root) == [first.name]
 
 
 @pytest.mark.parametrize("named", ["../../etc", "/etc", "", "00000000000000000001", "\u00e9"])
@@ -147,3 +161,22 @@ def test_a_killed_build_holds_no_lock(root, build):
     program = "import fcntl, os, signal, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", program, str(root / "building")], check=False)
     assert build()
+
+
+def test_the_library_builds_and_checks_what_the_catalogue_holds(catalogue, new_work, root, clock):
+    list(
+        catalogue.add_works(
+            [new_work("a", text="The lamp rotation service turns every lamp by a quarter.\n" * 3)]
+        )
+    )
+    folder = indexing.build(catalogue, root, clock=clock)
+    assert indexing.info(root).manifest.works == 1
+    clock.us += 1
+    again = indexing.build(catalogue, root, clock=clock)
+    assert indexing.current(root) == again
+    victim = next(file for file in again.iterdir() if file.suffix == ".npy" and file.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\xff\xff")
+    with pytest.raises(Unavailable) as refused:
+        indexing.verify(root)
+    assert refused.value.code == "index_corrupt"
+    assert folder.is_dir()

@@ -1,4 +1,5 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -266,6 +267,38 @@ def test_ten_thousand_works_go_in_within_seconds_each_with_an_id_of_its_own(engi
     assert {outcome.status for outcome in outcomes} == {"added"}
     assert len({outcome.work_id for outcome in outcomes}) == 10_000
     assert len(catalogue.snapshot().works) == 10_000
+
+
+def write_at_once(engine):
+    """Eight writers, ten changes each, through connections of their own; returns every number given out."""
+    catalogue = Catalogue(engine, clock=SystemClock(), ids=RandomIds())
+
+    def register(writer):
+        return [
+            only(catalogue.add_works([NewWork(f"{writer}-{number}", f"c{number}", "T", "text")])).status
+            for number in range(10)
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {status for statuses in pool.map(register, range(8)) for status in statuses} == {"added"}
+    with engine.connect() as connection:
+        return [row.seq for row in connection.execute(sa.text("SELECT seq FROM registry_event ORDER BY seq"))]
+
+
+def test_writers_at_once_number_their_changes_without_a_gap(engine):
+    assert write_at_once(engine) == list(range(1, 91))  # 80 works, 10 creators
+
+
+@pytest.mark.postgres
+def test_writers_at_once_number_their_changes_without_a_gap_on_postgresql_too(postgres_engine):
+    assert write_at_once(postgres_engine) == list(range(1, 91))
+
+
+def test_an_id_that_is_not_here_makes_no_creator_of_that_name(catalogue, new_work):
+    stranger = "c_" + "a" * 26
+    assert only(catalogue.add_works([new_work("a", creator=stranger)])).status == "refused"
+    with pytest.raises(BadRequest):
+        catalogue.add_creator("Somebody", ref=stranger)
 
 
 @pytest.mark.postgres
