@@ -1,8 +1,8 @@
 """What the scorer is told and what it answers, and whose turn it is: the pure half of scorer.py.
 
 A frame is a u32 length, then one msgpack message. Scoring is told messages, names an answer and scores a
-slice of it. Slices are short and answers take turns, so that a long answer delays another's shares by one
-slice and not by its own length.
+slice of it. Slices are short and short answers come first, so that a long one delays them by a slice or two
+and not by its own length; one turn in four goes to whoever was awaited first, so that nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ FRAME_BYTES_MAX = 16 << 20  # a megabyte of text, every clause of it evidence, f
 TEXT_CHARACTERS_MAX = 16_000  # of one message: the pipe never holds another answer's end up for long
 SLICE_CHARACTERS = 600  # some five sentences: one run of the encoder, 10 to 20 ms
 WAITING_CHARACTERS_MAX = 8 << 20  # read ahead this far and no further: the parent keeps the texts anyway
+TURNS_OF_THE_SHORT = (
+    4  # of four turns three go to the shortest answer awaited, one to the one awaited longest
+)
 COUNT_CHARACTERS = 4_000  # word pieces are counted in stretches of this, 2 ms each
 
 
@@ -194,6 +197,7 @@ class _Answer:
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self.choices: dict[int, _Choice] = {}
+        self.characters = 0  # in all, scored or not
         self.finish: Finish | None = None
         self.finishing: Generator[None, None, Scored] | None = None
 
@@ -217,6 +221,7 @@ class Scoring:
         self._answers: dict[str, _Answer] = {}
         self._ready: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
         self.waiting_characters = 0
+        self._turns = 0
 
     def use(self, engine: Engine) -> None:
         """Serve from `engine`; the one before closes when the last answer that uses it is done."""
@@ -230,6 +235,7 @@ class Scoring:
             case Text(answer_id, choice, text):
                 answer = self._answers.setdefault(answer_id, _Answer())
                 answer.choices.setdefault(choice, _Choice()).waiting.append(text)
+                answer.characters += len(text)
                 self.waiting_characters += len(text)
                 self._ready[answer.urgency][answer_id] = None
             case Finish(answer_id):
@@ -244,13 +250,18 @@ class Scoring:
         """Return the answer whose turn it is; None when there is nothing to do, or nothing to do it with."""
         if self.engine is None:
             return None
-        return next((answer_id for row in self._ready for answer_id in row), None)
+        awaited, *others = self._ready
+        if awaited and self._turns % TURNS_OF_THE_SHORT:
+            return min(awaited, key=lambda answer_id: self._answers[answer_id].characters)
+        return next((answer_id for row in (awaited, *others) for answer_id in row), None)
 
     def work(self, answer_id: str) -> Done | Broken | None:
         """Score one slice of the answer, or take a step of its end when no text waits; then others go."""
         answer = self._answers[answer_id]
         row = self._ready[answer.urgency]
-        row.pop(answer_id, None)
+        if answer.urgency:  # an answer awaited keeps its place, others go to the end of their row
+            row.pop(answer_id, None)
+        self._turns += 1
         try:
             scored = self._advance(answer)
         except Exception as error:  # noqa: BLE001  # whatever one text makes the engine do, the next is served

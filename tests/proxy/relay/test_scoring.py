@@ -100,12 +100,12 @@ def test_word_pieces_are_counted_whole_however_long_the_text_is(text: str):
     assert sum(len(stretch.split()) for stretch in stretches(text)) == len(text.split())
 
 
-def test_a_long_answer_delays_a_short_one_by_one_slice():
+def test_a_long_answer_delays_a_short_one_by_a_slice_or_two():
     made = scoring()
     made.receive(Text("rct_long", 0, "word " * 20_000))
     made.receive(Finish("rct_long"))
-    assert made.choose() == "rct_long"
-    made.work("rct_long")
+    for _ in range(10):
+        made.work("rct_long")
     made.receive(Text("rct_short", 0, "w_a"))
     made.receive(Finish("rct_short"))
     turns = []
@@ -113,8 +113,24 @@ def test_a_long_answer_delays_a_short_one_by_one_slice():
         turns.append(turn)
         if isinstance(made.work(turn), Done):
             break
-    assert turns == ["rct_long", "rct_short", "rct_long", "rct_short"]
-    assert max(len(stream.text) for stream in made.engine.streams) <= 3 * SLICE_CHARACTERS
+    assert turns.count("rct_long") <= 1
+    assert turns[-1] == "rct_short"
+    assert max(len(stream.text) for stream in made.engine.streams) <= 11 * SLICE_CHARACTERS
+
+
+def test_short_answers_without_end_do_not_stop_a_long_one():
+    made = scoring()
+    made.receive(Text("rct_long", 0, "word " * 20_000))
+    made.receive(Finish("rct_long"))
+    turns = []
+    for number in range(40):
+        made.receive(Text(f"rct_{number}", 0, "w_a"))
+        made.receive(Finish(f"rct_{number}"))
+        turn = made.choose()
+        assert turn is not None
+        made.work(turn)
+        turns.append(turn)
+    assert turns.count("rct_long") == 10
 
 
 def test_the_end_of_a_long_answer_lets_others_take_their_turn():
@@ -195,7 +211,7 @@ def test_one_answer_that_raises_does_not_stop_the_next():
     for answer_id in ("rct_1", "rct_2"):
         made.receive(Finish(answer_id))
     shares = combine([ChoiceShares(0, 1, 0, {"w_a": PPM}, {})], method="toy/empty", tokens=1)
-    first, second = run(made)
+    second, first = sorted(run(made), key=lambda reply: isinstance(reply, Broken))
     assert first == Broken("rct_1", "LookupError")
     assert isinstance(second, Done)
     assert [(work.work, work.ppm) for work in second.scored.works] == [
