@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import uvicorn
@@ -57,10 +57,12 @@ class MemoryJournal:
         self.records: list[Record] = []
         self.is_refusing = False
         self.gate: asyncio.Event | None = None
+        self.is_waiting = asyncio.Event()
         self.on_attributed: Callable[[], None] = lambda: None
 
     async def append(self, record: Record, *, durable: bool = True) -> int:
         if durable and self.gate is not None:
+            self.is_waiting.set()
             await self.gate.wait()
         if durable and self.is_refusing:
             raise Unavailable("the disk is full", remedy="make room", code="journal_unavailable")
@@ -174,9 +176,15 @@ class QuietLog:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    def heard(self, event: str) -> asyncio.Event:
+        """Set once this event has been logged."""
+        return self._awaited.setdefault(event, asyncio.Event())
 
     def _keep(self, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
+        self.heard(event).set()
 
     debug = info = warning = error = exception = _keep
 
@@ -310,7 +318,7 @@ class LoopbackBackend:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.port = 0
 
-    async def __aenter__(self) -> LoopbackBackend:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

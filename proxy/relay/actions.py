@@ -9,6 +9,7 @@ import msgspec
 
 from proxy.metering.usage import Outcome
 from proxy.relay.credits import Credited
+from proxy.wire.headers import RawHeaders, id_header, status_header
 from proxy.wire.output import TokenCounts
 
 
@@ -76,3 +77,18 @@ class Close(msgspec.Struct, frozen=True):
 
 
 Action = Forward | Reply | Began | Begin | Send | Offer | Settle | Record | Close
+
+
+def own_reply(event_id: str, status: int, body: bytes, extra: RawHeaders = ()) -> Reply:
+    """Return an answer of our own, with the headers every reply carries."""
+    return Reply(
+        status,
+        [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            id_header(event_id),
+            status_header("off"),
+            *extra,
+        ],
+        body,
+    )

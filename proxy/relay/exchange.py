@@ -13,15 +13,17 @@ still read, because only it knows the usage; that is bounded by the shell's time
 from __future__ import annotations
 
 import enum
-import zlib
 from collections.abc import Sequence
 from typing import Literal
 
 from proxy.metering.usage import Outcome
-from proxy.relay.actions import Action, Began, Begin, Close, Forward, Offer, Record, Reply, Send, Settle
+from proxy.relay.actions import (
+    Action, Began, Begin, Close, Forward, Offer, Record, Send, Settle, own_reply,
+)  # fmt: skip
 from proxy.relay.credits import Credited, citations_of, unscored, view_of
 from proxy.relay.told import Told
 from proxy.wire.annotate import AttributionView, spliced, spliced_frame, with_citations
+from proxy.wire.coding import INFLATABLE, Inflater
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError, error_body
 from proxy.wire.headers import (
@@ -30,8 +32,10 @@ from proxy.wire.headers import (
     Wishes,
     credit_headers,
     downward,
+    field_of,
     id_header,
     read_wishes,
+    sized,
     status_header,
 )
 from proxy.wire.output import Said, TokenCounts
@@ -100,7 +104,7 @@ class Exchange:
         self._output: int | None = None
         self._finished: set[int] = set()
         self._decoder = SseDecoder()
-        self._inflate: zlib._Decompress | None = None  # pyright: ignore[reportPrivateUsage]
+        self._inflate: Inflater | None = None
         self._credits: Credited | None = None
         self._head: tuple[int, list[tuple[bytes, bytes]]] = (200, [])
         self._body = bytearray()  # a held reply, at most REPLY_BYTES_MAX
@@ -150,10 +154,10 @@ class Exchange:
     def upstream_began(self, status: int, headers: RawHeaders) -> list[Action]:
         """Take the head of the backend's answer."""
         self._phase = _Phase.FLOWING
-        kind, encoding = _field(headers, b"content-type"), _field(headers, b"content-encoding")
-        if encoding in {b"gzip", b"x-gzip", b"deflate"}:
+        kind, encoding = field_of(headers, b"content-type"), field_of(headers, b"content-encoding")
+        if encoding in INFLATABLE:
             # We asked for identity, so the client never agreed to this either: it gets what we can read.
-            self._inflate = zlib.decompressobj(wbits=47)
+            self._inflate = Inflater(REPLY_BYTES_MAX)
             headers = [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
             encoding = b""
         is_readable = encoding in {b"", b"identity"}
@@ -179,7 +183,7 @@ class Exchange:
                 return self.upstream_failed("protocol")
         try:
             if self._inflate is not None:
-                chunk = self._inflated(chunk)
+                chunk = self._inflate.feed(chunk)
             if self._mode is _Mode.STREAM:
                 return self._stream_sent(chunk)
         except WireError:
@@ -396,7 +400,7 @@ class Exchange:
         if self.status == "settled" and self._credits is not None:
             shares = [(work.work, work.ppm) for work in self._credits.works[: self.wishes.works_top]]
             extra += credit_headers(shares, self._credits.unattributed_ppm)
-        return [Begin(status, _sized(kept, len(body), extra)), Send(body)]
+        return [Begin(status, sized(kept, len(body), extra)), Send(body)]
 
     def _end_refusal(self) -> list[Action]:
         said = self.endpoint.read_reply(bytes(self._body))
@@ -413,7 +417,7 @@ class Exchange:
         status, kept = self._head
         body = bytes(self._body)
         extra = [id_header(self.id), status_header("off")]
-        return self._to_client([Begin(status, _sized(kept, len(body), extra)), Send(body)])
+        return self._to_client([Begin(status, sized(kept, len(body), extra)), Send(body)])
 
     # -- what is passed on unread
     # ------------------------------------------------------------------------------
@@ -490,46 +494,3 @@ class Exchange:
 
     def _to_client(self, actions: list[Action]) -> list[Action]:
         return [] if self._client_is_gone else actions
-
-    def _inflated(self, chunk: bytes) -> bytes:
-        assert self._inflate is not None  # noqa: S101  only our bug could call this without one
-        try:
-            plain = self._inflate.decompress(chunk, REPLY_BYTES_MAX)
-        except zlib.error as error:
-            raise WireError(
-                "the backend's compressed answer cannot be read", code="backend_protocol"
-            ) from error
-        if self._inflate.unconsumed_tail:
-            raise WireError(
-                "the backend's compressed answer unpacks to more than is kept", code="backend_protocol"
-            )
-        return plain
-
-
-def own_reply(event_id: str, status: int, body: bytes, extra: RawHeaders = ()) -> Reply:
-    """Return an answer of our own, with the headers every reply carries."""
-    return Reply(
-        status,
-        [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            id_header(event_id),
-            status_header("off"),
-            *extra,
-        ],
-        body,
-    )
-
-
-def _field(headers: RawHeaders, name: bytes) -> bytes:
-    for given, value in headers:
-        if given.lower() == name:
-            return value.split(b";", 1)[0].strip().lower()
-    return b""
-
-
-def _sized(
-    kept: list[tuple[bytes, bytes]], length: int, extra: list[tuple[bytes, bytes]]
-) -> list[tuple[bytes, bytes]]:
-    others = [(name, value) for name, value in kept if name.lower() != b"content-length"]
-    return [*others, (b"content-length", b"%d" % length), *extra]

@@ -21,8 +21,9 @@ from proxy.clock import Clock, Ids
 from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
 from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
+from proxy.relay.actions import own_reply
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
-from proxy.relay.exchange import Exchange, own_reply
+from proxy.relay.exchange import Exchange
 from proxy.relay.journey import Journey
 from proxy.relay.needs import (
     AttributingLike,

@@ -154,6 +154,7 @@ class Journey:
             return
         self._gone_s = asyncio.get_running_loop().time()
         self._relay.metrics.client_left.inc()
+        self._relay.log.info("client_left", id=self._exchange.id)
         self._exchange.client_gone()
         if self._limit is not None:
             self._limit.reschedule(0 if self._exchange.is_over else self._gone_s + self._relay.drain_s)
@@ -162,8 +163,8 @@ class Journey:
         for place, action in enumerate(actions):
             match action:
                 case Send(data):
-                    following = actions[place + 1] if place + 1 < len(actions) else None
-                    is_last = isinstance(following, Close) and following.is_clean
+                    # A clean end goes out with the last bytes: one write, and one packet, fewer.
+                    is_last = list(actions[place + 1 :]) == [Close()]
                     await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
                     if is_last:
                         return
@@ -171,11 +172,9 @@ class Journey:
                     self._has_offered = True
                     self._relay.attributing.offer(self._exchange.id, choice, text)
                 case Begin(status, headers):
-                    self._http_status = status
-                    await self._send({"type": "http.response.start", "status": status, "headers": headers})
+                    await self._begin(status, headers)
                 case Reply(status, headers, body):
-                    self._http_status = status
-                    await self._send({"type": "http.response.start", "status": status, "headers": headers})
+                    await self._begin(status, headers)
                     await self._send({"type": "http.response.body", "body": body})
                     return
                 case Began():
@@ -187,8 +186,12 @@ class Journey:
                 case Close(is_clean):
                     if is_clean:
                         await self._send({"type": "http.response.body", "body": b""})
-                case Forward():
-                    raise AssertionError("a request goes up once, before anything is performed")
+                case _:
+                    raise AssertionError(f"{action} has its own place")
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._http_status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     # -- shares
     # ------------------------------------------------------------------------------------------------

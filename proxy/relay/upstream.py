@@ -222,5 +222,5 @@ def _kind(error: BaseException, *, has_begun: bool) -> FailureKind:
 
 def _async_stream(response: httpx.Response) -> httpx.AsyncByteStream:
     stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  an async transport gives no other
+    assert isinstance(stream, httpx.AsyncByteStream)  # an async transport gives no other
     return stream

@@ -143,3 +143,19 @@ def downward(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         for name, value in headers
         if (lower := name.lower()) not in dropped and not lower.startswith(b"x-attribution")
     ]
+
+
+def field_of(headers: RawHeaders, name: bytes) -> bytes:
+    """Return a header's first value without its parameters, lower case; empty when it is not there."""
+    for given, value in headers:
+        if given.lower() == name:
+            return value.split(b";", 1)[0].strip().lower()
+    return b""
+
+
+def sized(
+    kept: list[tuple[bytes, bytes]], length: int, extra: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers kept with the length said anew, and what is added."""
+    others = [(name, value) for name, value in kept if name.lower() != b"content-length"]
+    return [*others, (b"content-length", b"%d" % length), *extra]

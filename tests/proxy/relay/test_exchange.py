@@ -32,7 +32,7 @@ def exchange(request: bytes | None = None, *, headers=(), **wishes) -> Exchange:
     return made
 
 
-def play(made: Exchange, pieces, *, status=200, headers=SSE, credits=CREDITS, then="ended"):
+def play(made: Exchange, pieces, *, status=200, headers=SSE, shares=CREDITS, then="ended"):
     """Run a whole exchange as the shell would; return every action in order."""
     done: list = []
 
@@ -40,7 +40,7 @@ def play(made: Exchange, pieces, *, status=200, headers=SSE, credits=CREDITS, th
         for action in actions:
             done.append(action)
             if isinstance(action, Settle):
-                act(made.attributed(credits))
+                act(made.attributed(shares))
             elif isinstance(action, Record):
                 act(made.recorded())
 
@@ -227,7 +227,7 @@ def test_a_stream_without_text_settles_fully_unattributed_without_a_scorer():
     ],
 )  # fmt: skip
 def test_a_stream_says_at_once_what_is_known_at_once(wishes, status, deadline_ms):
-    actions = play(exchange(**wishes), chat_stream(), credits=None)
+    actions = play(exchange(**wishes), chat_stream(), shares=None)
     head = dict(only(actions, Begin).headers)
     assert head.get(b"x-attribution-status") == status
     assert only(actions, Settle).deadline_ms == deadline_ms
@@ -235,7 +235,7 @@ def test_a_stream_says_at_once_what_is_known_at_once(wishes, status, deadline_ms
 
 
 def test_late_shares_are_pending_and_never_guessed():
-    held = sent(play(exchange(), chat_stream(), credits=None))
+    held = sent(play(exchange(), chat_stream(), shares=None))
     assert b'"status":"pending","method":"endcredits/1 x","unattributed_ppm":null,"works":[]}' in held
 
 

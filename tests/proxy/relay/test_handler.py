@@ -147,8 +147,7 @@ async def test_shares_that_come_while_usage_is_being_recorded_are_booked_after_i
     world.journal.gate = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(world.ask())
-        while not world.pending.texts:
-            await asyncio.sleep(0.001)
+        await world.journal.is_waiting.wait()
         (event_id,) = world.pending.texts
         await world.relay.settle_late(event_id, fakes.scored())
         assert world.journal.used == []
@@ -244,8 +243,7 @@ async def test_closing_waits_for_records_under_way():
     world = World(fakes.FakeBackend([chat_reply()]))
     world.journal.gate = asyncio.Event()
     task = asyncio.get_running_loop().create_task(world.ask())
-    while not world.relay._recording:
-        await asyncio.sleep(0)
+    await world.journal.is_waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

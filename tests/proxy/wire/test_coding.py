@@ -1,0 +1,34 @@
+"""Compressed bytes, cut anywhere and bounded."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.coding import Inflater
+from proxy.wire.errors import WireError
+
+
+@given(
+    st.binary(max_size=300),
+    st.integers(min_value=1, max_value=40),
+    st.sampled_from([gzip.compress, zlib.compress]),
+)
+def test_pieces_unpack_to_what_was_packed(plain, size, pack):
+    packed = pack(plain)
+    inflater = Inflater(1000)
+    assert b"".join(inflater.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == plain
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked():
+    with pytest.raises(WireError, match="too long"):
+        Inflater(1000).feed(gzip.compress(b"0" * 10_000_000))
+
+
+def test_what_is_not_compressed_is_refused():
+    with pytest.raises(WireError, match="cannot be read"):
+        Inflater(1000).feed(b"plain text")
