@@ -129,9 +129,10 @@ class Journal:
         Each needs a Sink of its own, and its unsettled answers are settled in it. Close those with nothing
         left.
         """
-        shards = [
-            shard for shard in sorted(directory.glob("shard-*")) if shard.is_dir() and list_segments(shard)
-        ]
+        whole = {shard for shard in directory.glob("shard-*") if shard.is_dir() and list_segments(shard)}
+        # A crash may have cut a rescue before the new shard had its name.
+        swaps = {path.with_name(path.name[len("rescue-") :]) for path in directory.glob("rescue-shard-*")}
+        shards = sorted(whole | swaps)
         taken = (cls._take(shard, settings=settings, clock=clock, metrics=metrics) for shard in shards)
         return [journal for journal in taken if journal is not None]
 
@@ -384,6 +385,8 @@ class Journal:
                 self._unfinished.saw(entry.record, self._segment_at)
 
     def _roll(self) -> None:
+        if self._descriptor >= 0:  # what a failed write left must be gone before a next one exists
+            self._disk.sync(self._descriptor)
         segment, descriptor = create_segment(self.directory, self.shard_id, self._next_index, self._disk)
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -102,6 +102,34 @@ async def test_a_record_nobody_waits_for_outlives_a_full_disk(open_journal, fold
     assert {record.id for record in recorded(folder)} == {"rct_1", "rct_3"}
 
 
+async def test_after_a_full_disk_an_answer_s_records_are_still_in_their_order(open_journal, folder, made):
+    disk = FailingDisk()
+    journal = open_journal(disk=disk)
+    disk.full = True
+    await journal.append(made.begun(1), durable=False)
+    journal.offer(made.used(1))
+    with pytest.raises(Unavailable):
+        await journal.append(made.used(2))
+    disk.full = False
+    await journal.append(made.attributed(1))
+    await journal.close()
+    assert recorded(folder) == made.answer(1)
+
+
+async def test_records_kept_for_a_full_disk_are_bounded(open_journal, folder, made):
+    disk = FailingDisk()
+    journal = open_journal(disk=disk, settings=Metering(queue_events=10))
+    disk.full = True
+    for number in range(100):
+        journal.offer(made.used(number))
+    with pytest.raises(Unavailable):
+        await journal.append(made.used(1000))
+    disk.full = False
+    await journal.append(made.used(1001))
+    await journal.close()
+    assert len(recorded(folder)) <= 21
+
+
 async def test_a_cancelled_caller_loses_no_record(open_journal, folder, made):
     journal = open_journal(settings=Metering(queue_events=1))
     callers = [asyncio.get_running_loop().create_task(journal.append(made.used(n))) for n in range(50)]
@@ -303,11 +331,14 @@ async def test_nothing_is_deleted_before_it_is_carried(open_journal, folder, mad
 
 
 async def test_shards_of_workers_that_are_gone_are_found(open_journal, folder, made, clock):
-    one, two = open_journal(), open_journal()
+    one, two, three = open_journal(), open_journal(), open_journal()
     await two.append(made.used(1))
+    await three.append(made.used(2))
     await two.close()
+    await three.close()
+    three.directory.rename(folder / f"rescue-{three.directory.name}")  # as a crash inside a swap leaves it
     orphans = Journal.open_orphans(folder, settings=Metering(), clock=clock)
-    assert [journal.directory.name for journal in orphans] == ["shard-01"]
+    assert [journal.directory.name for journal in orphans] == ["shard-01", "shard-02"]
     for journal in [*orphans, one]:
         await journal.close()
 
