@@ -57,7 +57,7 @@ class Child:
 
     def serve(self) -> None:
         """Wait until the child ends by itself, which it should not. Raises Unavailable then."""
-        raise self._failed(f"ended with status {self._process.wait()}")
+        raise self.failed(f"ended with status {self._process.wait()}")
 
     def stop(self) -> None:
         """End the child: ask, wait, insist."""
@@ -73,12 +73,13 @@ class Child:
         """Let a moment pass, unless the child is dead or late."""
         status = self._process.poll()
         if status is not None:
-            raise self._failed(f"ended with status {status}")
+            raise self.failed(f"ended with status {status}")
         if time.monotonic() > self._deadline_s:
-            raise self._failed(f"{failing} within {START_S} s")
+            raise self.failed(f"{failing} within {START_S} s")
         time.sleep(POLL_S)
 
-    def _failed(self, how: str) -> Unavailable:
+    def failed(self, how: str) -> Unavailable:
+        """Return the error that says how this child failed and what it printed last."""
         said = _tail(self._err.read_bytes() + self._out.read_bytes())
         return Unavailable(
             f"the {self.name} {how}: {said}", remedy="mend what it says and run the demo again"

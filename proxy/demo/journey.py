@@ -12,6 +12,7 @@ import importlib.util
 import json
 import signal
 import tempfile
+import textwrap
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 CONFIG = Path(__file__).with_name("demo.toml")
 SETTLE_S = 20  # for events to reach the store; it takes a fraction of a second
 SETTLE_POLL_S = 0.3
+COMMAND_COLUMNS = 76  # so that a continued line with its backslash fits 80
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 # (question, streamed): one work, a song quoted, nobody's work, and several works in one answer.
@@ -69,9 +71,11 @@ def run(*, once: bool, port: int, data_dir: Path | None) -> int:
     try:
         with _terminated_like_interrupted(), ExitStack() as stack:
             folder = _data_folder(data_dir, stack)
-            server = _tell(console, folder, port, stack)
+            story = _Story(console, folder, kept=data_dir is not None)
+            server = story.tell(port, stack)
             told = True
             if not once:
+                story.farewell()
                 server.serve()
     except KeyboardInterrupt:
         console.print("\nEnded." if told else "\nInterrupted; everything started has been ended.")
@@ -79,58 +83,137 @@ def run(*, once: bool, port: int, data_dir: Path | None) -> int:
     return 0
 
 
-def _tell(console: Console, folder: Path, port: int, stack: ExitStack) -> Child:
-    """The story from an empty folder to HTML statements; returns the proxy, which still serves."""
-    console.print(Text("Endcredits: every AI answer rolls its credits, and pays them.", style="bold"))
-    backend = stack.enter_context(child("backend", ["proxy.demo.backend", "--port", "0"], folder))
+class _Story:
+    """The steps in order; what a later step needs of an earlier one is kept here."""
 
-    _heading(console, "1", "Register works, build the index, make a key")
-    key = _register(console, folder)
+    def __init__(self, console: Console, folder: Path, *, kept: bool) -> None:
+        self._console = console
+        self._folder = folder
+        self._kept = kept
+        self._base_url = ""
+        self._key = ""
 
-    _heading(console, "2", "Serve: the proxy stands before any OpenAI-compatible backend")
-    upstream = str(backend.first_line()["base_url"])
-    base_url, server = _serve(console, folder, port, upstream, stack)
+    def tell(self, port: int, stack: ExitStack) -> Child:
+        """Go from an empty folder to printed statements; returns the proxy, which still serves."""
+        say = self._console.print
+        say(Text("Endcredits: every AI answer rolls its credits, and pays them.", style="bold"))
+        backend = stack.enter_context(child("backend", ["proxy.demo.backend", "--port", "0"], self._folder))
 
-    _heading(console, "3", "Ask through the official OpenAI client")
-    started_us = SystemClock().now_us()
-    with _client(f"{base_url}/v1", key) as client:
-        for number, (question, streamed) in enumerate(QUESTIONS, 1):
-            _show_question(console, number, question, streamed=streamed)
-            reply = _ask_streamed(client, question, console) if streamed else _ask(client, question)
-            _show_reply(console, reply)
+        _heading(self._console, "1", "Register works, build the index, make a key")
+        self._register()
 
-    _heading(console, "4", "Close the period and read a statement")
-    label = _close(console, folder, len(QUESTIONS), started_us)
-    _show_statement(console, folder, label)
-    _farewell(console, base_url, key, folder)
-    return server
+        _heading(self._console, "2", "Serve: the proxy stands before any OpenAI-compatible backend")
+        server = self._serve(port, str(backend.first_line()["base_url"]), stack)
+
+        _heading(self._console, "3", "Ask through the official OpenAI client")
+        started_us = SystemClock().now_us()
+        if not self._ask_all():
+            raise server.failed("credited nobody for answers that quote its catalogue")
+
+        _heading(self._console, "4", "Close the period and read a statement")
+        label = self._close(started_us)
+        self._show_statement(label)
+        return server
+
+    def farewell(self) -> None:
+        """Say how to go on while the proxy serves."""
+        _heading(self._console, "5", "Your turn: the proxy serves until Ctrl-C")
+        question = json.dumps(
+            {"model": MODEL, "messages": [{"role": "user", "content": "Tell me about tides."}]}
+        )
+        lines = (
+            f"export OPENAI_BASE_URL={self._base_url}/v1",
+            f"export OPENAI_API_KEY={self._key}",
+            "",
+            "curl -s $OPENAI_BASE_URL/chat/completions \\",
+            '  -H "Authorization: Bearer $OPENAI_API_KEY" \\',
+            '  -H "Content-Type: application/json" \\',
+            f"  -d '{question}'",
+            "",
+            "Ask also about bees, a glacier, hats, a lighthouse or the moon.",
+        )
+        for line in lines:
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _run(self, *arguments: str) -> list[dict[str, Any]]:
+        """Show a command as a user types it, and run it on the demo's folder."""
+        _show_command(self._console, arguments)
+        return self._run_quietly(*arguments)
+
+    def _run_quietly(self, *arguments: str) -> list[dict[str, Any]]:
+        return command((*arguments, "--data", str(self._folder), "--config", str(CONFIG)), self._folder)
+
+    def _register(self) -> None:
+        """Put creators, works, index and an app key into the folder."""
+        self._run("creators", "add", "--from", str(CATALOGUE_DIR / "creators.jsonl"))
+        self._run("works", "add", str(CATALOGUE_DIR / "catalogue.jsonl"))  # builds the index as well
+        [made] = self._run("keys", "create", "--role", "app", "--name", "demo")
+        self._key = str(made["key"])
+
+    def _serve(self, port: int, upstream: str, stack: ExitStack) -> Child:
+        arguments = ("serve", "--upstream", upstream, "--port", str(port))
+        _show_command(self._console, arguments)
+        whole = ["proxy", *arguments, "--data", str(self._folder), "--config", str(CONFIG), "--json"]
+        server = stack.enter_context(child("proxy", whole, self._folder))
+        self._base_url = str(server.first_line()["url"])
+        server.ready(f"{self._base_url}/readyz")
+        self._console.print(f"Listening on {self._base_url}, ready.")
+        return server
+
+    def _ask_all(self) -> bool:
+        """Ask every question and show what comes back; returns whether any work was credited."""
+        credited = False
+        with _client(f"{self._base_url}/v1", self._key) as client:
+            for number, (question, streamed) in enumerate(QUESTIONS, 1):
+                _show_question(self._console, number, question, streamed=streamed)
+                reply = _ask_streamed(client, question, self._console) if streamed else _ask(client, question)
+                _show_reply(self._console, reply)
+                credited = credited or bool(reply.credits.works)
+        return credited
+
+    def _close(self, started_us: int) -> str:
+        """Wait until every answer asked for is in the store, then close; returns the period's label."""
+        since = iso_utc(started_us)
+        _show_command(self._console, ("usage", "--since", since))
+        deadline_s = time.monotonic() + SETTLE_S
+        while not _all_settled(events := self._run_quietly("usage", "--since", since)):
+            if time.monotonic() > deadline_s:
+                raise Unavailable(
+                    f"{len(events)} of {len(QUESTIONS)} answers were settled within {SETTLE_S} s",
+                    remedy="run the demo again on an idle machine",
+                )
+            time.sleep(SETTLE_POLL_S)
+        tokens_in, tokens_out = (
+            sum(int(event["tokens"][kind]) for event in events) for kind in ("input", "output")
+        )
+        self._console.print(
+            f"{len(QUESTIONS)} answers asked for, {len(events)} usage events: "
+            f"{tokens_in} tokens in, {tokens_out} out."
+        )
+        label = "demo-" + "".join(filter(str.isalnum, since[:19]))
+        self._run("periods", "close", label)
+        return label
+
+    def _show_statement(self, label: str) -> None:
+        """Export every statement, print one with several lines, and add it up again from them."""
+        pages = self._folder / "statements"
+        for form in ("json", "html"):
+            step = ("statements", "export", "--period", label, "--format", form, "--out")
+            _show_command(self._console, (*step, "statements"))
+            self._run_quietly(*step, str(pages))
+        exported = [show.read_statement(path.read_bytes()) for path in pages.glob(f"{label}-*.json")]
+        if not exported:
+            raise Problem(f"no statement of period {label} was exported", code="demo")
+        chosen = max(exported, key=lambda one: (len(one.lines), one.earned_grains, one.name))
+        self._console.print()
+        self._console.print(show.statement(chosen))
+        self._console.print(Text(show.checked(chosen), style="green"))
+        until = "" if self._kept else " (until the demo ends; --data DIR keeps them)"
+        self._console.print(Text(f"{len(exported)} statements as HTML in {pages}{until}"), soft_wrap=True)
 
 
-def _register(console: Console, folder: Path) -> str:
-    """Put creators, works, index and an app key into the folder; returns the key."""
-    arguments = ("--data", str(folder), "--config", str(CONFIG))
-    steps = (
-        ("creators", "add", "--from", str(CATALOGUE_DIR / "creators.jsonl")),
-        ("works", "add", str(CATALOGUE_DIR / "catalogue.jsonl")),  # builds the index as well
-    )
-    for step in steps:
-        _show_command(console, step)
-        command((*step, *arguments), folder)
-    step = ("keys", "create", "--role", "app", "--name", "demo")
-    _show_command(console, step)
-    [made] = command((*step, *arguments), folder)
-    return str(made["key"])
-
-
-def _serve(console: Console, folder: Path, port: int, upstream: str, stack: ExitStack) -> tuple[str, Child]:
-    arguments = ["serve", "--upstream", upstream, "--port", str(port)]
-    _show_command(console, arguments)
-    whole = ["proxy", *arguments, "--data", str(folder), "--config", str(CONFIG), "--json"]
-    server = stack.enter_context(child("proxy", whole, folder))
-    base_url = str(server.first_line()["url"])
-    server.ready(f"{base_url}/readyz")
-    console.print(f"Listening on {base_url}, ready.")
-    return base_url, server
+def _all_settled(events: list[dict[str, Any]]) -> bool:
+    return len(events) >= len(QUESTIONS) and all(event.get("status") != "pending" for event in events)
 
 
 def _ask(client: OpenAI, question: str) -> Reply:
@@ -179,75 +262,6 @@ def _credits_in(members: dict[str, Any] | None) -> show.Credits:
     return show.read_credits(field)
 
 
-def _close(console: Console, folder: Path, answers: int, started_us: int) -> str:
-    """Wait until every answer asked for is in the store, then close; returns the period's label."""
-    arguments = ("--data", str(folder), "--config", str(CONFIG))
-    since = iso_utc(started_us)
-    deadline_s = time.monotonic() + SETTLE_S
-    _show_command(console, ("usage", "--since", since))
-    while len(events := command(("usage", "--since", since, *arguments), folder)) < answers or any(
-        event.get("status") == "pending" for event in events
-    ):
-        if time.monotonic() > deadline_s:
-            raise Unavailable(
-                f"{len(events)} of {answers} answers reached the store within {SETTLE_S} s",
-                remedy="run the demo again on an idle machine",
-            )
-        time.sleep(SETTLE_POLL_S)
-    tokens = [sum(int(event["tokens"][kind]) for event in events) for kind in ("input", "output")]
-    console.print(
-        f"{answers} answers asked for, {len(events)} usage events: {tokens[0]} tokens in, {tokens[1]} out."
-    )
-    label = "demo-" + "".join(sign for sign in since[:19].replace("T", "-") if sign.isalnum() or sign == "-")
-    _show_command(console, ("periods", "close", label))
-    command(("periods", "close", label, *arguments), folder)
-    return label
-
-
-def _show_statement(console: Console, folder: Path, label: str) -> None:
-    """Export every statement, print the one that earned most, and add it up again from its lines."""
-    arguments = ("--data", str(folder), "--config", str(CONFIG))
-    for form in ("json", "html"):
-        target = folder / "statements" / form
-        target.mkdir(parents=True, exist_ok=True)
-        step = ("statements", "export", "--period", label, "--format", form, "--out")
-        _show_command(console, (*step, f"statements/{form}"))
-        command((*step, str(target), *arguments), folder)
-    statements = [
-        show.read_statement(path.read_bytes()) for path in (folder / "statements/json").glob("*.json")
-    ]
-    statements = [statement for statement in statements if statement.period == label]
-    if not statements:
-        raise Problem(f"period {label} has no statement", remedy="see `statements list`", code="demo")
-    chosen = max(
-        statements, key=lambda statement: (len(statement.lines), statement.earned_grains, statement.name)
-    )
-    console.print()
-    console.print(show.statement(chosen))
-    console.print(Text(show.checked(chosen), style="green"))
-    console.print(
-        f"{len(statements)} statements of this period as HTML pages in", Text(str(folder / "statements/html"))
-    )
-
-
-def _farewell(console: Console, base_url: str, key: str, folder: Path) -> None:
-    _heading(console, "5", "Your turn")
-    question = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Tell me about tides."}]})
-    lines = (
-        f"export OPENAI_BASE_URL={base_url}/v1",
-        f"export OPENAI_API_KEY={key}",
-        "",
-        "curl -s $OPENAI_BASE_URL/chat/completions \\",
-        '  -H "Authorization: Bearer $OPENAI_API_KEY" \\',
-        f"  -d '{question}'",
-    )
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
-    console.print(
-        f"\nData: {folder}. Ask about bees, a glacier, hats, a lighthouse, the moon.", soft_wrap=True
-    )
-
-
 def _show_question(console: Console, number: int, question: str, *, streamed: bool) -> None:
     console.print()
     console.print(Text(f"Question {number}", style="bold"), Text("(streamed)" if streamed else "(JSON)"))
@@ -263,9 +277,10 @@ def _show_reply(console: Console, reply: Reply) -> None:
     console.print(Text(f"{reply.note}; {whole}", style="dim"))
 
 
-def _show_command(console: Console, arguments: tuple[str, ...] | list[str]) -> None:
-    shown = " ".join(argument.replace(f"{CATALOGUE_DIR}/", "") for argument in arguments)
-    console.print(Text(f"$ endcredits {shown}", style="bold"), soft_wrap=True)
+def _show_command(console: Console, arguments: tuple[str, ...]) -> None:
+    shown = " ".join(argument.replace(f"{CATALOGUE_DIR}/", "") for argument in ("$ endcredits", *arguments))
+    lines = textwrap.wrap(shown, COMMAND_COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
+    console.print(Text(" \\\n".join(lines), style="bold"), soft_wrap=True)
 
 
 def _heading(console: Console, number: str, title: str) -> None:

@@ -77,11 +77,11 @@ def test_both_kinds_of_question_reach_a_backend_with_the_official_client(tmp_pat
 def test_a_step_that_fails_leaves_neither_process_nor_temporary_folder(monkeypatch) -> None:
     seen: list[Path] = []
 
-    def refuse(_console, folder):
-        seen.append(folder)
+    def refuse(story):
+        seen.append(story._folder)
         raise Problem("a step failed")
 
-    monkeypatch.setattr(journey, "_register", refuse)
+    monkeypatch.setattr(journey._Story, "_register", refuse)
     with pytest.raises(Problem, match="a step failed"):
         journey.run(once=True, port=0, data_dir=None)
     assert not seen[0].exists()
