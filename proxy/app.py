@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlalchemy as sa
 from litestar import Litestar, asgi
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
@@ -33,7 +32,7 @@ from proxy.catalogue.store import Catalogue
 from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, Ids, RandomIds, SystemClock
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine, ping, upgrade
 from proxy.errors import Problem, SettingsError
 from proxy.metering.journal import Journal
 from proxy.metering.pending import PendingTexts
@@ -193,7 +192,7 @@ class Running:
             found["carrier"] = sink.problem.cause
         try:
             async with asyncio.timeout(READY_CHECK_S):
-                await asyncio.to_thread(self._ask_store)
+                await asyncio.to_thread(ping, self.engine)
             found["database"] = "ok"
         except (TimeoutError, SQLAlchemyError) as error:
             found["database"] = f"does not answer ({type(error).__name__})"
@@ -202,10 +201,6 @@ class Running:
     def about(self) -> dict[str, object]:
         """Return what /.well-known/endcredits.json says beside the version."""
         return {"method": self.attributing.method}
-
-    def _ask_store(self) -> None:
-        with self.engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
 
     def _index_in_use(self) -> Path | None:
         try:

@@ -164,3 +164,9 @@ def append_registry(
 def registry_seq(connection: sa.Connection) -> int:
     """Return the last change's number, 0 when there is none."""
     return int(connection.execute(sa.select(sa.func.max(_registry_event.c.seq))).scalar_one_or_none() or 0)
+
+
+def ping(engine: sa.Engine) -> None:
+    """Ask the store for nothing, to see whether it answers. Raises SQLAlchemyError when it does not."""
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))

@@ -12,7 +12,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,7 +29,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the file. Fields are its keys; their units end their names."""
 
 
-class Server(Section):
+class Server(Section, frozen=True):
     """[server]: where we listen, and what a client may send."""
 
     host: str = "127.0.0.1"
@@ -42,13 +42,13 @@ class Server(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Store(Section):
+class Store(Section, frozen=True):
     """[store]: where events and money live. An empty url is sqlite in the data folder."""
 
     url: str = ""
 
 
-class Backend(Section):
+class Backend(Section, frozen=True):
     """[[backends]]: one generation server. The first whose `models` match gets the request."""
 
     name: str = "default"
@@ -61,7 +61,7 @@ class Backend(Section):
     tls_verify: bool = True
 
 
-class Attribution(Section):
+class Attribution(Section, frozen=True):
     """[attribution]: how credits are computed and shown."""
 
     view: AttributionView = "body"
@@ -75,7 +75,7 @@ class Attribution(Section):
     encoder_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
 
 
-class Metering(Section):
+class Metering(Section, frozen=True):
     """[metering]: the journal beside the store."""
 
     segment_bytes: Positive = 16_777_216
@@ -84,7 +84,7 @@ class Metering(Section):
     carry_ms: Positive = 200
 
 
-class Catalogue(Section):
+class Catalogue(Section, frozen=True):
     """[catalogue]: what happens to works."""
 
     file_bytes_max: Positive = 33_554_432
@@ -92,7 +92,7 @@ class Catalogue(Section):
     default_consent: Literal["paid", "free", "denied"] = "paid"
 
 
-class DirectRate(Section):
+class DirectRate(Section, frozen=True):
     """[[billing.rates]]: a direct per-use rate; the first that matches work and model holds."""
 
     amount: str
@@ -100,7 +100,7 @@ class DirectRate(Section):
     model: str = "*"
 
 
-class Scheme(Section):
+class Scheme(Section, frozen=True):
     """[[billing.schemes]]: which compensation an app's answers pay; the first that matches holds."""
 
     scheme: Literal["royalty", "direct"]
@@ -108,7 +108,7 @@ class Scheme(Section):
     model: str = "*"
 
 
-class Billing(Section):
+class Billing(Section, frozen=True):
     """[billing]: usage into money. Amounts are decimal text in `currency`, never floats."""
 
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
@@ -121,7 +121,7 @@ class Billing(Section):
     rates: tuple[DirectRate, ...] = ()
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     """All of it. `data_dir` comes from --data or ENDCREDITS_DATA, never from the file."""
 
     server: Server = Server()
@@ -149,7 +149,7 @@ class Settings(Section):
         return self.data_dir / "index"
 
 
-class _File(Section):
+class _File(Section, frozen=True):
     server: Server = Server()
     store: Store = Store()
     backends: tuple[Backend, ...] = (Backend(),)
@@ -167,7 +167,7 @@ def load_settings(config: Path | None, *, data_dir: Path | None = None) -> Setti
     """
     path = config or _named_by_environment()
     parsed = _File() if path is None else _read(path)
-    _check_backends(parsed.backends, path)
+    check_backends(parsed.backends, str(path or "settings"))
     data = data_dir or Path(os.environ.get("ENDCREDITS_DATA", "var"))
     return Settings(**{name: getattr(parsed, name) for name in _File.__struct_fields__}, data_dir=data)
 
@@ -188,7 +188,9 @@ def _read(path: Path) -> _File:
             f"{path}: cannot be read ({error.strerror})", remedy="check the path given to --config"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}", remedy="compare with config/endcredits.toml") from error
+        raise SettingsError(
+            f"{path}: not TOML: {error}", remedy="compare with config/endcredits.toml"
+        ) from error
     _refuse_unknown(raw, _File, str(path), "")
     try:
         return msgspec.convert(raw, _File)
@@ -206,14 +208,17 @@ def _refuse_unknown(raw: dict[str, Any], section: type[Section], file: str, pref
     for key, value in raw.items():
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
+            hint = (
+                f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
+            )
             raise SettingsError(f"{file}: unknown key '{prefix}{key}'", remedy=hint)
         inner = _section_in(fields[key])
-        rows: list[Any] = value if isinstance(value, list) else [value]
+        rows = cast("list[Any]", value) if isinstance(value, list) else [value]
         for number, row in enumerate(rows):
             if inner is not None and isinstance(row, dict):
+                table = cast("dict[str, Any]", row)
                 place = f"{prefix}{key}[{number}]." if isinstance(value, list) else f"{prefix}{key}."
-                _refuse_unknown(row, inner, file, place)
+                _refuse_unknown(table, inner, file, place)
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
@@ -223,8 +228,8 @@ def _section_in(annotation: Any) -> type[Section] | None:
     return None
 
 
-def _check_backends(backends: tuple[Backend, ...], path: Path | None) -> None:
-    file = str(path or "settings")
+def check_backends(backends: tuple[Backend, ...], file: str) -> None:
+    """Refuse backends that cannot be reached as written; `file` names where they come from."""
     if not backends:
         raise SettingsError(f"{file}: no [[backends]]", remedy="add one with a url, or pass --upstream URL")
     names: set[str] = set()
@@ -241,5 +246,7 @@ def _check_backends(backends: tuple[Backend, ...], path: Path | None) -> None:
                 remedy="give scheme, host, port and path only; the key goes into the variable api_key_env names",
             )
         if backend.name in names:
-            raise SettingsError(f"{file}: two backends are named '{backend.name}'", remedy="rename one of them")
+            raise SettingsError(
+                f"{file}: two backends are named '{backend.name}'", remedy="rename one of them"
+            )
         names.add(backend.name)

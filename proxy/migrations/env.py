@@ -5,7 +5,8 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import proxy.access.store  # these four register every table on the metadata
+# These four register every table on the metadata.
+import proxy.access.store  # pyright: ignore[reportUnusedImport]
 import proxy.billing.store  # pyright: ignore[reportUnusedImport]
 import proxy.catalogue.store  # pyright: ignore[reportUnusedImport]
 import proxy.metering.store  # noqa: F401  # pyright: ignore[reportUnusedImport]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
-from proxy.database import BUSY_TIMEOUT_MS, open_engine, upgrade, versions
+from proxy.database import BUSY_TIMEOUT_MS, open_engine, ping, upgrade, versions
 from proxy.errors import Unavailable
 
 
@@ -63,3 +64,11 @@ def test_a_store_written_by_a_newer_version_is_refused_not_touched(url, engine):
     with pytest.raises(Unavailable) as caught:
         upgrade(url)
     assert "newer" in caught.value.cause
+
+
+def test_a_store_that_answers_is_told_from_one_that_is_away(engine):
+    ping(engine)
+    gone = open_engine("postgresql://nobody@127.0.0.1:1/nowhere")
+    with pytest.raises(SQLAlchemyError):
+        ping(gone)
+    gone.dispose()
