@@ -280,7 +280,10 @@ class KeyRing:
     async def run(self) -> None:
         """Refresh for ever; cancel it to stop."""
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001  were this loop to end, revoked keys would go on working
+                get_log().exception("key_ring_refresh_failed")
             await asyncio.sleep(self._refresh_s)
 
     def _spend_token(self) -> None:

@@ -65,7 +65,10 @@ class SnapshotRefresher:
     async def run(self) -> None:
         """Look for ever; cancel it to stop."""
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001  were this loop to end, withdrawn works would go on being paid
+                get_log().exception("catalogue_refresh_failed")
             await asyncio.sleep(self._refresh_s)
 
 
@@ -103,7 +106,10 @@ class IndexWatcher:
     async def run(self) -> None:
         """Look for ever; cancel it to stop."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # noqa: BLE001  were this loop to end, no new index would ever be taken
+                get_log().exception("index_look_failed")
             await asyncio.sleep(self._refresh_s)
 
     def _mark(self) -> tuple[int, int] | None:

@@ -1,3 +1,5 @@
+import threading
+
 import anyio
 import pytest
 import sqlalchemy as sa
@@ -131,6 +133,25 @@ async def test_a_revocation_by_another_process_acts_within_a_second(engine, seco
         with anyio.fail_after(1):
             while await ring.find(app_key.secret) is not None:  # noqa: ASYNC110  another process sends no event
                 await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_error_nobody_expected_does_not_end_the_polling(engine, app_key):
+    class Stumbling(KeyRing):
+        stumbles = 2
+
+        def _load_if_newer(self, known_seq):
+            self.stumbles -= 1
+            if self.stumbles >= 0:
+                raise RuntimeError("a bug of ours")
+            found.set()
+            return super()._load_if_newer(known_seq)
+
+    found = threading.Event()
+    ring = Stumbling(engine, clock=SystemClock(), refresh_ms=10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ring.run)
+        assert await anyio.to_thread.run_sync(found.wait, 5)
         tasks.cancel_scope.cancel()
 
 

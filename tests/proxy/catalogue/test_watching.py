@@ -95,6 +95,39 @@ async def test_without_the_store_the_last_snapshot_is_kept_and_the_store_is_foun
     assert refresher.snapshot.credit(lamp).verdict == "prohibited"
 
 
+async def test_an_error_nobody_expected_does_not_end_the_looking(tmp_path):
+    class Stumbling:
+        def __init__(self):
+            self.left = 2
+            self.reached = anyio.Event()
+
+        def stumble(self):
+            self.left -= 1
+            if self.left >= 0:
+                raise RuntimeError("a bug of ours")
+            self.reached.set()
+
+    source, index = Stumbling(), Stumbling()
+
+    class Watcher(IndexWatcher):
+        async def look(self):
+            index.stumble()
+            return False
+
+    class Refresher(SnapshotRefresher):
+        async def refresh(self):
+            source.stumble()
+            return False
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Refresher(source, refresh_ms=10).run)
+        tasks.start_soon(Watcher(tmp_path, Taking(), refresh_ms=10).run)
+        with anyio.fail_after(5):
+            await source.reached.wait()
+            await index.reached.wait()
+        tasks.cancel_scope.cancel()
+
+
 class Taking:
     def __init__(self):
         self.taken = []
