@@ -18,8 +18,17 @@ from typing import Literal
 
 from proxy.metering.usage import Outcome
 from proxy.relay.actions import (
-    Action, Began, Begin, Close, Forward, Offer, Record, Send, Settle, own_reply,
-)  # fmt: skip
+    Action,
+    Began,
+    Begin,
+    Close,
+    Forward,
+    Offer,
+    Record,
+    Send,
+    Settle,
+    own_reply,
+)
 from proxy.relay.credits import Credited, citations_of, unscored, view_of
 from proxy.relay.told import Told
 from proxy.wire.annotate import AttributionView, spliced, spliced_frame, with_citations
@@ -191,11 +200,8 @@ class Exchange:
         if self._mode is _Mode.UNREAD or self._phase is _Phase.RELEASED:
             return self._unread_sent(chunk)
         self._body += chunk
-        if self._mode is _Mode.JSON and len(self._body) > REPLY_BYTES_MAX:
-            return self._too_long_to_read()
-        if self._mode is _Mode.REFUSAL and len(self._body) > REFUSAL_BYTES_MAX:
-            return self._too_long_to_read()
-        return []
+        bytes_max = REPLY_BYTES_MAX if self._mode is _Mode.JSON else REFUSAL_BYTES_MAX
+        return self._too_long_to_read() if len(self._body) > bytes_max else []
 
     def upstream_ended(self) -> list[Action]:
         """The backend's body is complete."""
@@ -218,7 +224,8 @@ class Exchange:
 
     def upstream_failed(self, kind: FailureKind) -> list[Action]:
         """The backend could not be reached, or its answer broke off."""
-        if self._phase is _Phase.WAITING:
+        is_refusal = self._phase is _Phase.FLOWING and self._mode is _Mode.REFUSAL
+        if self._phase is _Phase.WAITING or is_refusal:  # nothing was sent yet
             status, code, message = _FAILURES[kind]
             return self.refused(status, message, code=code)
         if self._phase is _Phase.RELEASED:
@@ -227,10 +234,6 @@ class Exchange:
         if self._phase is not _Phase.FLOWING:
             return []
         self._failure = kind
-        if self._mode is _Mode.REFUSAL:
-            self._phase = _Phase.OVER
-            status, code, message = _FAILURES[kind]
-            return [own_reply(self.id, status, error_body(status, message, code=code)), Close()]
         return self._settle()
 
     def attributed(self, credits_: Credited | None) -> list[Action]:
