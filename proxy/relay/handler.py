@@ -9,6 +9,7 @@ without waiting, so that what was generated is metered all the same.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -100,7 +101,7 @@ class Relay:
         try:
             await self._serve(event_id, scope, receive, send)
         except Problem as problem:
-            self.metrics.requests.labels("refused", problem.code).inc()
+            self.metrics.requests.labels("any", "refused").inc()
             await self._reply(event_id, problem, send)
 
     async def settle_late(self, event_id: str, scored: Scored | Failed) -> None:
@@ -191,9 +192,20 @@ class Relay:
         self._recording.update(tasks)
         for task in tasks:
             task.add_done_callback(self._recording.discard)
-        await asyncio.wait(tasks)
-        for task in tasks:
-            task.result()
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task, record in zip(tasks, records, strict=True):
+                task.add_done_callback(functools.partial(self._nobody_waits, record))
+            raise
+        refusals = [error for task in tasks if (error := task.exception()) is not None]
+        if refusals:
+            raise refusals[0]
+
+    def _nobody_waits(self, record: JournalRecord, task: asyncio.Task[int]) -> None:
+        """Keep a record whose request was cancelled before the journal refused it."""
+        if not task.cancelled() and task.exception() is not None:
+            self.journal.offer(record)
 
     def late(self, event_id: str) -> None:
         """Note that shares of this answer may come before its usage is recorded."""
@@ -203,8 +215,13 @@ class Relay:
         """Note that they may now be booked, and book those that came."""
         self._unrecorded.discard(event_id)
         scored = self._early.pop(event_id, None)
-        if scored is not None:
+        if scored is None:
+            return
+        try:
             await self.settle_late(event_id, scored)
+        except Problem:
+            # The disk refuses: shares are tried again from the queue, the text is erased at the next start.
+            self.journal.offer(self.credits(scored).record(event_id))
 
     def forget_late(self, event_id: str) -> None:
         """Stop waiting for a record; a text that is left waiting is settled after a restart."""

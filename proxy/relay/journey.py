@@ -56,6 +56,7 @@ class Journey:
         self._http_status = 0
         self._limit: asyncio.Timeout | None = None  # around every wait for the backend
         self._gone_s: float | None = None  # when the client left, on the loop's clock
+        self._sending_s: float | None = None  # since when the client has not taken what it is sent
         self._has_offered = False
         self._is_recording = False
         self._settle_ms = 0.0
@@ -63,7 +64,9 @@ class Journey:
 
     async def run(self, body: bytes) -> None:
         """Serve the request. Raises nothing but cancellation, after the event is in the journal's queue."""
-        watch = asyncio.get_running_loop().create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        watch = loop.create_task(self._watch())
+        self._look_again = loop.call_later(self._relay.settings.server.client_idle_s, self._look_at_client)
         try:
             await self._go(body)
         except asyncio.CancelledError:
@@ -71,6 +74,7 @@ class Journey:
             raise
         finally:
             watch.cancel()
+            self._look_again.cancel()
             self._relay.forget_late(self._exchange.id)
             if self._has_offered and not self._is_recording:
                 self._relay.attributing.forget(self._exchange.id)
@@ -114,13 +118,16 @@ class Journey:
     async def _flow(self, answer: Answer) -> list[Action]:
         """Pass pieces on until something must be waited for; return what."""
         exchange, send, offer = self._exchange, self._send, self._relay.attributing.offer
+        now = asyncio.get_running_loop().time
         try:
             async with self._waiting():
                 while (piece := await answer.read()) is not None:
                     rest: list[Action] = []
                     for action in exchange.upstream_sent(piece):
                         if isinstance(action, Send):
+                            self._sending_s = now()
                             await send({"type": "http.response.body", "body": action.data, "more_body": True})
+                            self._sending_s = None
                         elif isinstance(action, Offer):
                             self._has_offered = True
                             offer(exchange.id, action.choice, action.text)
@@ -150,14 +157,27 @@ class Journey:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._exchange.is_over:
-            return
+        if not self._exchange.is_over:
+            self._client_is_gone()
+
+    def _look_at_client(self) -> None:
+        """Take a client for gone that has read nothing of what it is sent for `client_idle_s`."""
+        loop, idle_s = asyncio.get_running_loop(), self._relay.settings.server.client_idle_s
+        since_s = self._sending_s
+        if since_s is not None and self._limit is not None and loop.time() - since_s >= idle_s:
+            self._client_is_gone()
+        else:
+            self._look_again = loop.call_later(idle_s, self._look_at_client)
+
+    def _client_is_gone(self) -> None:
         self._gone_s = asyncio.get_running_loop().time()
         self._relay.metrics.client_left.inc()
         self._relay.log.info("client_left", id=self._exchange.id)
         self._exchange.client_gone()
+        is_stuck = self._sending_s is not None
         if self._limit is not None:
-            self._limit.reschedule(0 if self._exchange.is_over else self._gone_s + self._relay.drain_s)
+            at_once = is_stuck or self._exchange.is_over
+            self._limit.reschedule(0 if at_once else self._gone_s + self._relay.drain_s)
 
     async def _perform(self, actions: Sequence[Action]) -> None:
         for place, action in enumerate(actions):
@@ -165,8 +185,7 @@ class Journey:
                 case Send(data):
                     # A clean end goes out with the last bytes: one write, and one packet, fewer.
                     is_last = list(actions[place + 1 :]) == [Close()]
-                    await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
-                    if is_last:
+                    if not await self._sent(data, more=not is_last) or is_last:
                         return
                 case Offer(choice, text):
                     self._has_offered = True
@@ -188,6 +207,16 @@ class Journey:
                         await self._send({"type": "http.response.body", "body": b""})
                 case _:
                     raise AssertionError(f"{action} has its own place")
+
+    async def _sent(self, data: bytes, *, more: bool) -> bool:
+        """Send the held end of an answer; False when the client does not take it. Its event is recorded."""
+        try:
+            async with asyncio.timeout(self._relay.settings.server.client_idle_s):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            self._exchange.client_gone()
+            return False
+        return True
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._http_status = status

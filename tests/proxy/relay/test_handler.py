@@ -26,6 +26,7 @@ async def test_a_json_answer_is_credited_and_metered_once():
     assert client.status == 200
     assert json.loads(client.body)["attribution"]["works"][0]["work"] == fakes.WORK
     assert [used.outcome for used in world.journal.used] == ["complete"]
+
     assert [record.id for record in world.journal.records] == [client.headers["x-attribution-id"]] * 3
     assert world.journal.used[0].price_grains == 10 * 11 + 20 * 7
 
@@ -157,6 +158,20 @@ async def test_shares_that_come_while_usage_is_being_recorded_are_booked_after_i
     assert world.pending.texts == {}
 
 
+async def test_late_shares_that_the_disk_refuses_are_tried_again_from_the_queue():
+    world = World(fakes.FakeBackend([chat_reply()]), result=None)
+    world.journal.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.ask())
+        await world.journal.is_waiting.wait()
+        (event_id,) = world.pending.texts
+        await world.relay.settle_late(event_id, fakes.scored())
+        world.journal.is_refusing = True
+        world.journal.gate.set()
+    assert [record.id for record in world.journal.attributed] == [event_id]
+    assert event_id in world.pending.texts
+
+
 async def test_an_answer_that_cannot_be_scored_is_unattributed_and_says_why():
     world = World(fakes.FakeBackend([chat_reply()]), result=Failed())
     client = await world.ask()
@@ -251,3 +266,17 @@ async def test_closing_waits_for_records_under_way():
     world.journal.gate.set()
     await world.relay.aclose()
     assert [used.outcome for used in world.journal.used] == ["complete"]
+
+
+async def test_a_record_that_is_refused_after_its_request_was_cancelled_is_kept():
+    world = World(fakes.FakeBackend([chat_reply()]))
+    world.journal.gate = asyncio.Event()
+    task = asyncio.get_running_loop().create_task(world.ask())
+    await world.journal.is_waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    world.journal.is_refusing = True
+    world.journal.gate.set()
+    await world.relay.aclose()
+    assert (len(world.journal.used), len(world.journal.attributed)) == (1, 1)

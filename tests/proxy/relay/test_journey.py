@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from proxy.settings import Backend, Settings
+from proxy.settings import Backend, Server, Settings
 from tests import fakes
 from tests.builders import DONE, SSE, World, chat_reply, chat_request, chat_stream, chunk, usage_chunk
 
@@ -171,3 +171,42 @@ async def test_fifty_streams_at_once_are_fifty_events():
         {used.id for used in world.journal.used} == ids == {record.id for record in world.journal.attributed}
     )
     assert len(world.journal.records) == 150
+
+
+async def test_a_client_that_takes_nothing_is_given_up_and_metered():
+    steps = Stepwise()
+    world = steps.world(settings=Settings(server=Server(client_idle_s=1)))
+    client = fakes.AsgiClient(world.relay)
+    relay = client.app
+
+    async def stuck(scope, receive, send):
+        async def sending(message):
+            await send(message)
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+        await relay(scope, receive, sending)
+
+    client.app = stuck
+    steps.queue.put_nowait(chunk("The lamp"))
+    await asking(world, client)
+    assert [(used.outcome, used.output_tokens) for used in world.journal.used] == [("cut", 2)]
+    assert steps.is_closed
+
+
+async def test_a_client_that_never_takes_the_end_has_its_event_all_the_same():
+    world = World(fakes.FakeBackend([chat_reply()]), settings=Settings(server=Server(client_idle_s=1)))
+    client = fakes.AsgiClient(world.relay)
+    relay = client.app
+
+    async def stuck(scope, receive, send):
+        async def sending(message):
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+            await send(message)
+
+        await relay(scope, receive, sending)
+
+    client.app = stuck
+    await asking(world, client, chat_request())
+    assert [used.outcome for used in world.journal.used] == ["complete"]
