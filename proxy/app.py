@@ -25,6 +25,7 @@ from litestar.types import Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 
 from proxy import __version__
+from proxy.access.guards import RING
 from proxy.access.store import KeyRing
 from proxy.billing import prices
 from proxy.catalogue import indexing
@@ -294,7 +295,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     app = Litestar(
         [
             relay,
-            api_router(running.engine, running.keyring, running.credit_of),
+            api_router(running.engine, running.credit_of),
             *health_handlers(running.metrics, running.checks, running.about),
         ],
         lifespan=[lifespan],
@@ -308,6 +309,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         logging_config=None,
     )
     app.state.running = running
+    app.state[RING] = running.keyring
     return app
 
 

@@ -310,7 +310,7 @@ def export(desk: Desk, period: str, creator: str | None, form: str, out: Path | 
         )
     for summary in found:
         statement: Statement = store.statement(desk.engine, summary.id)
-        content = documents.render(statement, form)
+        content = documents.FORMATS[form](statement)
         if out is None:
             click.echo(content, nl=False)
             continue

@@ -92,7 +92,7 @@ def _opened(path: Path | None, mode: str, standard: IO[bytes]) -> Generator[IO[b
         standard.flush()
         return
     try:
-        file: IO[bytes] = path.open(mode)  # pyright: ignore[reportAssignmentType]  the mode is a binary one
+        file: IO[bytes] = path.open(mode)
     except OSError as error:
         raise Problem(f"{path}: cannot be opened ({error.strerror})", remedy="check the path") from error
     with file:

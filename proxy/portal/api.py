@@ -14,24 +14,25 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
-from litestar import Request, Response, Router, get
+from litestar import Response, Router, get
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
-from proxy.access.keys import Action, Principal, may, presented
+from proxy.access.guards import provide_principal, requires
+from proxy.access.keys import Action, Principal
 from proxy.access.store import app_names
 from proxy.billing import documents
 from proxy.billing import store as billing
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import iso_utc, parse_time_us
-from proxy.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from proxy.errors import BadRequest, NotFound
 from proxy.metering import store as metering
 from proxy.metering.usage import MeteredEvent
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from proxy.access.store import KeyRing
 
 CARRY_WAIT_S = 1.0  # an answer just given is in the journal; its carrier needs `carry_ms` and a transaction
 CARRY_POLL_S = 0.1
@@ -49,24 +50,14 @@ PAGE_POLICY = (
 )
 
 
-def api_router(engine: sa.Engine, keyring: KeyRing, credit: Callable[[str], WorkCredit | None]) -> Router:
+def api_router(engine: sa.Engine, credit: Callable[[str], WorkCredit | None]) -> Router:
     """Return everything under /api."""
 
-    async def allowed(request: Request[Any, Any, Any], action: Action) -> Principal:
-        secret = presented(request.scope["headers"])
-        if not secret:
-            raise Unauthenticated("no key", remedy="send Authorization: Bearer ec_...")
-        caller = await keyring.find(secret)
-        if caller is None:
-            raise Unauthenticated("this key is not known", remedy="`endcredits keys create` makes one")
-        if not may(caller, action):
-            raise Forbidden(f"a {caller.role} key may not do this", remedy="use a key of another role")
-        return caller
-
-    @get("/receipts/{event_id:str}")
-    async def receipt(request: Request[Any, Any, Any], event_id: str) -> Response[dict[str, Any]]:
+    @get("/receipts/{event_id:str}", guards=[requires(Action.READ_RECEIPT)])
+    async def receipt(
+        caller: NamedDependency[Principal], event_id: FromPath[str]
+    ) -> Response[dict[str, Any]]:
         """One answer's shares: 200 when settled, 202 with Retry-After while they are to come."""
-        caller = await allowed(request, Action.READ_RECEIPT)
         event = await _carried(engine, event_id)
         if event is None or not _may_see(caller, event):
             raise NotFound(f"no receipt {event_id}", remedy="an app sees its own answers' only")
@@ -74,34 +65,31 @@ def api_router(engine: sa.Engine, keyring: KeyRing, credit: Callable[[str], Work
         headers = {"retry-after": "1"} if pending else {}
         return Response(_receipt(event, credit), status_code=202 if pending else 200, headers=headers)
 
-    @get("/usage")
+    @get("/usage", guards=[requires(Action.READ_OWN_USAGE)])
     async def usage(
-        request: Request[Any, Any, Any],
-        since: str = "",
-        cursor: str = "",
-        limit: Annotated[int, Parameter(ge=1, le=PAGE_MAX)] = 100,
+        caller: NamedDependency[Principal],
+        since: FromQuery[str] = "",
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 100,
     ) -> dict[str, Any]:
         """Answers since a time, oldest first: an app's own, or everybody's for an operator."""
-        caller = await allowed(request, Action.READ_OWN_USAGE)
         start = _position(since, cursor)
         rows, following = await asyncio.to_thread(_usage_page, engine, caller, start, limit)
         names = await asyncio.to_thread(app_names, engine)
         items = [_receipt(event, credit) | {"app_name": names.get(event.app_id, "")} for event in rows]
         return {"items": items, "next_cursor": following}
 
-    @get("/statements")
-    async def statements(request: Request[Any, Any, Any], period: str = "") -> dict[str, Any]:
+    @get("/statements", guards=[requires(Action.READ_OWN_STATEMENTS)])
+    async def statements(caller: NamedDependency[Principal], period: FromQuery[str] = "") -> dict[str, Any]:
         """A creator's statements, or everybody's for an operator."""
-        caller = await allowed(request, Action.READ_OWN_STATEMENTS)
         found = await asyncio.to_thread(
             billing.list_statements, engine, label=period, creator=caller.creator_id
         )
         return {"items": found}
 
-    @get("/statements/{name:str}")
-    async def statement(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    @get("/statements/{name:str}", guards=[requires(Action.READ_OWN_STATEMENTS)])
+    async def statement(caller: NamedDependency[Principal], name: FromPath[str]) -> Response[bytes]:
         """One statement as a document: {id}.json, .csv, .tsv or .html."""
-        caller = await allowed(request, Action.READ_OWN_STATEMENTS)
         statement_id, _, form = name.partition(".")
         media_type = MEDIA_TYPES.get(form or "json")
         if media_type is None:
@@ -109,12 +97,12 @@ def api_router(engine: sa.Engine, keyring: KeyRing, credit: Callable[[str], Work
         found = await asyncio.to_thread(billing.statement, engine, statement_id)
         if caller.role == "creator" and found.creator != caller.creator_id:
             raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
-        content = await asyncio.to_thread(documents.render, found, form or "json")
+        content = await asyncio.to_thread(documents.FORMATS[form or "json"], found)
         headers = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff"}
         return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
 
     handlers: Sequence[BaseRouteHandler] = (receipt, usage, statements, statement)
-    return Router("/api", route_handlers=list(handlers), cache_control=None)
+    return Router("/api", route_handlers=handlers, dependencies={"caller": Provide(provide_principal)})
 
 
 async def _carried(engine: sa.Engine, event_id: str) -> MeteredEvent | None:

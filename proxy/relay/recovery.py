@@ -55,13 +55,17 @@ async def settle_left_over(
     Raises Unavailable when the journal refuses; what is not settled then waits for the next start.
     """
     overdue = await journal.settle_overdue(hours_max)
-    open_ids = {used.id for used in journal.unsettled()}
+    # Only what was open when the journal was opened: answers given meanwhile are the relay's to settle.
+    open_ids = {used.id for used in journal.left_over} - set(overdue)
     settled = len(overdue) + len(open_ids)
-    for text in await asyncio.to_thread(lambda: list(pending.load_all())):
+    texts = pending.load_all()
+    while (text := await asyncio.to_thread(next, texts, None)) is not None:
         if text.id in open_ids:
-            result = await attributing.attribute(text.id, _texts_of.decode(text.text))
-            await journal.append(credits_of(result).record(text.id))
             open_ids.discard(text.id)
+            result = await attributing.attribute(text.id, _texts_of.decode(text.text))
+            # Scoring may have waited for an engine for so long that the answer was given up meanwhile.
+            if any(used.id == text.id for used in journal.unsettled()):
+                await journal.append(credits_of(result).record(text.id))
         await asyncio.to_thread(pending.erase, text.id)
     for event_id in sorted(open_ids):
         await journal.append(Attributed(id=event_id, unattributed_ppm=PPM, reason="not_attributed"))

@@ -112,16 +112,16 @@ async def load(
 
 
 async def round_of_load(
-    base: str, key: str, options: argparse.Namespace, acked: list[str], kill: object
+    base: str, key: str, options: argparse.Namespace, acked: list[str], server: subprocess.Popen[bytes]
 ) -> None:
     """Load the server for a random while, then kill it and let the clients notice."""
     rng: random.Random = options.rng
     stop = asyncio.Event()
-    task = asyncio.ensure_future(load(base, key, options.clients, stop, acked, rng))
-    await asyncio.sleep(rng.uniform(0.15, options.seconds))
-    kill()  # type: ignore[operator]
-    stop.set()
-    await task
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load(base, key, options.clients, stop, acked, rng))
+        await asyncio.sleep(rng.uniform(0.15, options.seconds))
+        os.killpg(server.pid, signal.SIGKILL)
+        stop.set()
 
 
 def main() -> int:
@@ -141,7 +141,7 @@ def run(folder: Path, options: argparse.Namespace) -> int:
     """Do it all inside `folder`."""
     log, data = folder / "log", folder / "data"
     backend_port, port = free_port(), free_port()
-    backend = start("proxy.demo.backend", "--port", str(backend_port), "--delay-ms", "1", log=log)
+    backend = start("proxy.demo.backend", "--port", str(backend_port), "--piece-ms", "1", log=log)
     processes = [backend]
     base = f"http://127.0.0.1:{port}"
     upstream = f"http://127.0.0.1:{backend_port}/v1"
@@ -156,9 +156,7 @@ def run(folder: Path, options: argparse.Namespace) -> int:
             wait_for(f"{base}/readyz", server)
             if number == options.kills:
                 break
-            asyncio.run(
-                round_of_load(base, key, options, acked, lambda: os.killpg(server.pid, signal.SIGKILL))
-            )
+            asyncio.run(round_of_load(base, key, options, acked, server))
             server.wait()
         wait_until_carried(base)
         server.send_signal(signal.SIGTERM)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.metering.journal import Journal
+from proxy.metering.usage import Attributed, Line, Used
+from proxy.settings import Metering
+from tests.commands import Commands
+
+TEXT = "The night bus to Harlow has one passenger, and she is reading the timetable as if it were a novel. "
+OCCURRED_US = 1_795_000_000_000_000  # 2026-11-18
+
+
+@pytest.fixture
+def ec(tmp_path):
+    """A data folder with two creators and a work of each, one split between them."""
+    ec = Commands(tmp_path / "data")
+    ec("creators", "add", "Ada", "--ref", "ada")
+    ec("creators", "add", "Bo", "--ref", "bo")
+    split = [
+        {"creator_id": "ada", "ppm": 600_000, "role": "words"},
+        {"creator_id": "bo", "ppm": 400_000, "role": "tune"},
+    ]
+    rows = [
+        {"work_id": "r1", "creator_id": "ada", "title": "Solo", "text": TEXT * 3},
+        {"work_id": "r2", "creator_id": "bo", "title": "Duet", "text": TEXT * 4, "splits": split},
+    ]
+    listed = tmp_path / "works.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert ec("works", "add", listed, "--no-index").status == 0
+    return ec
+
+
+def meter(ec: Commands, *answers: tuple[str, int, dict[str, int]], model: str = "demo-credits-1") -> None:
+    """Leave answers in a journal, as a server that was killed would: (id, price in grains, ppm by ref)."""
+    works = {row["ref"]: row["id"] for row in ec.json("works", "list").rows}
+
+    async def write() -> None:
+        journal = Journal.open(ec.data / "journal", settings=Metering(), clock=SystemClock())
+        for answer_id, grains, shares in answers:
+            await journal.append(
+                Used(
+                    id=answer_id, occurred_us=OCCURRED_US, app="app_1", backend="b", model=model,
+                    endpoint="chat.completions", outcome="complete", input_tokens=10, output_tokens=20,
+                    estimated=False, price_version="v1", price_grains=grains or None,
+                )
+            )  # fmt: skip
+            lines = tuple(Line(works[ref], ppm) for ref, ppm in shares.items())
+            rest = 1_000_000 - sum(shares.values())
+            await journal.append(Attributed(id=answer_id, unattributed_ppm=rest, lines=lines, method="m"))
+        await journal.close()
+
+    asyncio.run(write())
+
+
+def test_usage_that_a_killed_server_left_in_its_journal_is_counted(ec):
+    meter(ec, ("rct_1", 1_000, {"r1": 250_000}))
+    (line,) = ec.json("usage").rows
+    assert (line["id"], line["status"], line["unattributed_ppm"]) == ("rct_1", "settled", 750_000)
+    assert line["tokens"] == {"input": 10, "output": 20, "estimated": False}
+    assert [work["ppm"] for work in line["works"]] == [250_000]
+    assert ec.json("usage").rows == [line], "asking again counts nothing twice"
+    assert "demo-credits-1" in ec("usage").out
+    assert "75.0 %" in ec("usage", "--events").out
+    assert ec.json("usage", "--since", "2026-11-19").rows == []
+
+
+def test_a_time_that_cannot_be_read_is_refused(ec):
+    ran = ec("usage", "--since", "yesterday")
+    assert ran.status == 1
+    assert "2026-11-01" in ran.err
+
+
+def test_a_period_closes_once_into_statements_that_add_up(ec, tmp_path):
+    meter(ec, ("rct_1", 1_000_000, {"r1": 500_000}), ("rct_2", 3_000_001, {"r1": 100_000, "r2": 800_000}))
+    dry = ec.json("periods", "close", "2026-11", "--dry-run").row
+    assert dry["dry_run"] is True
+    assert ec.json("periods", "list").rows == []
+    closed = ec.json("periods", "close", "2026-11").row
+    assert closed["totals"] == dry["totals"]
+    assert ec.json("periods", "close", "2026-11").row == closed
+    totals = closed["totals"]
+    assert totals["charged_grains"] == 300_000 + 900_000
+    assert totals["charged_grains"] == totals["creators_grains"] + sum(totals["common_grains"].values())
+    listed = ec.json("statements", "list").rows
+    assert sum(row["earned_grains"] for row in listed) == totals["creators_grains"]
+    assert {row["ref"] for row in listed} == {"ada", "bo"}
+    assert ec.json("periods", "show", "2026-11").row["manifest_sha256"] == closed["manifest_sha256"]
+    assert "is closed: 2 answers, 2 statements" in ec("periods", "show", "2026-11").out
+
+
+def test_statements_are_exported_as_documents(ec, tmp_path):
+    meter(ec, ("rct_1", 1_000_000, {"r1": 500_000, "r2": 250_000}))
+    ec("periods", "close", "2026-11")
+    out = tmp_path / "out"
+    files = [row["file"] for row in ec.json("statements", "export", "--format", "html", "--out", out).rows]
+    assert len(files) == len(list(out.glob("*.html"))) == 2
+    one = ec("statements", "export", "--creator", "ada", "--format", "json")
+    statement = json.loads(one.out)
+    assert statement["earned_grains"] == sum(line["net_grains"] for line in statement["lines"])
+    table = list(
+        csv.reader(io.StringIO(ec("statements", "export", "--creator", "ada", "--format", "csv").out))
+    )
+    assert len(table) > 1
+
+
+def test_several_statements_do_not_go_into_one_file(ec):
+    meter(ec, ("rct_1", 1_000_000, {"r1": 500_000, "r2": 250_000}))
+    ec("periods", "close", "2026-11")
+    ran = ec.json("statements", "export")
+    assert ran.status == 1
+    assert ran.row["error"] == "several_statements"
+
+
+def test_a_model_without_a_price_keeps_the_period_open_and_is_named(ec):
+    meter(ec, ("rct_1", 0, {"r1": 500_000}), model="unheard-of-1")
+    for more in (["--dry-run"], []):
+        ran = ec.json("periods", "close", "2026-11", *more)
+        assert ran.status == 1
+        assert ran.row["error"] == "unpriced_models"
+        assert "unheard-of-1" in ran.row["cause"]
+    assert ec.json("periods", "list").rows == []
+
+
+def test_what_is_not_there_is_named_with_where_to_look(ec):
+    assert "periods list" in ec("periods", "show", "2020-01").err
+    assert "statements list" in ec("statements", "export").err
+    assert "no period closed yet" in ec("periods", "list").out
+    assert "close a period first" in ec("statements", "list").out

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxy.billing.prices import PriceTable
+from proxy.billing.run import close_period
+from proxy.settings import Billing
+from tests.live import Live, live, settings_in
+
+pytestmark = pytest.mark.anyio
+PRICES = """
+version = "test"
+currency = "USD"
+effective_from = 2020-01-01
+[[models]]
+pattern = "small-*"
+input_per_million = "1"
+output_per_million = "2"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "prices").mkdir()
+    (tmp_path / "prices" / "test.toml").write_text(PRICES)
+    return settings_in(tmp_path / "data", billing=Billing(prices_dir=str(tmp_path / "prices")))
+
+
+async def two_creators(app: Live) -> tuple[str, str]:
+    """Register a work of ada's and one of bo's, and answer once with each."""
+    (adas,) = app.register("a text of hers")
+    (bos,) = app.register("a text of his", creator="bo")
+    await app.running.registry.refresh()
+    headers = app.key(name="shop")
+    for work in (adas, bos):
+        app.answers(f"{work} beside it")
+        assert (await app.chat(headers)).status_code == 200
+    return adas, bos
+
+
+async def close(app: Live, settings) -> None:
+    await app.running.sink.drain()
+    table = PriceTable.load(Path(settings.billing.prices_dir))
+    close_period(
+        app.running.engine, "2026-11", settings.billing, table, dry_run=False, now_us=1_800_000_000_000_000
+    )
+
+
+async def test_a_creator_reads_her_own_statement_and_nobody_elses(settings):
+    async with live(settings) as app:
+        await two_creators(app)
+        await close(app, settings)
+        ada, bo = app.key("creator", creator="ada"), app.key("creator", creator="bo")
+        (hers,) = (await app.client.get("/api/statements", headers=ada)).json()["items"]
+        (his,) = (await app.client.get("/api/statements", headers=bo)).json()["items"]
+        assert hers["creator"] != his["creator"]
+        mine = await app.client.get(f"/api/statements/{hers['id']}.json", headers=ada)
+        assert mine.json()["earned_grains"] == hers["earned_grains"] > 0
+        other = await app.client.get(f"/api/statements/{his['id']}.json", headers=ada)
+        missing = await app.client.get("/api/statements/stm_nowhere.json", headers=ada)
+        assert other.status_code == missing.status_code == 404
+        assert other.json()["code"] == missing.json()["code"]
+
+
+async def test_an_operator_reads_every_statement_in_every_form(settings):
+    async with live(settings) as app:
+        await two_creators(app)
+        await close(app, settings)
+        operator = app.key("operator")
+        items = (await app.client.get("/api/statements?period=2026-11", headers=operator)).json()["items"]
+        assert len(items) == 2
+        for form, kind in (("json", "application/json"), ("csv", "text/csv"), ("html", "text/html")):
+            document = await app.client.get(f"/api/statements/{items[0]['id']}.{form}", headers=operator)
+            assert document.headers["content-type"].startswith(kind)
+            assert "default-src 'none'" in document.headers["content-security-policy"]
+        assert (
+            await app.client.get(f"/api/statements/{items[0]['id']}.exe", headers=operator)
+        ).status_code == 404
+
+
+async def test_an_app_sees_its_own_receipts_and_usage_only(settings):
+    async with live(settings) as app:
+        app.answers("nobody's words")
+        shop, rival = app.key(name="shop"), app.key(name="rival")
+        event_id = (await app.chat(shop)).headers["x-attribution-id"]
+        assert (await app.client.get(f"/api/receipts/{event_id}", headers=shop)).status_code == 200
+        assert (await app.client.get(f"/api/receipts/{event_id}", headers=rival)).status_code == 404
+        assert [row["id"] for row in (await app.client.get("/api/usage", headers=shop)).json()["items"]] == [
+            event_id
+        ]
+        assert (await app.client.get("/api/usage", headers=rival)).json()["items"] == []
+        operator = app.key("operator")
+        assert (await app.client.get(f"/api/receipts/{event_id}", headers=operator)).status_code == 200
+
+
+async def test_a_creator_cannot_read_a_receipt_because_it_names_others(settings):
+    async with live(settings) as app:
+        adas, _ = await two_creators(app)
+        await app.running.sink.drain()
+        (event,) = [
+            row
+            for row in (await app.client.get("/api/usage", headers=app.key("operator"))).json()["items"]
+            if row["works"][0]["work"] == adas
+        ]
+        ada = app.key("creator", creator="ada")
+        assert (await app.client.get(f"/api/receipts/{event['id']}", headers=ada)).status_code == 404
+
+
+async def test_usage_is_paged_without_gap_or_repeat(settings):
+    async with live(settings) as app:
+        app.answers("nobody's words")
+        shop = app.key(name="shop")
+        given = [(await app.chat(shop)).headers["x-attribution-id"] for _ in range(5)]
+        await app.running.sink.drain()
+        seen, cursor = [], ""
+        while cursor is not None:
+            page = (await app.client.get(f"/api/usage?limit=2&cursor={cursor}", headers=shop)).json()
+            seen += [row["id"] for row in page["items"]]
+            cursor = page["next_cursor"]
+        assert seen == given
+
+
+@pytest.mark.parametrize("query", ["cursor=rubbish", "since=yesterday", "limit=501"])
+async def test_a_page_that_cannot_be_asked_for_is_a_bad_request(settings, query):
+    async with live(settings) as app:
+        answer = await app.client.get(f"/api/usage?{query}", headers=app.key("operator"))
+        assert answer.status_code == 400

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+from litestar.exceptions import NotFoundException
+from sqlalchemy.exc import OperationalError
+
+from proxy.errors import Conflict, Unauthenticated, Unavailable
+from proxy.portal.problems import answer_problem, problem_body
+
+REQUEST = SimpleNamespace(url=SimpleNamespace(path="/api/x"))
+
+
+def test_a_problem_keeps_its_status_code_cause_and_remedy():
+    body = problem_body(Conflict("taken already", remedy="choose another", code="ref_taken"))
+    assert body == {
+        "type": "about:blank",
+        "title": "Conflict",
+        "status": 409,
+        "code": "ref_taken",
+        "detail": "taken already",
+        "remedy": "choose another",
+    }
+
+
+def test_a_framework_error_keeps_its_status():
+    answer = answer_problem(REQUEST, NotFoundException())
+    assert answer.status_code == 404
+    assert json.loads(answer.content)["code"] == "not_found"
+
+
+def test_a_store_that_is_away_is_unavailable_and_says_when_to_come_back():
+    answer = answer_problem(REQUEST, OperationalError("SELECT secret", {}, Exception("host db.internal")))
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert b"secret" not in answer.content
+    assert b"db.internal" not in answer.content
+
+
+def test_our_own_bug_is_answered_without_its_details():
+    answer = answer_problem(REQUEST, ZeroDivisionError("the secret ratio"))
+    assert answer.status_code == 500
+    assert b"ratio" not in answer.content
+
+
+def test_a_missing_key_says_how_to_send_one():
+    assert answer_problem(REQUEST, Unauthenticated("no key")).headers["www-authenticate"] == "Bearer"
+    assert answer_problem(REQUEST, Unavailable("later")).headers["retry-after"] == "1"
