@@ -68,30 +68,67 @@ class Metrics:
         registry = CollectorRegistry()
         self.registry = registry
         self.requests = Counter(
-            "endcredits_requests_total", "Requests answered", ["endpoint", "outcome"], registry=registry
+            "endcredits_requests_total",
+            "Requests answered",
+            ["endpoint", "outcome"],
+            registry=registry,
         )
         self.request_seconds = Histogram(
-            "endcredits_request_seconds", "From request to last byte", ["endpoint"], registry=registry, buckets=SECONDS
+            "endcredits_request_seconds",
+            "From request to last byte",
+            ["endpoint"],
+            registry=registry,
+            buckets=SECONDS,
         )
         self.first_byte_seconds = Histogram(
-            "endcredits_first_byte_seconds", "From request to the backend's first byte", ["backend"],
-            registry=registry, buckets=SECONDS,
+            "endcredits_first_byte_seconds",
+            "From request to the backend's first byte",
+            ["backend"],
+            registry=registry,
+            buckets=SECONDS,
         )
         self.settle_seconds = Histogram(
-            "endcredits_settle_seconds", "From last token to shares", registry=registry, buckets=SECONDS
+            "endcredits_settle_seconds",
+            "From last token to shares",
+            registry=registry,
+            buckets=SECONDS,
         )
         self.attributions = Counter(
-            "endcredits_attributions_total", "Answers attributed, by status", ["status"], registry=registry
+            "endcredits_attributions_total",
+            "Answers attributed, by status",
+            ["status"],
+            registry=registry,
         )
-        self.backlog_bytes = Gauge("endcredits_backlog_bytes", "Texts waiting for their shares", registry=registry)
-        self.events = Counter("endcredits_events_total", "Usage events made durable", ["outcome"], registry=registry)
+        self.backlog_bytes = Gauge(
+            "endcredits_backlog_bytes",
+            "Texts waiting for their shares",
+            registry=registry,
+        )
+        self.events = Counter(
+            "endcredits_events_total",
+            "Usage events made durable",
+            ["outcome"],
+            registry=registry,
+        )
         self.journal_lag = Gauge(
-            "endcredits_journal_lag_records", "Records durable in the journal, not yet in the store", registry=registry
+            "endcredits_journal_lag_records",
+            "Records durable in the journal, not yet in the store",
+            registry=registry,
         )
         self.journal_sync_seconds = Histogram(
-            "endcredits_journal_sync_seconds", "One group fdatasync", registry=registry, buckets=SECONDS
+            "endcredits_journal_sync_seconds",
+            "One group fdatasync",
+            registry=registry,
+            buckets=SECONDS,
         )
         self.backend_errors = Counter(
-            "endcredits_backend_errors_total", "Backend failures, by kind", ["backend", "kind"], registry=registry
+            "endcredits_backend_errors_total",
+            "Backend failures, by kind",
+            ["backend", "kind"],
+            registry=registry,
         )
-        self.client_left = Counter("endcredits_clients_left_total", "Clients gone mid-answer", registry=registry)
+        self.client_left = Counter(
+            "endcredits_clients_left_total",
+            "Clients gone mid-answer",
+            registry=registry,
+        )

@@ -1,8 +1,8 @@
 """Everything an operator can set: one TOML file and a few environment variables, into one frozen Settings.
 
-The defaults live here and nowhere else; config/endcredits.toml writes every one of them out with its unit, and
-tests/house compares the two. An unknown key is an error with the nearest known one, because a misspelt limit
-that is silently ignored is a limit that does not exist. Secrets are never in the file: a backend names the
+The defaults live here and nowhere else; config/endcredits.toml writes every one of them out with its unit,
+and tests/house compares the two. An unknown key is an error with the nearest known one, because a misspelt
+limit that is silently ignored is a limit that does not exist. Secrets are never in the file: a backend names the
 environment variable that holds its key.
 """
 
@@ -243,7 +243,7 @@ def check_backends(backends: tuple[Backend, ...], file: str) -> None:
         if parts.username or parts.query or parts.fragment:
             raise SettingsError(
                 f"{file}: backends[{number}].url carries credentials, a query or a fragment",
-                remedy="give scheme, host, port and path only; the key goes into the variable api_key_env names",
+                remedy="give scheme, host, port and path only; api_key_env names where the key is",
             )
         if backend.name in names:
             raise SettingsError(
