@@ -2,8 +2,8 @@
 
 The defaults live here and nowhere else; config/endcredits.toml writes every one of them out with its unit,
 and tests/house compares the two. An unknown key is an error with the nearest known one, because a misspelt
-limit that is silently ignored is a limit that does not exist. Secrets are never in the file: a backend names the
-environment variable that holds its key.
+limit that is silently ignored is a limit that does not exist. Secrets are never in the file: a backend names
+the environment variable that holds its key.
 """
 
 from __future__ import annotations

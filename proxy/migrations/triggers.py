@@ -1,8 +1,8 @@
 """Append-only tables, enforced by the store itself on both engines.
 
-The triggers guard against our own mistakes (an UPDATE in a hurry, INSERT OR REPLACE), not against whoever owns
-the database file and can drop them. Alembic's batch mode on SQLite copies a table and loses its triggers without
-a word, so every migration that batch-alters one calls `append_only` again.
+The triggers guard against our own mistakes (an UPDATE in a hurry, INSERT OR REPLACE), not against whoever
+owns the database file and can drop them. Alembic's batch mode on SQLite copies a table and loses its triggers
+without a word, so every migration that batch-alters one calls `append_only` again.
 """
 
 from __future__ import annotations
