@@ -187,7 +187,8 @@ def checked(statement_: Statement) -> str:
             remedy="this is a bug of ours: please send us the exported file",
             code="demo",
         )
-    return f"Checked: {len(statement_.lines)} lines sum to what was earned, and opening + earned = closing."
+    lines = "1 line sums" if len(statement_.lines) == 1 else f"{len(statement_.lines)} lines sum"
+    return f"Checked: {lines} to what was earned, and opening + earned = closing."
 
 
 def statement(statement_: Statement) -> RenderableType:

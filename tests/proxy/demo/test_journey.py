@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from rich.console import Console
 
 from proxy.demo import journey, show
 from proxy.demo.answers import compose, load_repertoire
-from proxy.demo.children import child
+from proxy.demo.children import child, environment
 from proxy.errors import Problem
 from proxy.settings import load_settings
 
@@ -34,7 +37,7 @@ def test_the_questions_show_one_work_a_quotation_nobodys_work_and_a_mixture() ->
         ("the-lodger-in-the-jar",),
         ("paper-umbrella-weather",),
         (),
-        ("the-airport-keeps-bees", "chess-in-the-laundry", "recording-ice"),
+        ("piano-on-the-stairs", "the-airport-keeps-bees", "recording-ice"),
     ]
     assert {streamed for _, streamed in journey.QUESTIONS} == {False, True}
 
@@ -85,3 +88,41 @@ def test_a_step_that_fails_leaves_neither_process_nor_temporary_folder(monkeypat
     with pytest.raises(Problem, match="a step failed"):
         journey.run(once=True, port=0, data_dir=None)
     assert not seen[0].exists()
+
+
+def test_the_whole_journey_credits_both_kinds_of_reply_and_ends_with_a_statement_that_adds_up(
+    tmp_path,
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "proxy",
+        "demo",
+        "--once",
+        "--port",
+        "0",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = done.stdout.split("Question ")[1:]
+    assert len(asked) == len(journey.QUESTIONS)
+    assert all("the shares sum to 1,000,000 ppm" in " ".join(answer.split()) for answer in asked)
+    assert "The Lodger in the Jar" in asked[0]
+    assert "Paper Umbrella Weather" in asked[1]
+    assert re.search(r"unattributed +nobody +100\.0000 %", asked[2])
+    assert "4 answers asked for, 4 usage events" in done.stdout
+    assert "Checked:" in done.stdout
+    assert list((tmp_path / "data" / "statements").glob("*.html"))
+    wide = [line for line in done.stdout.splitlines() if len(line) > 80 and str(tmp_path) not in line]
+    assert wide == []
