@@ -258,7 +258,7 @@ def _places(statement: Statement, money: Callable[[int], Amount]) -> list[Place]
         (
             "creators",
             "Creators",
-            "Everyone with a part in a work that was used, you among them.",
+            "Everyone with a part in a work that was used and is paid.",
             totals.creators_grains,
         ),
         (

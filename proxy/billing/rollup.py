@@ -7,6 +7,7 @@ the order of events, nor on how they are cut into batches.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -111,6 +112,12 @@ class Rollup:
         """Remember an event without a price, for the refusal."""
         count, since = self.unpriced.get(event.model, (0, event.occurred_us))
         self.unpriced[event.model] = (count + 1, min(since, event.occurred_us))
+
+
+@functools.lru_cache(maxsize=4_096)  # ten years of days
+def day_text(day: int) -> str:
+    """Return a day since 1970-01-01 as "2026-11-22"."""
+    return iso_utc(day * DAY_US)[:10]
 
 
 def bump(sums: dict[str, int], key: str, by: int) -> None:

@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from proxy.access.store import app_names
 from proxy.billing import ledger, store
@@ -19,7 +20,7 @@ from proxy.billing.rollup import roll_up
 from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing
 from proxy.billing.statements import close_period as closed
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, Unavailable
 from proxy.metering.store import events_between, watermarks
 from proxy.settings import Billing
 
@@ -33,7 +34,8 @@ def close_period(
     """Close everything metered since the last period as `label`; with `dry_run`, only say what would be.
 
     A label that is already closed returns the stored closing, unchanged. Raises BadRequest for a label that
-    cannot be one, Conflict when a model has no price ("unpriced_models") or another close won the race.
+    cannot be one, Conflict when a model has no price ("unpriced_models") or another close won the race, and
+    Unavailable when the store is away.
     """
     if not _LABEL.fullmatch(label):
         raise BadRequest(
@@ -41,6 +43,19 @@ def close_period(
             remedy="use 1 to 40 letters, digits, dots, underscores or hyphens, like 2026-11",
             code="period_label",
         )
+    try:
+        return _close(engine, label, billing, prices, dry_run=dry_run, now_us=now_us)
+    except OperationalError as error:
+        raise Unavailable(
+            f"the store went away while {label} was being closed: nothing of it was written",
+            remedy="see that the store answers and close the period again",
+            code="store_unavailable",
+        ) from error
+
+
+def _close(
+    engine: sa.Engine, label: str, billing: Billing, prices: PriceTable, *, dry_run: bool, now_us: int
+) -> Closing:
     stored = store.load_closing(engine, label)
     if stored is not None:
         return stored

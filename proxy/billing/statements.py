@@ -23,9 +23,9 @@ import msgspec
 from proxy.billing import ledger
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
 from proxy.billing.money import PPM, allocate, checked, decimal_text
-from proxy.billing.rollup import DAY_US, CellKey, Charge, Rollup, bump
+from proxy.billing.rollup import CellKey, Charge, Rollup, bump, day_text
 from proxy.billing.schemes import HELD, Terms
-from proxy.clock import base32, iso_utc
+from proxy.clock import base32
 
 UNCLAIMED: Final = "~unclaimed"
 
@@ -274,7 +274,7 @@ class _Close:
                 title=split.title,
                 app=key[1],
                 model=key[2],
-                day=iso_utc(key[3] * DAY_US)[:10],
+                day=day_text(key[3]),
                 scheme=key[4],
                 verdict=key[5],
                 answers=cell.answers,

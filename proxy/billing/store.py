@@ -246,6 +246,8 @@ def write(engine: sa.Engine, closing: Closing, *, after_seq: int) -> None:
             )
             _insert(connection, _statement, (_statement_row(statement) for statement in closing.statements))
     except IntegrityError as error:
+        if last_period(engine)[0] == after_seq:
+            raise  # nobody was first: the rows themselves are wrong, and that is our mistake
         raise Conflict(
             f"another period was closed while {closing.label} was being computed",
             remedy="close it again: it will begin where that one ended",

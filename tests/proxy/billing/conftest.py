@@ -114,7 +114,9 @@ Close = Callable[..., Closing]
 def close(prices) -> Close:
     """Close events under rules: the pure path, as the shell takes it."""
 
-    def closed(events, books, *, label="2026-11", billing=Billing(), end=None, start=None):
+    rules = Billing()
+
+    def closed(events, books, *, label="2026-11", billing=rules, end=None, start=None):
         terms = Terms.from_settings(billing)
         return close_period(
             label=label,

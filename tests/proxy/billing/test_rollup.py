@@ -3,7 +3,7 @@ import random
 import pytest
 
 from proxy.billing.prices import load
-from proxy.billing.rollup import MODELS_NAMED_MAX, roll_up
+from proxy.billing.rollup import MODELS_NAMED_MAX, day_text, roll_up
 from proxy.billing.schemes import Terms
 from proxy.errors import Conflict
 from proxy.metering.usage import Line
@@ -38,3 +38,7 @@ def test_models_without_a_price_are_named_with_how_many_and_since_when(event):
 def test_a_flood_of_unpriced_models_stays_readable(event):
     with pytest.raises(Conflict, match=r"and 10 more"):
         roll_up("p", [event(n, model=f"x{n}") for n in range(MODELS_NAMED_MAX + 10)], TERMS, PRICES)
+
+
+def test_a_day_is_told_as_a_date():
+    assert [day_text(day) for day in (0, 20_779)] == ["1970-01-01", "2026-11-22"]

@@ -5,7 +5,8 @@ from proxy.billing.money import PPM
 from proxy.billing.prices import load
 from proxy.billing.run import close_period
 from proxy.billing.statements import Books, SplitSet, canonical
-from proxy.errors import BadRequest, Conflict
+from proxy.database import open_engine
+from proxy.errors import BadRequest, Conflict, Unavailable
 from proxy.metering.usage import Line
 from proxy.settings import Billing
 
@@ -22,7 +23,10 @@ BOOKS = Books(
 HALF = (Line("w_1", 500_000),)
 
 
-def run(engine, label="2026-11", *, billing=Billing(), dry_run=False, now_us=NOW_US):
+RULES = Billing()
+
+
+def run(engine, label="2026-11", *, billing=RULES, dry_run=False, now_us=NOW_US):
     return close_period(engine, label, billing, PRICES, dry_run=dry_run, now_us=now_us)
 
 
@@ -125,3 +129,9 @@ def test_the_split_in_force_is_the_one_of_the_registry_at_the_close(engine, into
 def test_a_label_that_cannot_name_a_period_is_refused(label):
     with pytest.raises(BadRequest, match="cannot name a period"):
         close_period(None, label, Billing(), PRICES, dry_run=True, now_us=NOW_US)
+
+
+def test_a_store_that_is_away_is_told_as_such(tmp_path):
+    with pytest.raises(Unavailable) as refused:
+        run(open_engine(f"sqlite:///{tmp_path / 'nowhere' / 'store.db'}"))
+    assert refused.value.code == "store_unavailable"

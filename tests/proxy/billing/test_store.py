@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import SQLModel
 
 from proxy.billing import ledger, store
@@ -50,7 +50,7 @@ def test_large_sums_stay_integers(engine, close, event):
 
 def test_of_two_closes_of_one_interval_one_is_refused_whole(engine, close, closing, event):
     store.write(engine, closing, after_seq=0)
-    rival = msgspec.structs.replace(close([event(9, (Line("w_1", 5),))], BOOKS, label="rival"))
+    rival = close([event(9, (Line("w_1", 5),))], BOOKS, label="rival")
     before = store.balances(engine)
     with pytest.raises(Conflict) as refused:
         store.write(engine, rival, after_seq=0)
@@ -113,3 +113,10 @@ def test_the_newest_split_not_after_the_close_counts(engine, into_store):
     assert store.splits_of(engine, {"w_1"}, 9) == {"w_1": SplitSet(3, (("c_a", PPM),), "Low Water")}
     assert store.splits_of(engine, {"w_1"}, 4) == {"w_1": SplitSet(0, (("c_a", PPM),), "Low Water")}
     assert store.creator_names(engine, {"c_a", "c_z"}) == {"c_a": "Ada"}
+
+
+def test_rows_the_store_refuses_are_not_taken_for_a_race(engine, closing):
+    broken = msgspec.structs.replace(closing, transfers=closing.transfers + closing.transfers[:1])
+    with pytest.raises(IntegrityError):
+        store.write(engine, broken, after_seq=0)
+    assert store.list_periods(engine) == []
