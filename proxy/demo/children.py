@@ -43,11 +43,17 @@ class Child:
         self._deadline_s = time.monotonic() + START_S
 
     def first_line(self) -> dict[str, Any]:
-        """Return the JSON line by which the child says where it listens. Raises Unavailable."""
+        """Return the JSON line by which the child says where it listens.
+
+        Raises Problem with the child's own cause and remedy when it refuses, Unavailable when it is silent.
+        """
         while True:
             line, newline, _ = self._out.read_bytes().partition(b"\n")
             if newline:
-                return cast("dict[str, Any]", msgspec.json.decode(line))
+                said = cast("dict[str, Any]", msgspec.json.decode(line))
+                if "error" in said:
+                    raise Problem(str(said["cause"]), remedy=str(said["remedy"]), code=str(said["error"]))
+                return said
             self._wait("said nothing")
 
     def ready(self, url: str) -> None:

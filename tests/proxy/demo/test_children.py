@@ -46,6 +46,14 @@ def test_a_child_that_dies_is_reported_at_once_with_what_it_said(tmp_path, modul
         started.first_line()
 
 
+def test_a_child_that_refuses_is_quoted_with_its_own_remedy(tmp_path, module) -> None:
+    refusal = {"error": "port", "cause": "cannot listen on port 8080", "remedy": "pass --port"}
+    name = module(f"import json\nprint(json.dumps({refusal!r}))")
+    with child("server", [name], tmp_path) as started, pytest.raises(Problem, match="8080") as refused:
+        started.first_line()
+    assert (refused.value.code, refused.value.remedy) == ("port", "pass --port")
+
+
 def test_waiting_for_readiness_notices_a_dead_child(tmp_path, module) -> None:
     name = module("raise SystemExit(3)")
     with child("server", [name], tmp_path) as started, pytest.raises(Unavailable, match="status 3"):
