@@ -112,6 +112,7 @@ class Exchange:
         self._input: int | None = None
         self._output: int | None = None
         self._finished: set[int] = set()
+        self._is_read = False  # a whole reply that is JSON: only that is spliced
         self._decoder = SseDecoder()
         self._inflate: Inflater | None = None
         self._credits: Credited | None = None
@@ -267,8 +268,7 @@ class Exchange:
     def not_recorded(self) -> list[Action]:
         """The journal refused: an answer without its event must not be completed."""
         if self._mode in {_Mode.JSON, _Mode.REFUSAL} and not self._client_is_gone:
-            retry = ((b"retry-after", b"5"),)
-            message = "usage cannot be recorded at the moment; try again shortly"
+            message, retry = "usage cannot be recorded now; try again shortly", ((b"retry-after", b"5"),)
             return self.refused(503, message, code="journal_unavailable", extra=retry)
         self._phase = _Phase.OVER
         return [Close(is_clean=False)]
@@ -354,8 +354,7 @@ class Exchange:
             kept = self.told.add(delta.choice, delta.text)
             if kept and self.is_scored:
                 offers.append(Offer(delta.choice, kept))
-        if said.finished:
-            self._finished.update(said.finished)
+        self._finished.update(said.finished)
         if said.counts is not None:  # the last word counts: some backends report a running total
             self._input, self._output = said.counts.input, said.counts.output
         if not self._model and said.model:
@@ -387,13 +386,14 @@ class Exchange:
         said = self.endpoint.read_reply(bytes(self._body))
         offers: list[Action] = []
         if said is not None:
+            self._is_read = True
             self._take(said, offers)
         return offers
 
     def _whole_reply(self) -> list[Action]:
         status, kept = self._head
         body = bytes(self._body)
-        if self._splices():
+        if self._is_read and self._splices():
             if self._cites() and self._credits is not None:
                 body = with_citations(
                     body, citations_of(self._credits, top=self.wishes.works_top), b"message"

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from proxy.wire.errors import WireError
 from proxy.wire.headers import Status
 from proxy.wire.spans import elements, is_empty_container, last_brace, member_of
 from proxy.wire.sse import Frame
@@ -83,7 +84,10 @@ def spliced(body: bytes, view: AttributionView) -> bytes:
     if end < 0 or body[:start].strip(b" \t\r\n\xef\xbb\xbf"):
         return body
     value = _encode(view)
-    present = member_of(body, start, b"attribution") if b'"attribution"' in body else None
+    try:
+        present = member_of(body, start, b"attribution") if b'"attribution"' in body else None
+    except WireError:
+        return body  # too wide to walk: its shares are at the id
     if present is not None:
         return body[: present[0]] + value + body[present[1] :]
     comma = b"" if is_empty_container(body, end) else b","
@@ -110,6 +114,13 @@ def with_citations(body: bytes, citations: Citations, holder: bytes) -> bytes:
     holder: b"message" in a whole reply, b"delta" in a chunk. A choice that is not in these bytes, or has no
     holder, gets none: an entry is never worth a new event.
     """
+    try:
+        return _with_citations(body, citations, holder)
+    except WireError:
+        return body
+
+
+def _with_citations(body: bytes, citations: Citations, holder: bytes) -> bytes:
     choices = member_of(body, body.index(b"{"), b"choices")
     if choices is None or body[choices[0] : choices[0] + 1] != b"[":
         return body

@@ -122,8 +122,15 @@ class ChatCompletions:
         """Return the body with `stream_options.include_usage` true; every other byte as it came.
 
         Without `stream_options` it is put in first. With it, only that member changes: a missing
-        `include_usage` is added inside, a false one becomes true, null becomes an object.
+        `include_usage` is added inside, a false one becomes true, null becomes an object. A body too wide to
+        walk stays as it is: usage is then estimated.
         """
+        try:
+            return self._asking_for_usage(body)
+        except WireError:
+            return body
+
+    def _asking_for_usage(self, body: bytes) -> bytes:
         start = body.index(b"{")
         options = member_of(body, start, b"stream_options") if b'"stream_options"' in body else None
         if options is None:

@@ -2,7 +2,8 @@
 
 A decoder gives values and forgets places; a splice needs places. This walks the tokens of one container
 (never the whole document unless it must) and says where each member or element begins and ends. Input is JSON
-that a real decoder has already accepted.
+that a real decoder has already accepted. The walk is bounded: past TOKENS_MAX every function here raises
+WireError, and the callers leave the bytes as they came.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
+from proxy.wire.errors import WireError
+
+TOKENS_MAX = 200_000  # a tenth of a second; a body made of brackets would hold up everybody for many
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TOKEN = re.compile(rb"(" + _STRING + rb'|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
+# Inside a member only brackets matter: strings and scalars are passed over in one step. The quantifiers are
+# possessive, so that no input makes the search go back over what it has passed.
+_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+([{}\[\]])", re.DOTALL)
 _OPEN, _CLOSE = (b"{", b"["), (b"}", b"]")
 
 Span = tuple[int, int]
@@ -55,25 +63,27 @@ def is_empty_container(data: bytes, end: int) -> bool:
 def _walk(data: bytes, start: int) -> Iterator[tuple[bytes, Span, bool]]:
     """Yield (token, span, is it a key) for each key and value directly in the container at `start`."""
     depth = 0
-    awaits_key = data[start : start + 1] == b"{"
-    first = start  # where the container among the members that is being walked over begins
-    for token in _TOKEN.finditer(data, start):
-        text = token.group()
+    in_object = awaits_key = data[start : start + 1] == b"{"
+    first = place = start  # first: where the member that is being walked over begins
+    for _ in range(TOKENS_MAX):
+        token = (_TOKEN if depth <= 1 else _BRACKET).search(data, place)
+        if token is None:
+            return
+        text, place = token.group(1), token.end()
         if text in _OPEN:
             depth += 1
             if depth == 2:
-                first = token.start()
+                first = token.start(1)
         elif text in _CLOSE:
             depth -= 1
             if depth == 0:
                 return
             if depth == 1:
-                yield b"", (first, token.end()), False
-        elif depth != 1:
-            continue
+                yield b"", (first, place), False
         elif text == b":":
             awaits_key = False
         elif text == b",":
-            awaits_key = data[start : start + 1] == b"{"
+            awaits_key = in_object
         else:
-            yield text, token.span(), awaits_key
+            yield text, token.span(1), awaits_key
+    raise WireError(f"JSON with more than {TOKENS_MAX} tokens to walk over", code="json_too_wide")

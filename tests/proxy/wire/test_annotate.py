@@ -124,3 +124,15 @@ def test_annotations_of_the_backend_stay_before_ours():
 )
 def test_a_choice_without_a_place_for_citations_gets_none(body):
     assert with_citations(body, {0: CITED}, b"message") == body
+
+
+WIDE = b"[" + b"[]," * 300_000 + b"0]"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"attribution":1,"a":' + WIDE + b"}", b'{"a":' + WIDE + b',"choices":[{"message":{}}]}']
+)
+def test_what_is_too_wide_to_walk_stays_as_it_is(body):
+    assert with_citations(body, {0: CITED}, b"message") == body
+    if b"attribution" in body:
+        assert spliced(body, VIEW) == body

@@ -128,3 +128,8 @@ def test_the_prompts_text_is_that_of_its_messages():
 
 def test_half_a_surrogate_pair_is_read_or_says_nothing_but_never_raises():
     assert len(CHAT.read_chunk(b'{"choices":[{"delta":{"content":"\\ud83d"}}]}').texts) <= 1
+
+
+def test_a_request_too_wide_to_walk_goes_up_as_it_came():
+    body = b'{"model":"m","stream":true,"x":[' + b"[]," * 300_000 + b'0],"stream_options":{}}'
+    assert CHAT.asking_for_usage(body) == body

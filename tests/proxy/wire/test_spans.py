@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.wire.errors import WireError
 from proxy.wire.spans import elements, is_empty_container, last_brace, member_of, members
 
 VALUES = st.recursive(
@@ -54,3 +55,20 @@ def test_the_last_brace_counts_only_at_the_end(data, place):
 def test_an_empty_container_is_empty_with_space_in_it():
     assert is_empty_container(b"{ \n }", 4)
     assert not is_empty_container(b'{"a":1}', 6)
+
+
+def test_a_long_flat_member_is_passed_over_in_one_step():
+    data = b'{"a":[' + b'1,"x",' * 500_000 + b'0],"b":2}'
+    span = member_of(data, 0, b"b")
+    assert span is not None
+    assert data[slice(*span)] == b"2"
+
+
+def test_a_body_made_of_brackets_is_given_up_in_time():
+    with pytest.raises(WireError, match="tokens"):
+        member_of(b'{"a":[' + b"[]," * 300_000 + b"0]}", 0, b"b")
+
+
+def test_what_is_no_json_after_all_ends_in_time_too():
+    for data in [b'{"a":[' + b"a" * 5000 + b'"}', b'{"a":["' + b"\\\\" * 5000, b'{"a":[' + b'"' * 4999]:
+        list(members(data, 0))
