@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from attribution.errors import IndexCorrupt, IndexMissing
 from attribution.index import FORMAT, MANIFEST, Manifest, file_sha256
 from attribution.lexical import GRAM_WORDS, I64, bm25_impacts, grams
 from attribution.normalise import words
+from attribution.replication import NOT_QUARANTINED, quarantine
 from attribution.segments import segments
 from attribution.terms import SourceWork
 from attribution.vectors import VectorWriter, pack
@@ -82,13 +83,13 @@ def build(
     arrays = _layout(cuts)
     arrays |= _fingerprints(arrays, np.concatenate([np.zeros(0, np.uint64), *(cut.hashes for cut in cuts)]))
     arrays |= _passages(arrays)
-    arrays |= _postings(arrays, background)
     digests = [hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest() for work in ordered]
     rows = len(arrays["sentence_work"])
     key = hashlib.sha256("".join([encoders[0].model_sha256, *digests]).encode()).hexdigest()
     writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
     _encode(ordered, cuts, arrays, writer, encoders, _reusable(previous, digests, encoders[0].model_sha256), progress)
-    arrays["work_guard"] = _coherence(index_dir, arrays)
+    arrays["work_reason"] = _quarantine(_coherence(index_dir, arrays), arrays, background)
+    arrays |= _postings(arrays, background)
     writer.close()
     for name, array in arrays.items():
         if not name.startswith("_"):
@@ -192,7 +193,7 @@ def _postings(arrays: Arrays, background: Background) -> Arrays:
     pairs, tf = np.unique(keys, return_counts=True)
     word, passage = pairs // max(count, 1), pairs % max(count, 1)
     idf = background.idf(arrays["vocab_hash"], count, np.bincount(word, minlength=vocabulary))
-    own = ~copied[passage]
+    own = ~(copied | (arrays["work_reason"][arrays["passage_work"]] != NOT_QUARANTINED))[passage]
     word, passage, tf = word[own], passage[own], tf[own]
     impact = bm25_impacts(tf.astype(np.float32), lengths[passage].astype(np.float32), idf[word])
     return {
@@ -287,10 +288,18 @@ def _coherence(directory: Path, arrays: Arrays) -> NDArray[np.float32]:
     return result
 
 
+def _quarantine(coherence: NDArray[np.float32], arrays: Arrays, background: Background) -> NDArray[np.uint8]:
+    vocab_idf = background.idf(arrays["vocab_hash"], 0)
+    token_idf = vocab_idf[arrays["token_word"]]
+    known = token_idf < background.idf(np.zeros(1, np.uint64), 0)[0]
+    work = np.searchsorted(arrays["work_token"], arrays["gram_place"], "right") - 1
+    count = len(arrays["work_token"]) - 1
+    fresh = np.append(True, (np.diff(arrays["gram_hash"]) != 0) | (np.diff(work) != 0))[: len(work)]
+    distinct = np.bincount(work, fresh, minlength=count) / np.maximum(np.bincount(work, minlength=count), 1)
+    distinct[np.bincount(work, minlength=count) == 0] = 1
+    sentences = np.diff(arrays["work_sentence"])
+    return quarantine(coherence, sentences, token_idf, known, arrays["work_token"], distinct)
+
+
 def _offsets(lengths: list[int]) -> I64:
     return np.concatenate(([0], np.cumsum(np.array(lengths, np.int64)))).astype(np.int64)
-
-
-def chunked(texts: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
-    """Cut a list of texts for an encoder."""
-    return (texts[at : at + size] for at in range(0, len(texts), size))

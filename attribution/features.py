@@ -26,7 +26,7 @@ FEATURES = (
     "numbers_shared", "numbers_missing", "names_shared", "names_missing", "content_shared",
     "cosine", "cosine_second", "cosine_mean", "cosine_lexical",
     "contained_margin", "cosine_margin", "bm25_margin", "contained_others", "cosine_others",
-    "run_words", "run_idf", "run_creators",
+    "run_words", "run_idf",
 )  # fmt: skip
 
 
@@ -168,7 +168,6 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     stop = np.bincount(owner, idf < 1.5, minlength=len(pieces)) / np.maximum(words_of, 1)
     run = [piece.claim for piece in pieces]
     run_words = np.array([claim.end - claim.start if claim else 0 for claim in run], np.float32)
-    run_creators = np.array([claim.creators if claim else 0 for claim in run], np.float32)
     run_idf = np.where(run_words > 0, np.bincount(owner, idf, minlength=len(pieces)) / np.maximum(words_of, 1), 0)
     contained_margin, contained_others = _against_others(contained_window, mine)
     cosine_margin, cosine_others = _against_others(own_cosine, mine)
@@ -194,7 +193,7 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
         "cosine_lexical": cosine[best_lexical],
         "contained_margin": contained_margin, "cosine_margin": cosine_margin, "bm25_margin": bm25_margin,
         "contained_others": contained_others, "cosine_others": cosine_others,
-        "run_words": np.log1p(run_words)[mine], "run_idf": run_idf[mine], "run_creators": run_creators[mine],
+        "run_words": np.log1p(run_words)[mine], "run_idf": run_idf[mine],
     }  # fmt: skip
     rows = np.stack([np.asarray(columns[name_], np.float64) for name_ in FEATURES], axis=1)
     shown = np.where(own_cosine > cosine[best_lexical] + 0.1, best_cosine, best_lexical)

@@ -21,12 +21,12 @@ from attribution.errors import IndexCorrupt, IndexMissing, ModelMismatch
 from attribution.lexical import HOLDERS_MAX, I64, POSTINGS_MAX, ranges
 from attribution.vectors import REMEDY, Vectors
 
-FORMAT = 1
+FORMAT = 1  # of the files below; another number is another set of files
 MANIFEST = "manifest.json"
 ARRAYS = (
     "token_word", "token_start", "token_length", "work_token", "sentence_token", "sentence_work", "work_sentence",
     "passage_sentence", "passage_work", "work_passage", "vocab_hash", "vocab_idf", "posting_start", "posting_passage",
-    "posting_impact", "gram_hash", "gram_place", "work_guard",
+    "posting_impact", "gram_hash", "gram_place", "work_reason",
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ class Manifest:
             raw: dict[str, Any] = json.loads(path.read_text())
             files = {str(name): (int(size), str(digest)) for name, (size, digest) in raw.pop("files").items()}
             manifest = Manifest(files=files, **raw)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise IndexCorrupt(f"{path}: not a manifest ({error})", remedy=REMEDY) from error
         if manifest.format != FORMAT:
             raise IndexCorrupt(f"{path}: format {manifest.format}, this version reads {FORMAT}", remedy=REMEDY)
@@ -106,7 +106,7 @@ class Index:
         self.posting_impact: NDArray[np.float16] = arrays["posting_impact"]
         self.gram_hash: NDArray[np.uint64] = arrays["gram_hash"]
         self.gram_place: NDArray[np.int32] = arrays["gram_place"]
-        self.work_guard: NDArray[np.float32] = np.array(arrays["work_guard"])
+        self.work_reason: NDArray[np.uint8] = np.array(arrays["work_reason"])
         self._sums = np.zeros(len(self.passage_work), np.float32)
 
     def word_ids(self, hashes: NDArray[np.uint64]) -> tuple[I64, NDArray[np.float32]]:

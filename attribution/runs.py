@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from attribution.index import Index
 from attribution.lexical import GRAM_WORDS, Run, diagonals, grams
+from attribution.replication import NOT_QUARANTINED
 
 RUN_WORDS_MIN = 6
 GAP_WORDS_MAX = 4
@@ -34,11 +35,12 @@ class Claim:
     work: int
     creators: int
     copies: int
+    quarantined: bool = False
 
     @property
     def is_common(self) -> bool:
-        """Whether so many hold so short a run that it is nobody's."""
-        return self.creators >= SHARED_CREATORS and self.end - self.start <= SHARED_WORDS_MAX
+        """Whether the run is nobody's: so short and held by so many, or held by quarantined works only."""
+        return self.quarantined or self.creators >= SHARED_CREATORS and self.end - self.start <= SHARED_WORDS_MAX
 
 
 def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
@@ -52,11 +54,13 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
     while runs and len(taken) < CLAIMS_MAX:
         _, longest = min(runs, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
         holders = [(work, run) for work, run in runs if _covers(run, longest)]
-        work, run = min(holders, key=lambda pair: (pair[0], pair[1].place))
+        # Text that a quarantined work holds goes to the first holder that is none; nobody's when there is none.
+        earning = [pair for pair in holders if index.work_reason[pair[0]] == NOT_QUARANTINED]
+        work, run = min(earning or holders, key=lambda pair: (pair[0], pair[1].place))
         start, end = max(run.start, longest.start), min(run.end, longest.end)
         works = {holder for holder, _ in holders}
         creators = len({int(index.work_creator[holder]) for holder in works})
-        taken.append(Claim(start, end, run.place + start - run.start, work, creators, len(works)))
+        taken.append(Claim(start, end, run.place + start - run.start, work, creators, len(works), not earning))
         runs = [(owner, rest) for owner, other in runs for rest in _without(other, start, end)]
     return sorted(taken, key=lambda claim: claim.start)
 

@@ -1,0 +1,57 @@
+"""What a work must not be to earn by likeness: a list, a pile of words, or the same lines again.
+
+A farmer registers what many answers will happen to say: openings, sayings, keywords. Such texts share something
+that honest ones do not: their sentences have nothing to do with each other, or they are no sentences at all. A
+work found to be one is *quarantined*: it stays in the index, so that what it holds still counts as known to
+others, but no share comes of it until somebody has looked. The reason is kept with the work.
+
+Nothing here looks at dates, names or how much somebody registers, and short works pass: a rule for them would
+hit honest collections (commonplace books, fact sheets) first. A farm cut into short works passes too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.lexical import I64
+
+NOT_QUARANTINED, LIST, KEYWORDS, REPETITION = 0, 1, 2, 3
+REASONS = {
+    LIST: "its sentences have nothing to do with each other",
+    KEYWORDS: "it has hardly any function words: keywords, not sentences",
+    REPETITION: "it says the same lines again and again",
+}
+# Of 8,900 honest books and abstracts with enough sentences, 1 in 500 lies below .186; lists lie below .15.
+COHERENCE_MIN = 0.17
+LIST_SENTENCES_MIN = 20
+STOP_IDF, STOP_PART_MIN, WORDS_MIN = 1.5, 0.1, 100
+DISTINCT_PART_MIN = 0.3
+
+
+def quarantine(
+    coherence: NDArray[np.float32],
+    sentences: I64,
+    token_idf: NDArray[np.float32],
+    token_known: NDArray[np.bool_],
+    work_token: I64,
+    distinct_grams: NDArray[Any],
+) -> NDArray[np.uint8]:
+    """Return each work's reason, uint8 (works,).
+
+    token_known: words of the background table; a work in another language has few, and is not judged by them.
+    distinct_grams: each work's part of fingerprints that are distinct.
+    """
+    count = len(work_token) - 1
+    owner = np.repeat(np.arange(count), np.diff(work_token))
+    lengths = np.maximum(np.diff(work_token), 1)
+    known = np.bincount(owner, token_known, minlength=count) / lengths
+    stop = np.bincount(owner, token_idf < STOP_IDF, minlength=count) / lengths
+    reason = np.zeros(count, np.uint8)
+    reason[(coherence < COHERENCE_MIN) & (sentences >= LIST_SENTENCES_MIN)] = LIST
+    long = lengths >= WORDS_MIN
+    reason[(stop < STOP_PART_MIN) & (known > 0.6) & long] = KEYWORDS
+    reason[(distinct_grams < DISTINCT_PART_MIN) & long] = REPETITION
+    return reason

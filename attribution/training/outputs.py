@@ -1,0 +1,229 @@
+"""The training catalogue and the made outputs whose owners are known.
+
+Whole books, parts of books and abstracts are held out of the catalogue: their sentences are the negatives that
+matter, text of the same author or subject that nobody registered. From part of the abstracts one sentence is
+held out, and serves as a statement about the work in words that the registered text does not contain.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from attribution.segments import segments
+from attribution.terms import SourceWork
+from attribution.training.corpus import TrainingWork
+from attribution.training.edits import Editor, Made
+
+CLAIM_MARKS = ("we propose", "we present", "we introduce", "we show", "we demonstrate", "this paper", "in this work", "we develop")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What is registered, what is held out, and the sentence held out of some registered abstracts."""
+
+    registered: list[SourceWork]
+    sentences: dict[str, list[str]]
+    outside: dict[str, list[list[str]]]  # source -> works held out, as sentences
+    claims: dict[str, str]
+    source: dict[str, str]
+
+
+def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
+    """Hold out books, parts and abstracts."""
+    books = sorted({work.book for work in works if work.source == "books"})
+    away = set(rng.sample(books, len(books) // 5))
+    registered: list[SourceWork] = []
+    sentences: dict[str, list[str]] = {}
+    outside: dict[str, list[list[str]]] = {"books": [], "scitldr": [], "begin-wow": []}
+    claims: dict[str, str] = {}
+    for number, work in enumerate(works):
+        parts = [one.text for one in segments(work.text)]
+        chance = 0.15 if work.source == "books" else 0.35
+        if work.book in away and work.source == "books" or rng.random() < chance:
+            outside[work.source].append(parts)
+            continue
+        text = work.text
+        if work.source == "scitldr" and len(parts) >= 4 and rng.random() < 0.5:
+            marked = [at for at, one in enumerate(parts) if any(mark in one.lower() for mark in CLAIM_MARKS)]
+            at = rng.choice(marked or list(range(len(parts))))
+            claims[work.work_id] = parts.pop(at)
+            text = " ".join(parts)
+        registered.append(SourceWork(work.work_id, text, number, work.creator_id))
+        sentences[work.work_id] = parts
+    registered.extend(_copies(registered, sentences, rng))
+    return Catalogue(registered, sentences, outside, claims, {work.work_id: work.source for work in works})
+
+
+def _copies(registered: list[SourceWork], sentences: dict[str, list[str]], rng: random.Random) -> list[SourceWork]:
+    """Return later copies: whole works uploaded again, and passages of one work put into another."""
+    copies: list[SourceWork] = []
+    for number, work in enumerate(rng.sample(registered, len(registered) // 12)):
+        text = work.text
+        if rng.random() < 0.5:
+            other = rng.choice(registered)
+            at = rng.randint(0, max(0, len(sentences[work.work_id]) - 4))
+            text = other.text[:1500] + " " + " ".join(sentences[work.work_id][at : at + 4])
+        elif rng.random() < 0.5:
+            text = text.lower()
+        copies.append(SourceWork(f"copy{number}", text, len(registered) * 4 + number, f"copier{number}"))
+    return copies
+
+
+class Maker:
+    """Makes outputs of every family from a catalogue."""
+
+    def __init__(self, catalogue: Catalogue, neighbours: Mapping[str, Sequence[str]], rng: random.Random) -> None:
+        self.catalogue, self.rng, self.edit = catalogue, rng, Editor(rng, neighbours)
+        self.by_source: dict[str, list[str]] = {}
+        for work in catalogue.registered:
+            if len(catalogue.sentences.get(work.work_id, ())) >= 3:
+                self.by_source.setdefault(catalogue.source[work.work_id], []).append(work.work_id)
+
+    def make(self) -> Made:
+        """Return one output of a family drawn by weight."""
+        families: list[tuple[Callable[[], Made], float]] = [
+            (self.quote, 1.2), (self.passage, 1.0), (self.reworded, 2.2), (self.one_sentence, 1.6), (self.summary, 2.6),
+            (self.mixture, 2.0), (self.outside_passage, 1.6), (self.outside_summary, 2.2), (self.nothing, 0.5),
+            (self.transplant, 1.5),
+        ]  # fmt: skip
+        family = self.rng.choices([one for one, _ in families], [weight for _, weight in families])[0]
+        made = family()
+        made.kind = family.__name__
+        return made
+
+    def pick(self, *weights: float) -> tuple[str, list[str]]:
+        """Return a registered work and its sentences; weights: books, abstracts, fact sheets."""
+        source = self.rng.choices(("books", "scitldr", "begin-wow"), weights)[0]
+        work_id = self.rng.choice(self.by_source[source])
+        return work_id, self.catalogue.sentences[work_id]
+
+    def some(self, sentences: list[str], low: int, high: int) -> list[str]:
+        """Return some sentences in a row."""
+        count = min(self.rng.randint(low, high), len(sentences))
+        at = self.rng.randint(0, len(sentences) - count)
+        return sentences[at : at + count]
+
+    def around(self, made: Made, *, low: int = 1, high: int = 4) -> None:
+        """Add text that owes nothing: templates, or sentences nobody registered."""
+        if self.rng.random() < 0.6:
+            made.add(self.edit.filler(self.rng.randint(low, high)), None)
+        else:
+            source = self.rng.choices(("books", "scitldr", "begin-wow"), (1, 1, 0.7))[0]
+            made.add(" ".join(self.some(self.rng.choice(self.catalogue.outside[source]), low, high)), None)
+
+    def quote(self) -> Made:
+        """A quotation of 8 to 20 words, begun and ended mid-sentence."""
+        made, (work_id, sentences) = Made(), self.pick(3, 1, 0.5)
+        words = " ".join(self.some(sentences, 2, 4)).split()
+        length = self.rng.randint(8, 20)
+        at = self.rng.randint(0, max(0, len(words) - length))
+        self.around(made)
+        made.add(self.edit.filler(1).rstrip(".!") + ", " + self.edit.lead().lower(), None)
+        made.add(" ".join(words[at : at + length]), work_id)
+        made.add("and " + self.edit.filler(1)[:1].lower() + self.edit.filler(1)[1:], None)
+        self.around(made)
+        return made
+
+    def passage(self) -> Made:
+        """A copied passage, at times misread, among other text."""
+        made, (work_id, sentences) = Made(), self.pick(3, 1, 0.3)
+        text = " ".join(self.some(sentences, 2, 6))
+        alone = self.rng.random() < 0.4
+        if not alone:
+            self.around(made)
+        made.add(self.edit.noise(text) if self.rng.random() < 0.3 else text, work_id)
+        if not alone:
+            self.around(made)
+        return made
+
+    def reworded(self) -> Made:
+        """A passage reworded sentence by sentence."""
+        made, (work_id, sentences) = Made(), self.pick(2, 2, 1)
+        edit = self.edit.light if self.rng.random() < 0.4 else self.edit.heavy
+        for sentence in self.some(sentences, 2, 7):
+            if self.rng.random() < 0.1:
+                made.add(self.edit.filler(1), None)
+            made.add(edit(sentence), work_id)
+        if self.rng.random() < 0.3:
+            self.around(made)
+        return made
+
+    def one_sentence(self) -> Made:
+        """One sentence reworded, alone."""
+        made, (work_id, sentences) = Made(), self.pick(3, 1, 1)
+        sentence = self.rng.choice(sentences)
+        made.add(self.edit.heavy(sentence) if self.rng.random() < 0.7 else self.edit.light(sentence), work_id)
+        return made
+
+    def summary(self) -> Made:
+        """One compressed statement: of sentences registered, or of the one that was held out."""
+        made, (work_id, sentences) = Made(), self.pick(0.5, 3, 1.2)
+        held = self.catalogue.claims.get(work_id)
+        if held is not None and self.rng.random() < 0.8:
+            made.add(self.edit.summary([held]) if self.rng.random() < 0.7 else self.edit.claim(held), work_id)
+        else:
+            text = self.edit.summary(self.rng.sample(sentences, self.rng.randint(1, min(3, len(sentences)))))
+            made.add(self.edit.lead() + " " + text if self.rng.random() < 0.3 else text, work_id)
+        return made
+
+    def mixture(self) -> Made:
+        """Two to four works in one output, copied, reworded or summarised."""
+        made = Made()
+        for _ in range(self.rng.randint(2, 4)):
+            work_id, sentences = self.pick(2, 2, 1)
+            some = self.some(sentences, 1, 4)
+            way = self.rng.random()
+            if way < 0.4:
+                made.add(" ".join(some), work_id)
+            elif way < 0.75:
+                made.add(" ".join(self.edit.heavy(one) for one in some), work_id)
+            else:
+                made.add(self.edit.summary(some[:2]), work_id)
+            if self.rng.random() < 0.5:
+                self.around(made, high=3)
+        return made
+
+    def outside_passage(self) -> Made:
+        """Text of works nobody registered, as it is or reworded."""
+        made = Made()
+        source = self.rng.choices(("books", "scitldr", "begin-wow"), (1.5, 1, 0.7))[0]
+        plain = self.rng.random() < 0.6
+        for sentence in self.some(self.rng.choice(self.catalogue.outside[source]), 1, 6):
+            made.add(sentence if plain else self.edit.heavy(sentence), None)
+        return made
+
+    def outside_summary(self) -> Made:
+        """A summary of a work nobody registered."""
+        made = Made()
+        source = self.rng.choices(("books", "scitldr", "begin-wow"), (0.5, 3, 1))[0]
+        sentences = self.rng.choice(self.catalogue.outside[source])
+        chosen = self.rng.sample(sentences, self.rng.randint(1, min(2, len(sentences))))
+        made.add(self.edit.summary(chosen) if self.rng.random() < 0.7 else self.edit.claim(chosen[0]), None)
+        return made
+
+    def transplant(self) -> Made:
+        """Sentences nobody registered, with words of one registered work set into them: its subject, not its statements."""
+        made, (_, sentences) = Made(), self.pick(1, 1.5, 1)
+        source = self.rng.choices(("books", "scitldr", "begin-wow"), (1, 1.5, 1))[0]
+        text = self.some(self.rng.choice(self.catalogue.outside[source]), 1, 6)
+        own = [word.strip(".,;:!?()\"'") for word in " ".join(sentences).split()]
+        long = [word for word in own if len(word) >= 5]
+        theme = self.rng.sample(long, min(7, len(long))) if long else ["subject"]
+        part = self.rng.uniform(0.15, 0.5)
+        for sentence in text:
+            put = [
+                self.rng.choice(theme if self.rng.random() < 0.7 else long or theme)
+                if len(word) >= 5 and self.rng.random() < part
+                else word
+                for word in sentence.split()
+            ]
+            made.add(" ".join(put), None)
+        return made
+
+    def nothing(self) -> Made:
+        """Only templates."""
+        made = Made()
+        made.add(self.edit.filler(self.rng.randint(2, 8)), None)
+        return made
