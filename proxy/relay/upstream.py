@@ -24,6 +24,9 @@ from proxy.wire.headers import RawHeaders, named_by_connection
 
 FailureKind = Literal["connect", "timeout", "cut", "protocol"]
 URLS_KEPT = 256  # parsing one costs more than the rest of a request; routes without a query are few
+# Servers close idle connections after 5 s or more (uvicorn: 5). We go first: a POST written on a connection
+# that is just being closed cannot be repeated safely.
+KEPT_ALIVE_S = 4.0
 
 _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 _NOT_FORWARDED = _KEYS | {
@@ -152,7 +155,7 @@ def faithful_transport(*, verify: bool = True) -> httpx.AsyncBaseTransport:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0, ssl=verify),
+            connector=aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=KEPT_ALIVE_S),
             trust_env=False,
         )
         # Private, and the only way in: aiohttp would quote an already quoted path once more.

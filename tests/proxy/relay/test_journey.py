@@ -210,3 +210,32 @@ async def test_a_client_that_never_takes_the_end_has_its_event_all_the_same():
     client.app = stuck
     await asking(world, client, chat_request())
     assert [used.outcome for used in world.journal.used] == ["complete"]
+
+
+async def test_a_client_that_leaves_before_a_json_answer_is_there_is_metered_with_the_backends_usage():
+    may_answer = asyncio.Event()
+
+    async def answer(request):
+        await may_answer.wait()
+        return httpx.Response(200, headers={"content-type": "application/json"}, content=chat_reply())
+
+    world = World(transport=httpx.MockTransport(answer))
+    client = fakes.AsgiClient(world.relay)
+    task = asking(world, client, chat_request())
+    client.leave()
+    await world.log.heard("client_left").wait()
+    may_answer.set()
+    await task
+    assert [(used.outcome, used.output_tokens) for used in world.journal.used] == [("cut", 7)]
+    assert client.messages == []
+
+
+async def test_a_client_that_leaves_while_the_backend_never_begins_is_no_event():
+    async def answer(request):
+        await asyncio.Event().wait()
+
+    world = World(transport=httpx.MockTransport(answer), drain_s=0.02)
+    client = fakes.AsgiClient(world.relay)
+    client.leave()
+    await asking(world, client)
+    assert world.journal.records == []
