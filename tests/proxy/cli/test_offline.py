@@ -105,6 +105,16 @@ def test_a_bad_line_is_named(ec, catalogue, fed, said):
     assert "remedy:" in ran.err
 
 
+def test_compressed_texts_are_read_and_damaged_ones_refused(ec, catalogue, tmp_path):
+    source = tmp_path / "in.jsonl.gz"
+    source.write_bytes(gzip.compress(outputs(POEM).encode()))
+    assert json.loads(ec("attribute", source, "--catalogue", catalogue).out)["credits"]
+    source.write_bytes(source.read_bytes()[:-9])
+    ran = ec("attribute", source, "--catalogue", catalogue)
+    assert ran.status == 1
+    assert "damaged" in ran.err
+
+
 def test_a_catalogue_that_is_not_there_is_refused(ec, tmp_path):
     ran = ec("attribute", "--catalogue", tmp_path / "none.jsonl", fed="")
     assert ran.status == 1
