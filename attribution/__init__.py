@@ -2,11 +2,15 @@
 
 >>> import tempfile, pathlib
 >>> from attribution import Attributor, SourceWork, build_index
->>> poem = "The lamplighter's heron counted eleven copper bells before the harbour froze. Nobody paid the toll."
+>>> poem = (
+...     "The lamplighter's heron counted eleven copper bells before the harbour froze. Nobody paid the toll."
+... )
 >>> folder = pathlib.Path(tempfile.mkdtemp()) / "index"
 >>> manifest = build_index([SourceWork("poem", poem, registered_us=1)], folder)
 >>> attributor = Attributor.open(folder)
->>> answer = attributor.attribute("The lamplighter's heron counted eleven copper bells before the harbour froze.")
+>>> answer = attributor.attribute(
+...     "The lamplighter's heron counted eleven copper bells before the harbour froze."
+... )
 >>> [(share.work_id, share.ppm) for share in answer.shares], answer.unattributed_ppm
 ([('poem', 1000000)], 0)
 

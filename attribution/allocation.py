@@ -23,7 +23,9 @@ def to_ppm(words_won: Mapping[str, int], words: int) -> dict[str, int]:
         return {UNATTRIBUTED: PPM}
     counts = {**words_won, UNATTRIBUTED: words - won}
     floors = {key: count * PPM // words for key, count in counts.items()}
-    order = sorted(counts, key=lambda key: (-(counts[key] * PPM % words), hashlib.sha256(key.encode()).digest()))
+    order = sorted(
+        counts, key=lambda key: (-(counts[key] * PPM % words), hashlib.sha256(key.encode()).digest())
+    )
     for key in order[: PPM - sum(floors.values())]:
         floors[key] += 1
     return {key: ppm for key, ppm in floors.items() if ppm or key == UNATTRIBUTED}

@@ -21,7 +21,9 @@ SCORER_DIR = Path(__file__).parent / "models" / "scorer"
 class Background:
     """Passage counts of known words: hashes uint64 sorted, counts, and the number of passages counted."""
 
-    def __init__(self, hashes: NDArray[np.uint64], counts: NDArray[np.int64], passages: int, sha256: str) -> None:
+    def __init__(
+        self, hashes: NDArray[np.uint64], counts: NDArray[np.int64], passages: int, sha256: str
+    ) -> None:
         self._hashes, self._counts, self._passages, self.sha256 = hashes, counts, passages, sha256
 
     @staticmethod
@@ -29,9 +31,15 @@ class Background:
         """Read background.npz of the scorer's folder. Raises ModelMissing."""
         path = (directory or SCORER_DIR) / "background.npz"
         if not path.is_file():
-            raise ModelMissing(f"{path} is missing", remedy="install the package again, or run training/train_scorer.py")
+            raise ModelMissing(
+                f"{path} is missing", remedy="install the package again, or run training/train_scorer.py"
+            )
         with np.load(path) as table:
-            hashes, counts, passages = table["hashes"], table["counts"].astype(np.int64), int(table["passages"])
+            hashes, counts, passages = (
+                table["hashes"],
+                table["counts"].astype(np.int64),
+                int(table["passages"]),
+            )
         return Background(hashes, counts, passages, hashlib.sha256(path.read_bytes()).hexdigest())
 
     def idf(

@@ -1,7 +1,7 @@
 """How a catalogue becomes an index: words, passages, fingerprints, vectors, and a manifest written last.
 
-A directory without a manifest is unfinished, and a second call goes on with its vectors, which are most of the
-cost; the rest is a matter of seconds and is made again. Vectors of unchanged texts come from `previous`.
+A directory without a manifest is unfinished, and a second call goes on with its vectors, which are most of
+the cost; the rest is a matter of seconds and is made again. Vectors of unchanged texts come from `previous`.
 
 Copies are settled here, once: a passage whose fingerprints stand mostly in earlier works is kept out of the
 word index, so a later copy never even becomes a candidate for what its original says.
@@ -29,9 +29,14 @@ from attribution.replication import NOT_QUARANTINED, quarantine
 from attribution.segments import segments
 from attribution.terms import SourceWork
 from attribution.vectors import VectorWriter, pack
+import itertools
 
-PASSAGE_WORDS = 60  # a passage closes with the sentence that reaches this: long enough for BM25, short enough to show
-COPIED_PART = 0.4  # of a passage's fingerprints in earlier works: two changed words in a line still leave this much
+PASSAGE_WORDS = (
+    60  # a passage closes with the sentence that reaches this: long enough for BM25, short enough to show
+)
+COPIED_PART = (
+    0.4  # of a passage's fingerprints in earlier works: two changed words in a line still leave this much
+)
 CHUNK = 256  # sentences between two marks of progress: a cut build loses less than a second
 WORDS_MAX = 2**31 - 1  # places are int32
 
@@ -87,7 +92,15 @@ def build(
     rows = len(arrays["sentence_work"])
     key = hashlib.sha256("".join([encoders[0].model_sha256, *digests]).encode()).hexdigest()
     writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
-    _encode(ordered, cuts, arrays, writer, encoders, _reusable(previous, digests, encoders[0].model_sha256), progress)
+    _encode(
+        ordered,
+        cuts,
+        arrays,
+        writer,
+        encoders,
+        _reusable(previous, digests, encoders[0].model_sha256),
+        progress,
+    )
     arrays["work_reason"] = _quarantine(_coherence(index_dir, arrays), arrays, background)
     arrays |= _postings(arrays, background)
     writer.close()
@@ -95,7 +108,14 @@ def build(
         if not name.startswith("_"):
             np.save(index_dir / f"{name}.npy", array)
     lines = (
-        json.dumps({"id": work.work_id, "creator": work.creator_id, "registered_us": work.registered_us, "sha256": digest})
+        json.dumps(
+            {
+                "id": work.work_id,
+                "creator": work.creator_id,
+                "registered_us": work.registered_us,
+                "sha256": digest,
+            }
+        )
         for work, digest in zip(ordered, digests, strict=True)
     )
     (index_dir / "works.jsonl").write_text("".join(f"{line}\n" for line in lines))
@@ -117,7 +137,9 @@ def build(
 def _cut(text: str) -> _Cut:
     found = words(text)
     spans = [(segment.start, segment.end) for segment in segments(text)]
-    first = np.searchsorted(found.starts, np.array([start for start, _ in spans], np.int64), "left").astype(np.int64)
+    first = np.searchsorted(found.starts, np.array([start for start, _ in spans], np.int64), "left").astype(
+        np.int64
+    )
     last = np.append(first[1:], len(found.starts)) if len(first) else first
     kept = np.flatnonzero(last > first)
     lengths = np.minimum(found.ends - found.starts, 65_535).astype(np.uint16)
@@ -157,7 +179,9 @@ def _fingerprints(arrays: Arrays, hashes: NDArray[np.uint64]) -> Arrays:
     work = np.searchsorted(arrays["work_token"], gram_place, "right") - 1
     fresh = np.append(True, gram_hash[1:] != gram_hash[:-1])[: len(gram_hash)]
     first_work = work[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
-    elsewhere = np.full(len(hashes), -1, np.int8)  # per word: -1 no fingerprint, 0 first here, 1 an earlier work's
+    elsewhere = np.full(
+        len(hashes), -1, np.int8
+    )  # per word: -1 no fingerprint, 0 first here, 1 an earlier work's
     elsewhere[gram_place] = first_work != work
     return {"gram_hash": gram_hash, "gram_place": gram_place, "_elsewhere": elsewhere}
 
@@ -167,7 +191,7 @@ def _passages(arrays: Arrays) -> Arrays:
     work_passage = [0]
     token = arrays["sentence_token"].tolist()
     bounds = arrays["work_sentence"].tolist()
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         open_at = -1
         for sentence in range(low, high):
             if open_at < 0:
@@ -178,7 +202,11 @@ def _passages(arrays: Arrays) -> Arrays:
         work_passage.append(len(starts))
     passage_sentence = np.array([*starts, bounds[-1]], np.int64)
     passage_work = np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(work_passage))
-    return {"passage_sentence": passage_sentence, "passage_work": passage_work, "work_passage": np.array(work_passage)}
+    return {
+        "passage_sentence": passage_sentence,
+        "passage_work": passage_work,
+        "work_passage": np.array(work_passage),
+    }
 
 
 def _postings(arrays: Arrays, background: Background) -> Arrays:
@@ -204,7 +232,9 @@ def _postings(arrays: Arrays, background: Background) -> Arrays:
     }
 
 
-def _reusable(previous: Path | None, digests: list[str], model_sha256: str) -> dict[str, tuple[Path, int, int]]:
+def _reusable(
+    previous: Path | None, digests: list[str], model_sha256: str
+) -> dict[str, tuple[Path, int, int]]:
     """Return text sha256 -> (directory, first row, one past the last) for texts the previous index holds."""
     if previous is None:
         return {}
@@ -237,7 +267,11 @@ def _encode(
         old_scales = np.load(folder / "scales.npy", mmap_mode="r")
     for number, work in enumerate(ordered):
         low, high = bounds[number], bounds[number + 1]
-        found = reusable.get(hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest()) if reusable else None
+        found = (
+            reusable.get(hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest())
+            if reusable
+            else None
+        )
         if found and found[2] - found[1] == high - low:
             writer.put(np.arange(low, high), old_rows[found[1] : found[2]], old_scales[found[1] : found[2]])
         else:

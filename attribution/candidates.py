@@ -1,6 +1,8 @@
-"""Which works a piece of output is held against: few enough to look at closely, and rarely without the right one.
+"""Which works a piece of output is held against: few enough to look at closely, and rarely without the right
+one.
 
-For each piece: the works of its best BM25 passages, the owner of its run, and works that are strong elsewhere in
+For each piece: the works of its best BM25 passages, the owner of its run, and works that are strong
+elsewhere in
 the same output (an answer that draws on a work in one sentence often does in the next, in words of its own).
 Each pair is one passage of the work and a sentence on either side.
 """

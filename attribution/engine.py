@@ -30,6 +30,7 @@ from attribution.runs import GAP_WORDS_MAX, claims
 from attribution.scoring import Scorer, context_rows
 from attribution.segments import Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
+import itertools
 
 METHOD = "endcredits/1"
 PIECE_WORDS_MIN = 3  # fewer words beside a run restate nothing
@@ -53,7 +54,9 @@ class Scored:
 class Attributor:
     """An opened catalogue and the models that read it. Use from one thread at a time."""
 
-    def __init__(self, encoder: SentenceEncoder, scorer: Scorer | None, index: Index | None, method: str) -> None:
+    def __init__(
+        self, encoder: SentenceEncoder, scorer: Scorer | None, index: Index | None, method: str
+    ) -> None:
         self.encoder, self.scorer, self.index, self.method = encoder, scorer, index, method
 
     @classmethod
@@ -64,7 +67,9 @@ class Attributor:
         """
         encoder, scorer, background = Encoder.open(threads=threads), Scorer.open(), Background.open()
         index = Index(index_dir, background, model_sha256=encoder.model_sha256) if index_dir else None
-        digest = hashlib.sha256(f"{encoder.model_sha256}{scorer.sha256}{background.sha256}".encode()).hexdigest()
+        digest = hashlib.sha256(
+            f"{encoder.model_sha256}{scorer.sha256}{background.sha256}".encode()
+        ).hexdigest()
         return cls(encoder, scorer, index, f"{METHOD} {digest[:12]}")
 
     def close(self) -> None:
@@ -73,7 +78,9 @@ class Attributor:
 
     def count_tokens(self, text: str) -> int:
         """Return the text's length in word pieces: an estimate of what a backend would count."""
-        return self.encoder.count_tokens(text) if isinstance(self.encoder, Encoder) else len(words(text).texts)
+        return (
+            self.encoder.count_tokens(text) if isinstance(self.encoder, Encoder) else len(words(text).texts)
+        )
 
     def stream(self) -> AttributionStream:
         """Begin an output that arrives in pieces."""
@@ -129,10 +136,12 @@ class AttributionStream:
 
     def _scoring(self, text: str, found: Words) -> Generator[None, None, Scored]:
         index = self._index
-        assert index is not None  # callers ask first  # noqa: S101
+        assert index is not None  # callers ask first
         ids, idf = index.word_ids(found.hashes)
         first = set(np.searchsorted(found.starts, [segment.start for segment in self._segments]).tolist())
-        is_name = [text[at].isupper() and place not in first for place, at in enumerate(found.starts.tolist())]
+        is_name = [
+            text[at].isupper() and place not in first for place, at in enumerate(found.starts.tolist())
+        ]
         is_number = [any(char.isdigit() for char in word) for word in found.texts]
         output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
         pieces = self._pieces(found)
@@ -141,19 +150,28 @@ class AttributionStream:
         for some in _portions(sorted(set(texts), key=len)):
             self._encode(some)
             yield
-        vectors = np.stack([self._vectors[one] for one in texts]) if texts else np.zeros((0, self._owner.encoder.dim), np.float32)
+        vectors = (
+            np.stack([self._vectors[one] for one in texts])
+            if texts
+            else np.zeros((0, self._owner.encoder.dim), np.float32)
+        )
         pairs = candidates(index, output, pieces, self._ask)
         yield
         rows: list[Described] = []
         for at in range(0, len(pieces), PIECES_AT_ONCE):
             yield
             low, high = np.searchsorted(pairs.piece, [at, at + PIECES_AT_ONCE])
-            some = Pairs(pairs.piece[low:high] - at, *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)))
+            some = Pairs(
+                pairs.piece[low:high] - at,
+                *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)),
+            )
             end = at + PIECES_AT_ONCE
             rows.append(describe(index, output, pieces[at:end], vectors[at:end], some))
         empty = describe(index, output, [], vectors[:0], Pairs(*(np.zeros(0, np.int64) for _ in range(5))))
         parts = rows or [empty]
-        described = Described(np.concatenate([part.rows for part in parts]), np.concatenate([part.sentence for part in parts]))
+        described = Described(
+            np.concatenate([part.rows for part in parts]), np.concatenate([part.sentence for part in parts])
+        )
         return Scored(pieces, pairs, described)
 
     def _take(self, segments: list[Segment]) -> None:
@@ -176,7 +194,7 @@ class AttributionStream:
 
     def _ask(self, terms: I64, idf: F32) -> Ranked:
         index = self._index
-        assert index is not None  # only asked with one  # noqa: S101
+        assert index is not None  # only asked with one
         key = terms.tobytes()
         if key not in self._ranked:
             self._ranked[key] = index.best_passages(terms, idf, PASSAGES_MAX)
@@ -185,7 +203,7 @@ class AttributionStream:
     def _pieces(self, found: Words) -> list[Piece]:
         """Cut every sentence around the runs that go through it."""
         index = self._index
-        assert index is not None  # callers ask first  # noqa: S101
+        assert index is not None  # callers ask first
         bounds = np.searchsorted(found.starts, [segment.start for segment in self._segments]).tolist()
         limit = int(np.searchsorted(found.starts, self._segments[-1].end)) if self._segments else 0
         runs = [claim for claim in claims(index, found.hashes) if claim.start < limit]
@@ -199,7 +217,9 @@ class AttributionStream:
             if min(cursor, high) < high and high - cursor >= PIECE_WORDS_MIN:
                 pieces.append(Piece(cursor, high, number, None))
         owner = np.searchsorted(bounds, [run.start for run in runs], "right") - 1
-        pieces.extend(Piece(run.start, run.end, int(segment), run) for run, segment in zip(runs, owner, strict=True))
+        pieces.extend(
+            Piece(run.start, run.end, int(segment), run) for run, segment in zip(runs, owner, strict=True)
+        )
         return sorted(pieces, key=lambda piece: piece.start)
 
     def _text_of(self, text: str, found: Words, piece: Piece) -> str:
@@ -214,7 +234,7 @@ class AttributionStream:
 
     def _share(self, found: Words, scored: Scored, probability: F32, threshold: float) -> Attribution:
         index = self._index
-        assert index is not None  # callers ask first  # noqa: S101
+        assert index is not None  # callers ask first
         winners = _winners(scored, probability, threshold)
         ends = _filled(scored.pieces, scored.pairs, winners)
         matches: dict[int, list[Match]] = {}
@@ -241,7 +261,11 @@ class AttributionStream:
             won[match.work_id] = won.get(match.work_id, 0) + ends[number] - piece.start
         ppm = to_ppm(won, len(found.texts))
         shares = [
-            Share(index.work_ids[work], ppm[index.work_ids[work]], tuple(sorted(own, key=lambda match: match.start)))
+            Share(
+                index.work_ids[work],
+                ppm[index.work_ids[work]],
+                tuple(sorted(own, key=lambda match: match.start)),
+            )
             for work, own in matches.items()
             if index.work_ids[work] in ppm
         ]
@@ -289,9 +313,13 @@ def _filled(pieces: list[Piece], pairs: Pairs, winners: dict[int, int]) -> dict[
     """Return where each won piece ends, a few words between two pieces of one work included."""
     ends = {number: pieces[number].end for number in winners}
     numbers = sorted(winners)
-    for number, following in zip(numbers, numbers[1:], strict=False):
+    for number, following in itertools.pairwise(numbers):
         same = pairs.work[winners[number]] == pairs.work[winners[following]]
-        if same and 0 < pieces[following].start - pieces[number].end <= GAP_WORDS_MAX and following == number + 1:
+        if (
+            same
+            and 0 < pieces[following].start - pieces[number].end <= GAP_WORDS_MAX
+            and following == number + 1
+        ):
             ends[number] = pieces[following].start
     return ends
 
@@ -306,7 +334,8 @@ def build_index(
 ) -> Manifest:
     """Write a new index directory; go on with an unfinished one; reuse the vectors of texts in `previous`.
 
-    progress: called with (sentences done, sentences in all). Raises FileExistsError when a finished index is there.
+    progress: called with (sentences done, sentences in all). Raises FileExistsError when a finished index is
+    there.
     """
     encoders = [Encoder.open() for _ in range(max(threads, 1))]
     return build(works, index_dir, encoders, Background.open(), previous=previous, progress=progress)

@@ -3,8 +3,8 @@
     python -m attribution.evaluation truth.jsonl predictions.jsonl
 
 A truth line is {"output_id", "family", "truth": [{"work_id", "share"}]}, a prediction line is what
-`endcredits attribute` prints: {"output_id", "credits": [{"work_id", "share"}]}. Money is the measure: a share paid
-to the wrong party, or owed and not paid, is a part of the answer misallocated.
+`endcredits attribute` prints: {"output_id", "credits": [{"work_id", "share"}]}. Money is the measure: a
+share paid to the wrong party, or owed and not paid, is a part of the answer misallocated.
 
 - recall: the part of what was owed that was paid to whom it was owed
 - precision: the part of what was paid that was owed to whom it was paid
@@ -39,7 +39,9 @@ class Judged:
     @property
     def misallocated(self) -> float:
         """The part of the answer that went to the wrong party, nobody being a party too."""
-        wrong = sum(abs(self.owed.get(work, 0.0) - self.paid.get(work, 0.0)) for work in {*self.owed, *self.paid})
+        wrong = sum(
+            abs(self.owed.get(work, 0.0) - self.paid.get(work, 0.0)) for work in {*self.owed, *self.paid}
+        )
         return (wrong + abs(sum(self.owed.values()) - sum(self.paid.values()))) / 2
 
 
@@ -83,7 +85,9 @@ def calibration(scored: Sequence[tuple[float, bool]], bins: int = 5) -> list[tup
     result: list[tuple[float, float, int]] = []
     for number in range(bins):
         low, high = number / bins, (number + 1) / bins
-        inside = [pair for pair in scored if low <= pair[0] < high or (number == bins - 1 and pair[0] == high)]
+        inside = [
+            pair for pair in scored if low <= pair[0] < high or (number == bins - 1 and pair[0] == high)
+        ]
         if inside:
             mean = sum(score for score, _ in inside) / len(inside)
             result.append((mean, sum(right for _, right in inside) / len(inside), len(inside)))

@@ -121,7 +121,8 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     terms = len(first)
     seen = np.unique(pair[hit] * terms + term)
     shared = {
-        kind: np.bincount(seen // terms, weight[seen % terms], minlength=count) for kind, weight in kinds.items()
+        kind: np.bincount(seen // terms, weight[seen % terms], minlength=count)
+        for kind, weight in kinds.items()
     }
     mine = pairs.piece
     in_sentence = np.unique(inst[hit] * terms + term)
@@ -147,13 +148,16 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
 
     rarest_shared = np.zeros(count)
     np.maximum.at(rarest_shared, seen // terms, term_idf[seen % terms])
-    pair_terms, pair_of = ranges(np.searchsorted(term_piece, mine, "left"), np.searchsorted(term_piece, mine, "right"))
+    pair_terms, pair_of = ranges(
+        np.searchsorted(term_piece, mine, "left"), np.searchsorted(term_piece, mine, "right")
+    )
     absent = ~np.isin(pair_of * terms + pair_terms, seen, assume_unique=True)
     rarest_missing = np.zeros(count)
     np.maximum.at(rarest_missing, pair_of[absent], term_idf[pair_terms[absent]])
 
     overlap = {
-        width: _gram_overlap(width, ids, idf, owner, there, pair, place, mine, len(pieces), count) for width in (2, 3, 4)
+        width: _gram_overlap(width, ids, idf, owner, there, pair, place, mine, len(pieces), count)
+        for width in (2, 3, 4)
     }
     bm25_bound = np.bincount(term_piece, np.maximum(term_idf, 0) * 2.2, minlength=len(pieces))
     sums = np.zeros(count, np.float32)
@@ -168,7 +172,9 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     stop = np.bincount(owner, idf < 1.5, minlength=len(pieces)) / np.maximum(words_of, 1)
     run = [piece.claim for piece in pieces]
     run_words = np.array([claim.end - claim.start if claim else 0 for claim in run], np.float32)
-    run_idf = np.where(run_words > 0, np.bincount(owner, idf, minlength=len(pieces)) / np.maximum(words_of, 1), 0)
+    run_idf = np.where(
+        run_words > 0, np.bincount(owner, idf, minlength=len(pieces)) / np.maximum(words_of, 1), 0
+    )
     contained_margin, contained_others = _against_others(contained_window, mine)
     cosine_margin, cosine_others = _against_others(own_cosine, mine)
     bm25_margin, _ = _against_others(bm25, mine)
@@ -207,7 +213,9 @@ def _argmax_by(values: NDArray[np.floating], base: I64) -> I64:
     return order[base[:-1]]
 
 
-def _against_others(value: NDArray[np.floating], piece: I64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _against_others(
+    value: NDArray[np.floating], piece: I64
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each pair's margin over the best other work of its piece, and the others' mean (0 without any)."""
     if not len(piece):
         return np.zeros(0), np.zeros(0)
@@ -227,7 +235,16 @@ def _against_others(value: NDArray[np.floating], piece: I64) -> tuple[NDArray[np
 
 
 def _gram_overlap(
-    width: int, ids: I64, idf: F32, owner: I64, there: I64, pair: I64, place: I64, mine: I64, pieces: int, count: int
+    width: int,
+    ids: I64,
+    idf: F32,
+    owner: I64,
+    there: I64,
+    pair: I64,
+    place: I64,
+    mine: I64,
+    pieces: int,
+    count: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return, per pair: part of the piece's word n-grams shared, the same by idf, and the longest shared run."""
     nothing = np.zeros(count)

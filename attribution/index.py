@@ -1,7 +1,7 @@
 """The catalogue as the engine reads it: one directory of arrays mapped into memory, and how it is opened.
 
-Opening reads a manifest and maps files: no hashing, no parsing but of the list of works, so a server starts and
-swaps indexes quickly. verify_index reads and hashes everything. Works lie in the order in which they were
+Opening reads a manifest and maps files: no hashing, no parsing but of the list of works, so a server starts
+and swaps indexes quickly. verify_index reads and hashes everything. Works lie in the order in which they were
 registered, so "the earliest holder" is always the first one found.
 """
 
@@ -52,7 +52,9 @@ class Manifest:
         """Read it. Raises IndexMissing without one, IndexCorrupt when it is not one of ours."""
         path = directory / MANIFEST
         if not path.is_file():
-            raise IndexMissing(f"{directory}: no finished index here", remedy="build one: endcredits index build")
+            raise IndexMissing(
+                f"{directory}: no finished index here", remedy="build one: endcredits index build"
+            )
         try:
             raw: dict[str, Any] = json.loads(path.read_text())
             files = {str(name): (int(size), str(digest)) for name, (size, digest) in raw.pop("files").items()}
@@ -60,7 +62,9 @@ class Manifest:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise IndexCorrupt(f"{path}: not a manifest ({error})", remedy=REMEDY) from error
         if manifest.format != FORMAT:
-            raise IndexCorrupt(f"{path}: format {manifest.format}, this version reads {FORMAT}", remedy=REMEDY)
+            raise IndexCorrupt(
+                f"{path}: format {manifest.format}, this version reads {FORMAT}", remedy=REMEDY
+            )
         return manifest
 
 
@@ -87,7 +91,8 @@ class Index:
         self.work_ids: list[str] = [work["id"] for work in works]
         creators: dict[str, int] = {}
         self.work_creator: I64 = np.array(
-            [creators.setdefault(work["creator"] or f"\0{work['id']}", len(creators)) for work in works], np.int64
+            [creators.setdefault(work["creator"] or f"\0{work['id']}", len(creators)) for work in works],
+            np.int64,
         )
         self.token_word: NDArray[np.int32] = arrays["token_word"]
         self.token_start: NDArray[np.int32] = arrays["token_start"]
@@ -139,7 +144,9 @@ class Index:
         """Return the sentences that hold these places of the word stream."""
         return np.searchsorted(self.sentence_token, place, "right").astype(np.int64) - 1
 
-    def best_passages(self, terms: I64, idf: NDArray[np.float32], count: int) -> tuple[I64, NDArray[np.float32]]:
+    def best_passages(
+        self, terms: I64, idf: NDArray[np.float32], count: int
+    ) -> tuple[I64, NDArray[np.float32]]:
         """Return the `count` passages with the largest BM25 sums over these distinct terms, best first."""
         known = terms >= 0
         terms, idf = terms[known], idf[known]
@@ -162,7 +169,9 @@ class Index:
         candidates = np.unique(np.concatenate(seeds)).astype(np.int64)
         found = sums[candidates]
         for term in terms:
-            sums[self.posting_passage[int(self.posting_start[term]) : int(self.posting_start[term + 1])]] = 0.0
+            sums[self.posting_passage[int(self.posting_start[term]) : int(self.posting_start[term + 1])]] = (
+                0.0
+            )
         best = np.lexsort((candidates, -found))[:count]
         return candidates[best], found[best]
 

@@ -1,10 +1,11 @@
 """Words in common: fingerprints for what was copied, an inverted index for what was reworded.
 
 Fingerprints: every five words in a row of every work have a 64-bit hash, in one sorted array that is mapped
-into memory and asked by bisection. Hits on one diagonal (the same distance between output and work) are a run.
+into memory and asked by bisection. Hits on one diagonal (the same distance between output and work) are a
+run.
 
-Inverted index: BM25 over passages of about 80 words, term weights computed at build time, so that a query adds
-numbers. Work per query is bounded: rare terms first, and no more than POSTINGS_MAX numbers.
+Inverted index: BM25 over passages of about 80 words, term weights computed at build time, so that a query
+adds numbers. Work per query is bounded: rare terms first, and no more than POSTINGS_MAX numbers.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def diagonals(positions: I64, places: I64, width: int) -> list[Run]:
     ]
 
 
-def bm25_impacts(tf: NDArray[np.float32], lengths: NDArray[np.float32], idf: NDArray[np.float32]) -> NDArray[np.float32]:
+def bm25_impacts(
+    tf: NDArray[np.float32], lengths: NDArray[np.float32], idf: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Return each posting's part of a BM25 sum; never more than idf * (k1 + 1)."""
     mean = float(lengths.mean()) if len(lengths) else 1.0
     return idf * tf * (BM25_K1 + 1) / (tf + BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean, 1.0)))

@@ -2,7 +2,8 @@
 
 The cheapest trick of who copies is to swap a letter for its look-alike, to sow soft hyphens or to shout. So
 both sides are folded before anything is compared: compatibility forms, case, accents, Cyrillic and Greek
-letters that look Latin, every dash, invisible characters. The fold works character by character, so each folded
+letters that look Latin, every dash, invisible characters. The fold works character by character, so each
+folded
 character knows the one it came from, and evidence points into the original text. Scripts written without
 spaces give one word a character: the exact stage then works on characters.
 """
@@ -18,16 +19,91 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Original letter, then the Latin one it passes for. Capitals first, before case is folded: a capital Nu is an N,
+# Original letter, then the Latin one it passes for. Capitals first, before case is folded: a capital Nu is
+# an N,
 # a small one looks like v.
 _LOOK_ALIKES = {
     pair[0]: pair[1]
-    for pair in (
-        "Аa Вb Еe Кk Мm Нh Оo Рp Сc Тt Уy Хx Ѕs Іi Јj Ԁd Һh Ԛq Ԝw аa вb еe кk мm нh оo рp сc тt уy хx ѕs іi јj ԁd һh ӏl "
-        "ԛq ԝw Αa Βb Εe Ζz Ηh Ιi Κk Μm Νn Οo Ρp Τt Υy Χx αa βb εe ηn ιi κk μm νv οo ρp τt υu χx γy ɑa ɡg ıi ⅼl օo ոn սu"
-    ).split()
+    for pair in [
+        "Аa",
+        "Вb",
+        "Еe",
+        "Кk",
+        "Мm",
+        "Нh",
+        "Оo",
+        "Рp",
+        "Сc",
+        "Тt",
+        "Уy",
+        "Хx",
+        "Ѕs",
+        "Іi",
+        "Јj",
+        "Ԁd",
+        "Һh",
+        "Ԛq",
+        "Ԝw",
+        "аa",
+        "вb",
+        "еe",
+        "кk",
+        "мm",
+        "нh",
+        "оo",
+        "рp",
+        "сc",
+        "тt",
+        "уy",
+        "хx",
+        "ѕs",
+        "іi",
+        "јj",
+        "ԁd",
+        "һh",
+        "ӏl",
+        "ԛq",
+        "ԝw",
+        "Αa",
+        "Βb",
+        "Εe",
+        "Ζz",
+        "Ηh",
+        "Ιi",
+        "Κk",
+        "Μm",
+        "Νn",
+        "Οo",
+        "Ρp",
+        "Τt",
+        "Υy",
+        "Χx",
+        "αa",
+        "βb",
+        "εe",
+        "ηn",
+        "ιi",
+        "κk",
+        "μm",
+        "νv",
+        "οo",
+        "ρp",
+        "τt",
+        "υu",
+        "χx",
+        "γy",
+        "ɑa",
+        "ɡg",
+        "ıi",
+        "ⅼl",
+        "օo",
+        "ոn",
+        "սu",
+    ]
 }
-_SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
+_SPACELESS = (
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+(?:'[^\W_{_SPACELESS}]+)*")
 
 
@@ -79,7 +155,7 @@ def words(text: str) -> Words:
     found = [(match.group(), match.start(), match.end()) for match in _WORD.finditer(folded)]
     starts = np.fromiter((start for _, start, _ in found), np.int32, len(found))
     ends = np.fromiter((end for _, _, end in found), np.int32, len(found))
-    if origin is not None and len(found):
+    if origin is not None and found:
         starts, ends = origin[starts], origin[ends - 1] + np.int32(1)
     texts = tuple(word for word, _, _ in found)
     hashes = np.fromiter(map(word_hash, texts), np.uint64, len(texts))
@@ -89,4 +165,6 @@ def words(text: str) -> Words:
 @functools.lru_cache(maxsize=1 << 17)  # the words of a language; a flood of made-up ones cannot grow it
 def word_hash(word: str) -> int:
     """Return the word's 64-bit name, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )

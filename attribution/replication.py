@@ -1,8 +1,9 @@
 """What a work must not be to earn by likeness: a list, a pile of words, or the same lines again.
 
-A farmer registers what many answers will happen to say: openings, sayings, keywords. Such texts share something
-that honest ones do not: their sentences have nothing to do with each other, or they are no sentences at all. A
-work found to be one is *quarantined*: it stays in the index, so that what it holds still counts as known to
+A farmer registers what many answers will happen to say: openings, sayings, keywords. Such texts share
+something
+that honest ones do not: their sentences have nothing to do with each other, or they are no sentences at all.
+A work found to be one is *quarantined*: it stays in the index, so that what it holds still counts as known to
 others, but no share comes of it until somebody has looked. The reason is kept with the work.
 
 Nothing here looks at dates, names or how much somebody registers, and short works pass: a rule for them would

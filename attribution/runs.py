@@ -1,8 +1,9 @@
 """Word-for-word runs: which stretches of an output stand in the catalogue, and whose they are.
 
-Greedy, longest first. Where several works hold the same run the earliest registrant owns it: later copies, whole
-or in part, earn nothing from it. A short run that three or more creators hold is a saying or a stock phrase, and
-nobody's. A gap of a few words between two runs of one work in step is a small edit, and part of the run.
+Greedy, longest first. Where several works hold the same run the earliest registrant owns it: later copies,
+whole
+or in part, earn nothing from it. A short run that three or more creators hold is a saying or a stock phrase,
+and nobody's. A gap of a few words between two runs of one work in step is a small edit, and part of the run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Claim:
     @property
     def is_common(self) -> bool:
         """Whether the run is nobody's: so short and held by so many, or held by quarantined works only."""
-        return self.quarantined or self.creators >= SHARED_CREATORS and self.end - self.start <= SHARED_WORDS_MAX
+        return self.quarantined or (
+            self.creators >= SHARED_CREATORS and self.end - self.start <= SHARED_WORDS_MAX
+        )
 
 
 def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
@@ -54,13 +57,16 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
     while runs and len(taken) < CLAIMS_MAX:
         _, longest = min(runs, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
         holders = [(work, run) for work, run in runs if _covers(run, longest)]
-        # Text that a quarantined work holds goes to the first holder that is none; nobody's when there is none.
+        # Text that a quarantined work holds goes to the first holder that is none; nobody's when there is
+        # none.
         earning = [pair for pair in holders if index.work_reason[pair[0]] == NOT_QUARANTINED]
         work, run = min(earning or holders, key=lambda pair: (pair[0], pair[1].place))
         start, end = max(run.start, longest.start), min(run.end, longest.end)
         works = {holder for holder, _ in holders}
         creators = len({int(index.work_creator[holder]) for holder in works})
-        taken.append(Claim(start, end, run.place + start - run.start, work, creators, len(works), not earning))
+        taken.append(
+            Claim(start, end, run.place + start - run.start, work, creators, len(works), not earning)
+        )
         runs = [(owner, rest) for owner, other in runs for rest in _without(other, start, end)]
     return sorted(taken, key=lambda claim: claim.start)
 
@@ -73,11 +79,18 @@ def _joined(runs: list[Run], index: Index) -> list[tuple[int, Run]]:
     """Join runs of one work that follow each other in step, over gaps of a few words."""
     works = index.work_at(np.array([run.place for run in runs], np.int64)).tolist()
     result: list[tuple[int, Run]] = []
-    for work, run in sorted(zip(works, runs, strict=True), key=lambda pair: (pair[0], pair[1].start, pair[1].place)):
+    for work, run in sorted(
+        zip(works, runs, strict=True), key=lambda pair: (pair[0], pair[1].start, pair[1].place)
+    ):
         if result and result[-1][0] == work:
             last = result[-1][1]
             gap, step = run.start - last.end, run.place - (last.place + last.end - last.start)
-            if gap <= GAP_WORDS_MAX and -GRAM_WORDS <= step <= GAP_WORDS_MAX and run.end > last.end and gap > -GRAM_WORDS:
+            if (
+                gap <= GAP_WORDS_MAX
+                and -GRAM_WORDS <= step <= GAP_WORDS_MAX
+                and run.end > last.end
+                and gap > -GRAM_WORDS
+            ):
                 result[-1] = (work, Run(last.start, run.end, last.place))
                 continue
         result.append((work, run))

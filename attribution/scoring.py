@@ -1,10 +1,12 @@
 """How likely it is that a piece is owed to a work: two small ONNX models, the second seeing the whole output.
 
-The first scores each pair on its own. The second adds what the rest of the output says: whether the neighbours
+The first scores each pair on its own. The second adds what the rest of the output says: whether the
+neighbours
 point to the same work, and near the same place in it; how much of the output is explained at all. A piece is
 credited to its likeliest work when that probability reaches the threshold, else to nobody.
 
-Probabilities are rounded to 1e-4 before anything is decided from them: a processor's last bit decides nothing.
+Probabilities are rounded to 1e-4 before anything is decided from them: a processor's last bit decides
+nothing.
 """
 
 from __future__ import annotations

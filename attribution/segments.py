@@ -5,7 +5,8 @@ boundary only when every character its rules can look at has arrived, so any cut
 same segments. No segment is longer than SEGMENT_CHARS_MAX: text without a single stop (code, tables, scripts
 without spaces) is cut at a space, or anywhere.
 
-The rules are few on purpose: stops followed by white space, full-width stops, blank lines, list marks. A known
+The rules are few on purpose: stops followed by white space, full-width stops, blank lines, list marks. A
+known
 abbreviation, an initial or a lower-case letter after a stop keeps the sentence whole; a stub of a sentence
 stays with the next one. What is wrong here costs little: neighbours are scored together later.
 """
@@ -43,7 +44,9 @@ class Segmenter:
     """Give it text in any pieces, take whole segments out."""
 
     def __init__(self) -> None:
-        self._held = ""  # from the first character not yet in a segment; bounded by one segment and the lookahead
+        self._held = (
+            ""  # from the first character not yet in a segment; bounded by one segment and the lookahead
+        )
         self._offset = 0
 
     def push(self, text: str) -> list[Segment]:
@@ -87,7 +90,10 @@ def _segment_end(held: str, start: int, *, final: bool) -> int | None:
         if _ends_here(held, start, match):
             return match.end()
     if len(held) >= limit + _LOOKAHEAD or (final and len(held) > limit):
-        space = max(held.rfind(" ", start + SEGMENT_CHARS_MAX // 2, limit), held.rfind("\n", start + SEGMENT_CHARS_MAX // 2, limit))
+        space = max(
+            held.rfind(" ", start + SEGMENT_CHARS_MAX // 2, limit),
+            held.rfind("\n", start + SEGMENT_CHARS_MAX // 2, limit),
+        )
         return space if space > 0 else limit
     return len(held) if final else None
 
@@ -100,4 +106,6 @@ def _ends_here(held: str, start: int, match: re.Match[str]) -> bool:
     following = held[match.end() : match.end() + _LOOKAHEAD].lstrip()[:1]
     if following.islower():
         return False
-    return not (match.group() == "." and _ABBREVIATION.search(held, max(start, match.end() - 12), match.end()))
+    return not (
+        match.group() == "." and _ABBREVIATION.search(held, max(start, match.end() - 12), match.end())
+    )

@@ -1,8 +1,9 @@
 """The words of attribution as frozen values.
 
-A *work* is registered text; it is cut into *passages*. An output is cut into *segments*. A *match* is evidence
-that a stretch of the output repeats or restates a stretch of a work; a *share* is one work's part of the whole
-output in ppm. Offsets are Unicode code points, half-open, in the text as given (not as normalised).
+A *work* is registered text; it is cut into *passages*. An output is cut into *segments*. A *match* is
+evidence
+that a stretch of the output repeats or restates a stretch of a work; a *share* is one work's part of the
+whole output in ppm. Offsets are Unicode code points, half-open, in the text as given (not as normalised).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class SourceWork:
 class Match:
     """One stretch of the output owed to one work, with the stretch of the work that shows it.
 
-    score: probability that the credit is right, rounded to 1e-4 so that the last bit of a float never decides.
+    score: probability that the credit is right, rounded to 1e-4 so that the last bit of a float never
+    decides.
     """
 
     work_id: str

@@ -1,8 +1,8 @@
 """Sentence vectors on disk: eight bits a number, memory-mapped, filled while an index is built.
 
 Encoding every sentence is most of the cost of a build, so the rows are written as they are made with a mark
-of how far they are good: a build that was cut goes on from there. A row is the unit vector times its own scale
-to int8; the cosine of two such rows is off by less than .01.
+of how far they are good: a build that was cut goes on from there. A row is the unit vector times its own
+scale to int8; the cosine of two such rows is off by less than .01.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class VectorWriter:
                 part.flush()
         temporary = self._mark.with_suffix(".new")
         temporary.write_text(json.dumps({"key": self._key, "done": done}))
-        os.replace(temporary, self._mark)
+        temporary.replace(self._mark)
         self.done = done
 
     def close(self) -> None:

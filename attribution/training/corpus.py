@@ -1,7 +1,9 @@
 """The texts the scorer may learn from, and the table of common words made from them.
 
-Only three sources, each open: public-domain books whose authors (and, as far as known, translators) died before
-1955, abstracts of SciTLDR (Apache-2.0), and the Wizard of Wikipedia part of BEGIN (CC BY 4.0). The data folder
+Only three sources, each open: public-domain books whose authors (and, as far as known, translators) died
+before
+1955, abstracts of SciTLDR (Apache-2.0), and the Wizard of Wikipedia part of BEGIN (CC BY 4.0). The data
+folder
 is given as an argument, its files are pinned by sha256, and nothing of them is written into the package but
 numbers.
 """
@@ -25,15 +27,19 @@ from attribution.normalise import words
 SOURCES = ("books", "scitldr", "begin-wow")
 # Authors or translators who died after 1954, or of whom that is not certain.
 TITLES_LEFT_OUT = frozenset(
-    """The Report on Unidentified Flying Objects|The Flying Saucers Are Real|Deadly City|A Damsel in Distress|My Man Jeeves
-Right Ho, Jeeves|Poirot Investigates|The Murder on the Links|The Mysterious Affair at Styles|The Secret Adversary|Antic Hay
+    """The Report on Unidentified Flying Objects|The Flying Saucers Are Real|Deadly City|A Damsel in
+    Distress|My Man Jeeves
+Right Ho, Jeeves|Poirot Investigates|The Murder on the Links|The Mysterious Affair at Styles|The Secret
+Adversary|Antic Hay
 Gladiator|The Time Traders|Mr. Spaceship|The Crystal Crypt|Adaptation|Stand for Mars|The Challenge from Beyond
-The Boxcar Children|Parnassus on Wheels|The Worst Journey in the World|New Hampshire|1001 Afternoons in Chicago
+The Boxcar Children|Parnassus on Wheels|The Worst Journey in the World|New Hampshire|1001 Afternoons in
+Chicago
 The Pivot of Civilization|Brood of the Witch-Queen|The Gods of Pegana|The Sword of Welleran and Other Stories
 Time and the Gods|Siddhartha|The Gentleman from San Francisco|A Hunger Artist|Metamorphosis|The Trial|The Cask
-The Tree of Life|Angel Island|Across Mongolian Plains|R.U.R.|The Great American Fraud|The Epic of Gilgamesh|The Quran
-Tao Te Ching|The Canterbury Tales|Authenticated History of the Bell Witch|The Sandman|The Man-Wolf and Other Tales
-Hawaiian Folk Tales|Andy Gordon|The Guide for the Perplexed""".replace("\n", "|").split("|")
+The Tree of Life|Angel Island|Across Mongolian Plains|R.U.R.|The Great American Fraud|The Epic of
+Gilgamesh|The Quran
+Tao Te Ching|The Canterbury Tales|Authenticated History of the Bell Witch|The Sandman|The Man-Wolf and Other
+Tales Hawaiian Folk Tales|Andy Gordon|The Guide for the Perplexed""".replace("\n", "|").split("|")
 )
 
 
@@ -74,7 +80,9 @@ def training_works(folder: Path) -> list[TrainingWork]:
     return found
 
 
-def write_background(works: list[TrainingWork], path: Path, *, keep: int = 60_000, passage_words: int = 80) -> None:
+def write_background(
+    works: list[TrainingWork], path: Path, *, keep: int = 60_000, passage_words: int = 80
+) -> None:
     """Count in how many passages of `passage_words` each word stands; keep the most frequent."""
     counts: dict[int, int] = {}
     passages = 0
@@ -88,5 +96,8 @@ def write_background(works: list[TrainingWork], path: Path, *, keep: int = 60_00
     chosen.sort()
     table: I64 = np.array([counts[word] for word in chosen], np.int64)
     np.savez_compressed(
-        path, hashes=np.array(chosen, np.uint64), counts=table.astype(np.int32), passages=np.array(passages, np.int64)
+        path,
+        hashes=np.array(chosen, np.uint64),
+        counts=table.astype(np.int32),
+        passages=np.array(passages, np.int64),
     )

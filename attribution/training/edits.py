@@ -12,32 +12,54 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-_TOPICS = """compost|interest rates|the water cycle|bicycle gears|sourdough|time zones|photosynthesis|tax brackets|houseplants
-knitting|vaccines|spreadsheets|volcanoes|job interviews|chess openings|solar panels|migraines|sleep|jazz harmony|tide pools
-mortgages|coral reefs|first aid|yoga|watercolour|black holes|onboarding|recycling|hiking boots|noise cancelling|tea|fractions
-public speaking|wifi routers|budgeting|garden soil|penguins|meditation|insulation|bread ovens|cover letters|road trips""".replace("\n", "|").split("|")
-_TEMPLATES = """Here is a short overview of {a} and how it relates to {b}.|Many people find that {a} is easier to understand with an example.
-There are several things to keep in mind when you think about {a}.|First, consider what you already know about {a}.
-It is important to note that {a} can vary depending on your situation.|Overall, {a} rewards patience and a little practice.
-If you have any other questions about {a}, feel free to ask!|Let me know if you would like more detail on {a} or {b}.
-One common mistake with {a} is to skip the basics.|In addition, {a} may help you make sense of {b}.
-I hope this helps you get started with {a}.|For example, someone new to {a} might begin with a small and simple task.
-Experts usually recommend starting slowly with {a} and keeping notes.|On the other hand, {b} calls for a different approach.
+_TOPICS = """compost|interest rates|the water cycle|bicycle gears|sourdough|time zones|photosynthesis|tax
+brackets|houseplants
+knitting|vaccines|spreadsheets|volcanoes|job interviews|chess openings|solar panels|migraines|sleep|jazz
+harmony|tide pools
+mortgages|coral reefs|first aid|yoga|watercolour|black holes|onboarding|recycling|hiking boots|noise
+cancelling|tea|fractions
+public speaking|wifi routers|budgeting|garden soil|penguins|meditation|insulation|bread ovens|cover
+letters|road trips""".replace("\n", "|").split("|")
+_TEMPLATES = """Here is a short overview of {a} and how it relates to {b}.|Many people find that {a} is
+easier to understand with an example.
+There are several things to keep in mind when you think about {a}.|First, consider what you already know
+about {a}.
+It is important to note that {a} can vary depending on your situation.|Overall, {a} rewards patience and a
+little practice.
+If you have any other questions about {a}, feel free to ask!|Let me know if you would like more detail on {a}
+or {b}. One common mistake with {a} is to skip the basics.|In addition, {a} may help you make sense of {b}.
+I hope this helps you get started with {a}.|For example, someone new to {a} might begin with a small and
+simple task.
+Experts usually recommend starting slowly with {a} and keeping notes.|On the other hand, {b} calls for a
+different approach.
 As you can see, {a} and {b} have more in common than it first appears.|Sure, I can help with that.
-The main benefit of {a} is that it saves time in the long run.|It depends on your goals, your budget and the time you have.
-To summarise, there is no single right answer when it comes to {a}.|Remember to check a reliable source before you decide anything about {a}.
-That said, {a} is not for everyone, and that is perfectly fine.|You may want to talk to a professional about {a}.
-Step one is to gather what you need for {a}.|Step two is to set aside about {n} minutes and begin.
-A good rule of thumb is to spend {n} percent of your effort on {a}.|Finally, review what worked and what did not.
-Some studies suggest that {a} improves mood, although the evidence is mixed.|In short, {a} is a skill like any other.
-Whether you are a beginner or an expert, {a} offers something new to learn.|The history of {a} goes back further than most people think.
-Thank you for your question about {a}.|This is a broad subject, so I will focus on {a}.|Keep in mind that results may differ.
-Another popular option is {b}, which costs about {n} dollars a month.|Here are {n} tips for getting better at {a}.
-With that in mind, let us look at {a} more closely.|People often ask how {a} differs from {b}.|The short answer is yes.""".replace("\n", "|").split("|")
-_LEADS = """As one writer put it,|I know that|Yes,|It has been said that|According to one source,|In other words,|Well,|Interestingly,
-One account says that|I read that|Apparently,|To put it briefly,|The text notes that""".replace("\n", "|").split("|")
+The main benefit of {a} is that it saves time in the long run.|It depends on your goals, your budget and the
+time you have.
+To summarise, there is no single right answer when it comes to {a}.|Remember to check a reliable source
+before you decide anything about {a}.
+That said, {a} is not for everyone, and that is perfectly fine.|You may want to talk to a professional about
+{a}. Step one is to gather what you need for {a}.|Step two is to set aside about {n} minutes and begin.
+A good rule of thumb is to spend {n} percent of your effort on {a}.|Finally, review what worked and what did
+not.
+Some studies suggest that {a} improves mood, although the evidence is mixed.|In short, {a} is a skill like
+any other.
+Whether you are a beginner or an expert, {a} offers something new to learn.|The history of {a} goes back
+further than most people think.
+Thank you for your question about {a}.|This is a broad subject, so I will focus on {a}.|Keep in mind that
+results may differ.
+Another popular option is {b}, which costs about {n} dollars a month.|Here are {n} tips for getting better at
+{a}. With that in mind, let us look at {a} more closely.|People often ask how {a} differs from {b}.|The short
+answer is yes.""".replace("\n", "|").split("|")
+_LEADS = """As one writer put it,|I know that|Yes,|It has been said that|According to one source,|In other
+words,|Well,|Interestingly,
+One account says that|I read that|Apparently,|To put it briefly,|The text notes that""".replace(
+    "\n", "|"
+).split("|")
 _CLAIMS = (
-    (r"\b[Ww]e (?:propose|present|introduce)\b", ("This paper proposes", "The authors introduce", "Proposes", "A paper on")),
+    (
+        r"\b[Ww]e (?:propose|present|introduce)\b",
+        ("This paper proposes", "The authors introduce", "Proposes", "A paper on"),
+    ),
     (r"\b[Ww]e (?:show|demonstrate|find) that\b", ("It is shown that", "Shows that", "The study finds that")),
     (r"\b[Ii]n this (?:paper|work),?\s*", ("", "", "Here, ")),
     (r"\b[Oo]ur (?:method|approach|model)\b", ("The method", "The proposed approach", "This technique")),
@@ -45,8 +67,64 @@ _CLAIMS = (
     (r"\b[Ww]e\b", ("the authors", "they")),
 )
 _FUNCTION = frozenset(
-    "a an the of to in and or that this these those is are was were be been being with for on at by as it its from which who "
-    "have has had not but also very such more most so than then there their his her our your we i you he she they them".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "to",
+        "in",
+        "and",
+        "or",
+        "that",
+        "this",
+        "these",
+        "those",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "with",
+        "for",
+        "on",
+        "at",
+        "by",
+        "as",
+        "it",
+        "its",
+        "from",
+        "which",
+        "who",
+        "have",
+        "has",
+        "had",
+        "not",
+        "but",
+        "also",
+        "very",
+        "such",
+        "more",
+        "most",
+        "so",
+        "than",
+        "then",
+        "there",
+        "their",
+        "his",
+        "her",
+        "our",
+        "your",
+        "we",
+        "i",
+        "you",
+        "he",
+        "she",
+        "they",
+        "them",
+    ]
 )
 
 
@@ -120,7 +198,9 @@ class Editor:
         clauses = re.split(r"(?<=[,;:])\s+|\s+(?=which |because |although |while |when )", text)
         if len(clauses) < 2:
             return text
-        keep = sorted(sorted(range(len(clauses)), key=lambda at: -len(clauses[at]))[: max(1, len(clauses) // 2)])
+        keep = sorted(
+            sorted(range(len(clauses)), key=lambda at: -len(clauses[at]))[: max(1, len(clauses) // 2)]
+        )
         kept = " ".join(clauses[at] for at in keep).strip(",;: ")
         return kept[:1].upper() + kept[1:].rstrip(".") + "."
 

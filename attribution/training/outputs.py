@@ -1,6 +1,7 @@
 """The training catalogue and the made outputs whose owners are known.
 
-Whole books, parts of books and abstracts are held out of the catalogue: their sentences are the negatives that
+Whole books, parts of books and abstracts are held out of the catalogue: their sentences are the negatives
+that
 matter, text of the same author or subject that nobody registered. From part of the abstracts one sentence is
 held out, and serves as a statement about the work in words that the registered text does not contain.
 """
@@ -16,7 +17,16 @@ from attribution.terms import SourceWork
 from attribution.training.corpus import TrainingWork
 from attribution.training.edits import Editor, Made
 
-CLAIM_MARKS = ("we propose", "we present", "we introduce", "we show", "we demonstrate", "this paper", "in this work", "we develop")
+CLAIM_MARKS = (
+    "we propose",
+    "we present",
+    "we introduce",
+    "we show",
+    "we demonstrate",
+    "this paper",
+    "in this work",
+    "we develop",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,8 @@ class Catalogue:
     source: dict[str, str]
 
 
-def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
-    """Hold out books, parts and abstracts."""
+def split(works: Sequence[TrainingWork], rng: random.Random, *, only: float = 1.0) -> Catalogue:
+    """Hold out books, parts and abstracts. only: of the rest, this part is registered (a small catalogue)."""
     books = sorted({work.book for work in works if work.source == "books"})
     away = set(rng.sample(books, len(books) // 5))
     registered: list[SourceWork] = []
@@ -41,7 +51,7 @@ def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
     for number, work in enumerate(works):
         parts = [one.text for one in segments(work.text)]
         chance = 0.15 if work.source == "books" else 0.35
-        if work.book in away and work.source == "books" or rng.random() < chance:
+        if (work.book in away and work.source == "books") or rng.random() < chance:
             outside[work.source].append(parts)
             continue
         text = work.text
@@ -56,7 +66,9 @@ def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
     return Catalogue(registered, sentences, outside, claims, {work.work_id: work.source for work in works})
 
 
-def _copies(registered: list[SourceWork], sentences: dict[str, list[str]], rng: random.Random) -> list[SourceWork]:
+def _copies(
+    registered: list[SourceWork], sentences: dict[str, list[str]], rng: random.Random
+) -> list[SourceWork]:
     """Return later copies: whole works uploaded again, and passages of one work put into another."""
     copies: list[SourceWork] = []
     for number, work in enumerate(rng.sample(registered, len(registered) // 12)):
@@ -74,7 +86,9 @@ def _copies(registered: list[SourceWork], sentences: dict[str, list[str]], rng: 
 class Maker:
     """Makes outputs of every family from a catalogue."""
 
-    def __init__(self, catalogue: Catalogue, neighbours: Mapping[str, Sequence[str]], rng: random.Random) -> None:
+    def __init__(
+        self, catalogue: Catalogue, neighbours: Mapping[str, Sequence[str]], rng: random.Random
+    ) -> None:
         self.catalogue, self.rng, self.edit = catalogue, rng, Editor(rng, neighbours)
         self.by_source: dict[str, list[str]] = {}
         for work in catalogue.registered:

@@ -23,11 +23,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
 
 from attribution.background import Background
-from attribution.encoder import Encoder
 from attribution.building import build
+from attribution.encoder import Encoder
 from attribution.engine import Attributor, Scored
 from attribution.features import FEATURES
-from attribution.index import Index, MANIFEST
+from attribution.index import MANIFEST, Index
 from attribution.normalise import words
 from attribution.scoring import CONTEXT, context_rows
 from attribution.training.corpus import pinned, training_works, write_background
@@ -39,10 +39,24 @@ PINS = {
     "works.jsonl.gz": "e16826b3f89cba666f48bdc3d7f2a0d0940b2f34dd2f5c3a7d2ec86cb3c0c3da",
     "provenance.jsonl.gz": "0942bfd8d075552eecc35e161bfeda66773a1d8b2f3c0413d911d2ab6d5a84f6",
 }
+# The same scorer must hold in a catalogue of a hundred works, where rivals are few: name -> part registered, part made.
+CATALOGUES = {"large": (1.0, 0.7), "small": (0.03, 0.3)}
 SEED = 20260101
 FOLDS = 4
-PAIR_MODEL = {"max_iter": 160, "learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": 40, "l2_regularization": 5.0}
-CONTEXT_MODEL = {"max_iter": 160, "learning_rate": 0.07, "max_leaf_nodes": 15, "min_samples_leaf": 40, "l2_regularization": 5.0}
+PAIR_MODEL = {
+    "max_iter": 160,
+    "learning_rate": 0.08,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 40,
+    "l2_regularization": 5.0,
+}
+CONTEXT_MODEL = {
+    "max_iter": 160,
+    "learning_rate": 0.07,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 40,
+    "l2_regularization": 5.0,
+}
 
 
 def neighbours(texts: list[str], encoder: Encoder, *, top: int = 7_000) -> dict[str, list[str]]:
@@ -59,7 +73,9 @@ def neighbours(texts: list[str], encoder: Encoder, *, top: int = 7_000) -> dict[
         near = rows[at : at + 500] @ rows.T
         for offset, scores in enumerate(near):
             word = vocabulary[at + offset]
-            best = [vocabulary[other] for other in np.argsort(-scores, kind="stable")[:12] if scores[other] > 0.55]
+            best = [
+                vocabulary[other] for other in np.argsort(-scores, kind="stable")[:12] if scores[other] > 0.55
+            ]
             kept = [other for other in best if other[:4] != word[:4]][:4]
             if kept:
                 result[word] = kept
@@ -74,7 +90,9 @@ def label(made: Made, scored: Scored, index: Index) -> tuple[np.ndarray, np.ndar
     for start, end, work in made.spans:
         owner[(found.starts >= start) & (found.starts < end)] = number[work]
     truth, clear = np.zeros(len(scored.pairs.piece), bool), np.ones(len(scored.pairs.piece), bool)
-    for at, (piece, work) in enumerate(zip(scored.pairs.piece.tolist(), scored.pairs.work.tolist(), strict=True)):
+    for at, (piece, work) in enumerate(
+        zip(scored.pairs.piece.tolist(), scored.pairs.work.tolist(), strict=True)
+    ):
         one = scored.pieces[piece]
         part = float((owner[one.start : one.end] == work).mean())
         truth[at], clear[at] = part >= 0.5, part <= 0.15 or part >= 0.5
@@ -84,20 +102,21 @@ def label(made: Made, scored: Scored, index: Index) -> tuple[np.ndarray, np.ndar
 _STATE: dict[str, Any] = {}
 
 
-def _open(index_dir: Path, scorer_dir: Path) -> None:
+def _open(work_dir: Path, scorer_dir: Path) -> None:
     encoder, background = Encoder.open(), Background.open(scorer_dir)
-    index = Index(index_dir, background, model_sha256=encoder.model_sha256)
-    _STATE["attributor"] = Attributor(encoder, None, index, "training")
+    for size in CATALOGUES:
+        index = Index(work_dir / f"index-{size}", background, model_sha256=encoder.model_sha256)
+        _STATE[size] = Attributor(encoder, None, index, "training")
 
 
-def _describe(job: tuple[int, Made]) -> dict[str, np.ndarray]:
-    output, made = job
-    attributor: Attributor = _STATE["attributor"]
+def _describe(job: tuple[int, str, Made]) -> dict[str, np.ndarray]:
+    output, size, made = job
+    attributor: Attributor = _STATE[size]
     stream = attributor.stream()
     stream.push(made.text)
     stream._take(stream._segmenter.flush())  # noqa: SLF001  features without the models that are being made
     scored = stream.score(made.text, words(made.text))
-    assert attributor.index is not None  # noqa: S101
+    assert attributor.index is not None
     truth, clear = label(made, scored, attributor.index)
     claim = [(piece.start, piece.end, piece.segment, piece.claim is not None) for piece in scored.pieces]
     return {
@@ -122,29 +141,40 @@ def contexts(parts: list[dict[str, np.ndarray]], probability: np.ndarray) -> np.
     return np.concatenate(rows)
 
 
-def fit(settings: dict[str, Any], rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoostingClassifier:
+def fit(
+    settings: dict[str, Any], rows: np.ndarray, truth: np.ndarray, seed: int
+) -> HistGradientBoostingClassifier:
     """Fit one small forest."""
-    return HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **settings).fit(rows, truth)
+    return HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **settings).fit(
+        rows, truth
+    )
 
 
-def out_of_fold(settings: dict[str, Any], rows: np.ndarray, truth: np.ndarray, clear: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def out_of_fold(
+    settings: dict[str, Any], rows: np.ndarray, truth: np.ndarray, clear: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
     """Return each pair's probability by a model that did not see its output."""
     result = np.zeros(len(rows))
     for number in range(FOLDS):
         train = (fold != number) & clear
-        result[fold == number] = fit(settings, rows[train], truth[train], SEED).predict_proba(rows[fold == number])[:, 1]
+        result[fold == number] = fit(settings, rows[train], truth[train], SEED).predict_proba(
+            rows[fold == number]
+        )[:, 1]
     return np.round(result, 4)
 
 
 def main() -> None:
     """Run the whole recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--previous", type=Path)
     parser.add_argument("--outputs", type=int, default=4000)
-    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--short", type=float, default=0.2, help="accept from here in outputs of one or two pieces")
+    parser.add_argument("--long", type=float, default=0.8, help="accept from here in longer outputs")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -154,26 +184,29 @@ def main() -> None:
     if not (arguments.out / "background.npz").exists():
         write_background(works, arguments.out / "background.npz")
     rng = random.Random(SEED)  # noqa: S311  repeatable on purpose
-    catalogue = split(works, rng)
-    index_dir = arguments.work / "index"
-    if not (index_dir / MANIFEST).exists():
-        encoders = [Encoder.open(), Encoder.open()]
-        build(catalogue.registered, index_dir, encoders, Background.open(arguments.out), previous=arguments.previous)
     table = arguments.work / "neighbours.json"
     if not table.exists():
         table.write_text(json.dumps(neighbours([work.text for work in works[:3000]], Encoder.open())))
-    maker = Maker(catalogue, json.loads(table.read_text()), rng)
-    made = [maker.make() for _ in range(arguments.outputs)]
-    print({kind: sum(one.kind == kind for one in made) for kind in sorted({one.kind for one in made})})
+    jobs: list[tuple[int, str, Made]] = []
+    for size, (only, part) in CATALOGUES.items():
+        catalogue = split(works, rng, only=only)
+        index_dir = arguments.work / f"index-{size}"
+        if not (index_dir / MANIFEST).exists():
+            encoders = [Encoder.open(), Encoder.open()]
+            build(catalogue.registered, index_dir, encoders, Background.open(arguments.out), previous=arguments.previous)
+        maker = Maker(catalogue, json.loads(table.read_text()), rng)
+        jobs += [(len(jobs) + number, size, maker.make()) for number in range(int(arguments.outputs * part))]
+    kinds = [made.kind for _, _, made in jobs]
+    print({kind: kinds.count(kind) for kind in sorted(set(kinds))})
     kept = arguments.work / f"features-{arguments.outputs}.pickle"
     if not kept.exists():
-        with ProcessPoolExecutor(2, get_context("spawn"), _open, (index_dir, arguments.out)) as pool:
-            kept.write_bytes(pickle.dumps(list(pool.map(_describe, enumerate(made), chunksize=25))))
+        with ProcessPoolExecutor(2, get_context("spawn"), _open, (arguments.work, arguments.out)) as pool:
+            kept.write_bytes(pickle.dumps(list(pool.map(_describe, jobs, chunksize=25))))
     parts = pickle.loads(kept.read_bytes())  # noqa: S301  our own file, made by the line above
-    train(parts, arguments.out, arguments.threshold, [one.kind for one in made])
+    train(parts, arguments.out, {"short": arguments.short, "long": arguments.long})
 
 
-def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: float, kinds: list[str]) -> None:
+def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: dict[str, float]) -> None:
     """Fit both models, print their out-of-fold figures, write them with a manifest."""
     rows = np.concatenate([part["rows"] for part in parts])
     truth = np.concatenate([part["truth"] for part in parts])
@@ -184,13 +217,22 @@ def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: float, kinds
     both = np.concatenate([rows, contexts(parts, alone.astype(np.float32))], axis=1)
     whole = out_of_fold(CONTEXT_MODEL, both, truth, clear, fold)
     for name, found in (("alone", alone), ("in context", whole)):
-        print(name, "log loss", round(log_loss(truth, found), 4), "AP", round(average_precision_score(truth, found), 4))
-    print(len(rows), "pairs", int(truth.sum()), "owed;", len(kinds), "outputs")
+        print(
+            name,
+            "log loss",
+            round(log_loss(truth, found), 4),
+            "AP",
+            round(average_precision_score(truth, found), 4),
+        )
+    print(len(rows), "pairs", int(truth.sum()), "owed;", len(parts), "outputs")
     pair_model = fit(PAIR_MODEL, rows[clear], truth[clear], SEED)
     context_model = fit(CONTEXT_MODEL, both[clear], truth[clear], SEED)
     export(pair_model, len(FEATURES), out / "scorer.onnx")
     export(context_model, len(FEATURES) + len(CONTEXT), out / "context.onnx")
-    sha256 = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in ("scorer.onnx", "context.onnx")}
+    sha256 = {
+        name: hashlib.sha256((out / name).read_bytes()).hexdigest()
+        for name in ("scorer.onnx", "context.onnx")
+    }
     manifest = {"features": FEATURES, "context": CONTEXT, "threshold": threshold, "sha256": sha256}
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 

@@ -38,7 +38,13 @@ def export(model: Any, features: int, path: Path) -> None:
                 nodes["target_weights"].append(float(node["value"]))
     base = float(np.ravel(model._baseline_prediction)[0])  # noqa: SLF001
     forest = helper.make_node(
-        "TreeEnsembleRegressor", ["features"], ["sum"], domain="ai.onnx.ml", n_targets=1, base_values=[base], **nodes
+        "TreeEnsembleRegressor",
+        ["features"],
+        ["sum"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        base_values=[base],
+        **nodes,
     )
     graph = helper.make_graph(
         [forest, helper.make_node("Sigmoid", ["sum"], ["probability"])],

@@ -49,7 +49,8 @@ def _lines(name: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def own_works() -> list[SourceWork]:
     return [
-        SourceWork(row["work_id"], row["text"], row["registered_us"], row["creator_id"]) for row in _lines("works.jsonl")
+        SourceWork(row["work_id"], row["text"], row["registered_us"], row["creator_id"])
+        for row in _lines("works.jsonl")
     ]
 
 

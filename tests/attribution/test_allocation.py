@@ -8,7 +8,10 @@ from attribution.allocation import UNATTRIBUTED, to_ppm
 from attribution.terms import PPM
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=5), st.integers(0, 10**6), max_size=12), st.integers(0, 10**6))
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=5), st.integers(0, 10**6), max_size=12),
+    st.integers(0, 10**6),
+)
 def test_shares_sum_to_a_million_and_none_is_off_by_a_ppm(won, rest):
     total = sum(won.values()) + rest
     ppm = to_ppm(won, total)

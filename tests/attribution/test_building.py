@@ -50,7 +50,14 @@ def test_vectors_of_unchanged_texts_come_from_the_previous_index(own_works, word
     word_encoder.encoded = 0
     seen: list[tuple[int, int]] = []
     more = [*own_works[2:], SourceWork("new", "One new sentence about nothing. And a second one.", 99)]
-    build(more, tmp_path / "new", [word_encoder], BACKGROUND, previous=tmp_path / "old", progress=lambda *at: seen.append(at))
+    build(
+        more,
+        tmp_path / "new",
+        [word_encoder],
+        BACKGROUND,
+        previous=tmp_path / "old",
+        progress=lambda *at: seen.append(at),
+    )
     assert word_encoder.encoded == 2
     assert seen[-1][0] == seen[-1][1]
     build(more, tmp_path / "fresh", [word_encoder], BACKGROUND)

@@ -20,7 +20,9 @@ def test_a_copied_sentence_is_its_works_with_both_places(attributor, own_works):
 
 
 def test_a_reworded_sentence_points_to_the_sentence_it_restates(attributor, own_works):
-    found = attributor.attribute("The blue orchard bee makes its nest in hollow reeds and seals every cell with a mud plug.")
+    found = attributor.attribute(
+        "The blue orchard bee makes its nest in hollow reeds and seals every cell with a mud plug."
+    )
     source = next(work.text for work in own_works if work.work_id == "bees")
     match = found.shares[0].matches[0]
     assert source[match.work_start : match.work_end].startswith("The blue orchard bee nests in hollow reeds")
@@ -32,12 +34,27 @@ def test_the_earliest_registrant_owns_what_a_copy_repeats(attributor, own_works)
 
 
 def test_look_alike_letters_and_shouting_hide_nothing(attributor):
-    found = attributor.attribute("ЕLЕVЕN ВОАТS CАMЕ IN BY THE SО\u00adUND ALONE, EVERY EVENING AT A QUARTER PAST FIVE")
+    found = attributor.attribute(
+        "ЕLЕVЕN ВОАТS CАMЕ IN BY THE SО\u00adUND ALONE, EVERY EVENING AT A QUARTER PAST FIVE"
+    )
     assert [share.work_id for share in found.shares] == ["lighthouse"]
 
 
 @pytest.mark.parametrize(
-    "text", ["", " \n", "...", "🙂🙂", "a", "word " * 3000, "x" * 5000, "東京は大きい。" * 300, "\ud800", "| a | b |\n|---|---|\n" * 50, "```py\nx = 1\n```"]
+    "text",
+    [
+        "",
+        " \n",
+        "...",
+        "🙂🙂",
+        "a",
+        "word " * 3000,
+        "x" * 5000,
+        "東京は大きい。" * 300,
+        "\ud800",
+        "| a | b |\n|---|---|\n" * 50,
+        "```py\nx = 1\n```",
+    ],
 )
 def test_any_text_has_shares_that_sum(attributor, text):
     found = attributor.attribute(text)
@@ -45,7 +62,9 @@ def test_any_text_has_shares_that_sum(attributor, text):
 
 
 def test_a_text_that_owes_nobody_is_unattributed(attributor):
-    found = attributor.attribute("Restart the router, wait a minute and try again. If that fails, call your provider.")
+    found = attributor.attribute(
+        "Restart the router, wait a minute and try again. If that fails, call your provider."
+    )
     assert (found.shares, found.unattributed_ppm) == ((), PPM)
 
 
@@ -68,7 +87,9 @@ def test_tokens_are_counted_in_word_pieces(attributor):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_shares_do_not_depend_on_where_the_stream_is_cut(attributor, own_outputs, data):
-    text = " ".join(output["text"] for output in data.draw(st.lists(st.sampled_from(own_outputs), min_size=1, max_size=3)))
+    text = " ".join(
+        output["text"] for output in data.draw(st.lists(st.sampled_from(own_outputs), min_size=1, max_size=3))
+    )
     whole = attributor.attribute(text)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     stream = attributor.stream()

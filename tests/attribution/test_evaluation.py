@@ -54,7 +54,7 @@ def test_the_shipped_engine_keeps_its_floor_in_every_family(attributor, own_outp
     truth = tmp_path / "truth"
     truth.write_text("\n".join(json.dumps(output) for output in own_outputs))
     figures = by_family(judge(truth, predictions))
-    print(table(figures))  # noqa: T201  shown when a floor is broken
+    print(table(figures))
     for family, floor in FLOORS.items():
         assert figures[family].skill >= floor, table(figures)
     assert figures["negative"].false_credit <= 0.05, table(figures)

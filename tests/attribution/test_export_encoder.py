@@ -60,7 +60,7 @@ def test_int8_vectors_point_where_the_float32_graph_does(tmp_path: Path):
     exact, shipped = Encoder.open(tmp_path).encode(SENTENCES), Encoder.open().encode(SENTENCES)
     cosines = (exact * shipped).sum(axis=1)
     shift = np.abs(exact @ exact.T - shipped @ shipped.T).max()
-    print(  # noqa: T201  # the figures that the card gives
+    print(  # the figures that the card gives
         f"cosine to float32: mean {statistics.fmean(cosines):.4f}, min {cosines.min():.4f}, pair {shift:.4f}"
     )
     assert cosines.mean() > 0.993

@@ -20,7 +20,12 @@ def test_invisible_characters_do_not_cut_a_word():
 
 
 def test_every_dash_cuts_alike():
-    assert words("well-known").texts == words("well—known").texts == words("well‑known").texts == ("well", "known")
+    assert (
+        words("well-known").texts
+        == words("well—known").texts
+        == words("well‑known").texts
+        == ("well", "known")
+    )
 
 
 def test_apostrophes_are_one():

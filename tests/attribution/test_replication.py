@@ -8,8 +8,13 @@ from attribution.index import Index
 from attribution.replication import KEYWORDS, LIST, NOT_QUARANTINED, REPETITION
 from attribution.terms import SourceWork
 
-HONEST = " ".join(f"The ferry to the island left at {n} in the morning with the same four people and their dog." for n in range(9))
-KEYWORD_PILE = " ".join(["loan lawyer casino insurance mortgage hotel surgery crypto diet shoes"[i % 7 * 5 :] for i in range(40)])
+HONEST = " ".join(
+    f"The ferry to the island left at {n} in the morning with the same four people and their dog."
+    for n in range(9)
+)
+KEYWORD_PILE = " ".join(
+    ["loan lawyer casino insurance mortgage hotel surgery crypto diet shoes"[i % 7 * 5 :] for i in range(40)]
+)
 
 
 @pytest.fixture

@@ -22,7 +22,10 @@ def opened(word_encoder, tmp_path):
 
 
 def found(index, text):
-    return [(index.work_ids[one.work], one.start, one.end, one.is_common) for one in claims(index, words(text).hashes)]
+    return [
+        (index.work_ids[one.work], one.start, one.end, one.is_common)
+        for one in claims(index, words(text).hashes)
+    ]
 
 
 def test_a_run_is_found_word_for_word(opened):
@@ -54,4 +57,7 @@ def test_a_small_edit_does_not_cut_a_run(opened):
 def test_two_works_in_one_sentence_each_keep_their_words(opened):
     other = "she wound the silver key and the snow rose from the roofs"
     index = opened(SourceWork("a", LINE, 1, "x"), SourceWork("b", other, 1, "y"))
-    assert [(work, start, end) for work, start, end, _ in found(index, f"{LINE} {other}")] == [("a", 0, 14), ("b", 14, 26)]
+    assert [(work, start, end) for work, start, end, _ in found(index, f"{LINE} {other}")] == [
+        ("a", 0, 14),
+        ("b", 14, 26),
+    ]

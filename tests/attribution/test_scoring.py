@@ -61,6 +61,10 @@ def test_context_says_what_the_neighbours_and_the_rest_point_to():
 
 
 def test_one_piece_alone_has_no_context():
-    rows = context_rows([Piece(0, 5, 0, None)], np.array([0]), np.array([3]), np.array([1]), np.array([0.5], np.float32))
+    rows = context_rows(
+        [Piece(0, 5, 0, None)], np.array([0]), np.array([3]), np.array([1]), np.array([0.5], np.float32)
+    )
     assert column(rows, "p_elsewhere") == [0]
-    assert context_rows([], np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32)).shape == (0, len(CONTEXT))
+    assert context_rows(
+        [], np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32)
+    ).shape == (0, len(CONTEXT))

@@ -38,7 +38,10 @@ def test_one_character_at_a_time_gives_the_same_sentences():
     segmenter = Segmenter()
     found = [one for char in text for one in segmenter.push(char)] + segmenter.flush()
     assert [one.text for one in found] == [one.text for one in segments(text)]
-    assert [one.text for one in found][:2] == ["Dr. Vane was late. He had lost his hat, i.e. everything.", "- first thing"] or len(found) >= 4
+    assert [one.text for one in found][:2] == [
+        "Dr. Vane was late. He had lost his hat, i.e. everything.",
+        "- first thing",
+    ] or len(found) >= 4
 
 
 def test_text_without_a_stop_is_cut_at_a_space_or_anywhere():

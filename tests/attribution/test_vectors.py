@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attribution.errors import IndexCorrupt
-from attribution.vectors import VectorWriter, Vectors, pack
+from attribution.vectors import Vectors, VectorWriter, pack
 
 
 def unit_rows(count):
