@@ -45,7 +45,7 @@ class Background:
     def idf(
         self, hashes: NDArray[np.uint64], passages: int, counts: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
-        """Return log(1 + (N - n + .5) / (n + .5)) with this table's and a catalogue's passages counted together."""
+        """Return log(1 + (N - n + .5) / (n + .5)) over this table's and a catalogue's passages together."""
         found = np.zeros(len(hashes), np.int64) if counts is None else counts.astype(np.int64).copy()
         if len(self._hashes) and len(hashes):
             at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)

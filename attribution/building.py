@@ -10,6 +10,7 @@ word index, so a later copy never even becomes a candidate for what its original
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,6 @@ from attribution.replication import NOT_QUARANTINED, quarantine
 from attribution.segments import segments
 from attribution.terms import SourceWork
 from attribution.vectors import VectorWriter, pack
-import itertools
 
 PASSAGE_WORDS = (
     60  # a passage closes with the sentence that reaches this: long enough for BM25, short enough to show
@@ -147,7 +147,7 @@ def _cut(text: str) -> _Cut:
 
 
 def _layout(cuts: list[_Cut]) -> Arrays:
-    """Lay all works' words one after another; name each distinct word by its place among the sorted hashes."""
+    """Lay all works' words one after another; a distinct word's name is its place among the sorted hashes."""
     work_token = _offsets([len(cut.hashes) for cut in cuts])
     if work_token[-1] > WORDS_MAX:
         raise ValueError(f"{work_token[-1]} words in one index; {WORDS_MAX} is the most. Split the catalogue")

@@ -64,7 +64,7 @@ def candidates(index: Index, output: OutputWords, pieces: list[Piece], ask: Ask)
         for work in strong:
             if work not in mine and piece.claim is None:
                 mine[work] = _nearest(index, output, piece, work, places[work])
-    return _pairs(index, pieces, found)
+    return _pairs(index, found)
 
 
 def _nearest(index: Index, output: OutputWords, piece: Piece, work: int, known: set[int]) -> int:
@@ -76,7 +76,7 @@ def _nearest(index: Index, output: OutputWords, piece: Piece, work: int, known: 
     return int(passages[np.argmax(index.passage_sums(terms, passages))])
 
 
-def _pairs(index: Index, pieces: list[Piece], found: list[dict[int, int]]) -> Pairs:
+def _pairs(index: Index, found: list[dict[int, int]]) -> Pairs:
     piece = np.repeat(np.arange(len(found), dtype=np.int64), [len(mine) for mine in found])
     work = np.array([work for mine in found for work in mine], np.int64)
     passage = np.array([passage for mine in found for passage in mine.values()], np.int64)

@@ -81,7 +81,7 @@ def by_family(judged: Iterable[Judged]) -> dict[str, Accuracy]:
 
 
 def calibration(scored: Sequence[tuple[float, bool]], bins: int = 5) -> list[tuple[float, float, int]]:
-    """Return, by equal bins of probability: mean probability, part that was right, count. Empty bins are left out."""
+    """Return, by equal bins of probability, those empty left out: mean probability, part right, count."""
     result: list[tuple[float, float, int]] = []
     for number in range(bins):
         low, high = number / bins, (number + 1) / bins
@@ -118,7 +118,8 @@ def table(figures: Mapping[str, Accuracy]) -> str:
 
     lines = [f"{'family':12s} outputs    recall precision     skill     false"]
     lines += [
-        f"{family:12s} {one.outputs:7d} {cell(one.recall)} {cell(one.precision)} {cell(one.skill)} {cell(one.false_credit)}"
+        f"{family:12s} {one.outputs:7d} {cell(one.recall)} {cell(one.precision)} {cell(one.skill)} "
+        f"{cell(one.false_credit)}"
         for family, one in figures.items()
     ]
     return "\n".join(lines)

@@ -69,7 +69,7 @@ class Described:
     sentence: I64
 
 
-def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F32, pairs: Pairs) -> Described:
+def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F32, pairs: Pairs) -> Described:  # noqa: PLR0915  one table, read from top to bottom
     """Return the features of every pair. vectors: one unit row a piece."""
     count = len(pairs.piece)
     if not count:
@@ -207,7 +207,7 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
 
 
 def _argmax_by(values: NDArray[np.floating], base: I64) -> I64:
-    """Return for each row's stretch [base[i], base[i + 1]) the place of its largest value, the first of equals."""
+    """Return the place of the largest value, first of equals, in each stretch [base[i], base[i + 1])."""
     owner = np.repeat(np.arange(len(base) - 1), np.diff(base))
     order = np.lexsort((np.arange(len(values)), -values, owner))
     return order[base[:-1]]
@@ -216,7 +216,7 @@ def _argmax_by(values: NDArray[np.floating], base: I64) -> I64:
 def _against_others(
     value: NDArray[np.floating], piece: I64
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each pair's margin over the best other work of its piece, and the others' mean (0 without any)."""
+    """Return each pair's margin over its piece's best other work, and the others' mean (0 without any)."""
     if not len(piece):
         return np.zeros(0), np.zeros(0)
     count = np.bincount(piece)
@@ -246,7 +246,7 @@ def _gram_overlap(
     pieces: int,
     count: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return, per pair: part of the piece's word n-grams shared, the same by idf, and the longest shared run."""
+    """Return, per pair: part of the piece's n-grams shared, the same by idf, and the longest shared run."""
     nothing = np.zeros(count)
     if len(ids) < width or len(there) < width:
         return nothing, nothing, nothing

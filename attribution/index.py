@@ -24,8 +24,10 @@ from attribution.vectors import REMEDY, Vectors
 FORMAT = 1  # of the files below; another number is another set of files
 MANIFEST = "manifest.json"
 ARRAYS = (
-    "token_word", "token_start", "token_length", "work_token", "sentence_token", "sentence_work", "work_sentence",
-    "passage_sentence", "passage_work", "work_passage", "vocab_hash", "vocab_idf", "posting_start", "posting_passage",
+    "token_word", "token_start", "token_length", "work_token", "sentence_token", "sentence_work",
+    "work_sentence",
+    "passage_sentence", "passage_work", "work_passage", "vocab_hash", "vocab_idf", "posting_start",
+    "posting_passage",
     "posting_impact", "gram_hash", "gram_place", "work_reason",
 )  # fmt: skip
 
@@ -75,7 +77,7 @@ class Index:
         self.manifest = Manifest.read(directory)
         if self.manifest.model_sha256 != model_sha256:
             raise ModelMismatch(
-                f"{directory}: built with model {self.manifest.model_sha256[:12]}, this one is {model_sha256[:12]}",
+                f"{directory}: built with model {self.manifest.model_sha256[:12]}, not {model_sha256[:12]}",
                 remedy=REMEDY,
             )
         if self.manifest.background_sha256 != background.sha256:
@@ -130,7 +132,7 @@ class Index:
         return ids, idf
 
     def holders(self, fingerprints: NDArray[np.uint64]) -> tuple[I64, I64]:
-        """Return (position, place) of every fingerprint found, at most HOLDERS_MAX places each, earliest first."""
+        """Return (position, place) of every fingerprint found, HOLDERS_MAX places each, earliest first."""
         low = np.searchsorted(self.gram_hash, fingerprints, "left").astype(np.int64)
         high = np.searchsorted(self.gram_hash, fingerprints, "right").astype(np.int64)
         at, position = ranges(low, np.minimum(high, low + HOLDERS_MAX))

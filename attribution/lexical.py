@@ -45,7 +45,7 @@ def ranges(starts: I64, ends: I64) -> tuple[I64, I64]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The same words in the output and in a work: word indices, half-open; `place` counts the works' words."""
+    """The same words in the output and in a work: word indices, half-open; `place` counts works' words."""
 
     start: int
     end: int

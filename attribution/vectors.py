@@ -8,7 +8,6 @@ scale to int8; the cosine of two such rows is off by less than .01.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np

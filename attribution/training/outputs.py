@@ -98,8 +98,10 @@ class Maker:
     def make(self) -> Made:
         """Return one output of a family drawn by weight."""
         families: list[tuple[Callable[[], Made], float]] = [
-            (self.quote, 1.2), (self.passage, 1.0), (self.reworded, 2.2), (self.one_sentence, 1.6), (self.summary, 2.6),
-            (self.mixture, 2.0), (self.outside_passage, 1.6), (self.outside_summary, 2.2), (self.nothing, 0.5),
+            (self.quote, 1.2), (self.passage, 1.0), (self.reworded, 2.2), (self.one_sentence, 1.6),
+            (self.summary, 2.6),
+            (self.mixture, 2.0), (self.outside_passage, 1.6), (self.outside_summary, 2.2),
+            (self.nothing, 0.5),
             (self.transplant, 1.5),
         ]  # fmt: skip
         family = self.rng.choices([one for one, _ in families], [weight for _, weight in families])[0]
@@ -218,7 +220,7 @@ class Maker:
         return made
 
     def transplant(self) -> Made:
-        """Sentences nobody registered, with words of one registered work set into them: its subject, not its statements."""
+        """Sentences nobody registered with a registered work's words set in: its subject, not its claims."""
         made, (_, sentences) = Made(), self.pick(1, 1.5, 1)
         source = self.rng.choices(("books", "scitldr", "begin-wow"), (1, 1.5, 1))[0]
         text = self.some(self.rng.choice(self.catalogue.outside[source]), 1, 6)

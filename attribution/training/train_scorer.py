@@ -39,7 +39,8 @@ PINS = {
     "works.jsonl.gz": "e16826b3f89cba666f48bdc3d7f2a0d0940b2f34dd2f5c3a7d2ec86cb3c0c3da",
     "provenance.jsonl.gz": "0942bfd8d075552eecc35e161bfeda66773a1d8b2f3c0413d911d2ab6d5a84f6",
 }
-# The same scorer must hold in a catalogue of a hundred works, where rivals are few: name -> part registered, part made.
+# The same scorer must hold in a catalogue of a hundred works, where rivals are few:
+# name -> part registered, part made.
 CATALOGUES = {"large": (1.0, 0.7), "small": (0.03, 0.3)}
 SEED = 20260101
 FOLDS = 4
@@ -127,7 +128,7 @@ def _describe(job: tuple[int, str, Made]) -> dict[str, np.ndarray]:
 
 
 def contexts(parts: list[dict[str, np.ndarray]], probability: np.ndarray) -> np.ndarray:
-    """Return every pair's context features, from probabilities that no model gave to its own training pairs."""
+    """Return every pair's context features, from probabilities no model gave to its own training pairs."""
     from attribution.features import Piece  # noqa: PLC0415
     from attribution.runs import Claim  # noqa: PLC0415
 
@@ -173,7 +174,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--previous", type=Path)
     parser.add_argument("--outputs", type=int, default=4000)
-    parser.add_argument("--short", type=float, default=0.2, help="accept from here in outputs of one or two pieces")
+    parser.add_argument(
+        "--short", type=float, default=0.2, help="accept from here in outputs of 1 or 2 pieces"
+    )
     parser.add_argument("--long", type=float, default=0.8, help="accept from here in longer outputs")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -193,7 +196,13 @@ def main() -> None:
         index_dir = arguments.work / f"index-{size}"
         if not (index_dir / MANIFEST).exists():
             encoders = [Encoder.open(), Encoder.open()]
-            build(catalogue.registered, index_dir, encoders, Background.open(arguments.out), previous=arguments.previous)
+            build(
+                catalogue.registered,
+                index_dir,
+                encoders,
+                Background.open(arguments.out),
+                previous=arguments.previous,
+            )
         maker = Maker(catalogue, json.loads(table.read_text()), rng)
         jobs += [(len(jobs) + number, size, maker.make()) for number in range(int(arguments.outputs * part))]
     kinds = [made.kind for _, _, made in jobs]

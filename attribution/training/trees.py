@@ -17,7 +17,8 @@ def export(model: Any, features: int, path: Path) -> None:
     nodes: dict[str, list[Any]] = {
         name: []
         for name in (
-            "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values", "nodes_truenodeids",
+            "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values",
+            "nodes_truenodeids",
             "nodes_falsenodeids", "target_treeids", "target_nodeids", "target_ids", "target_weights",
         )
     }  # fmt: skip

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -106,7 +108,7 @@ def test_evidence_lies_inside_both_texts_and_never_overlaps(attributor, own_outp
         for match in matches:
             assert 0 <= match.start < match.end <= len(output["text"])
             assert 0 <= match.work_start < match.work_end <= len(texts[match.work_id])
-        assert all(one.end <= after.start for one, after in zip(matches, matches[1:], strict=False))
+        assert all(one.end <= after.start for one, after in itertools.pairwise(matches))
 
 
 def test_a_step_at_a_time_ends_with_the_same_shares(attributor, own_outputs):
@@ -114,8 +116,7 @@ def test_a_step_at_a_time_ends_with_the_same_shares(attributor, own_outputs):
     stream = attributor.stream()
     stream.push(text)
     steps = stream.finishing()
-    try:
+    with pytest.raises(StopIteration) as end:
         while True:
             next(steps)
-    except StopIteration as end:
-        assert end.value == attributor.attribute(text)
+    assert end.value.value == attributor.attribute(text)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_segments_do_not_depend_on_where_the_stream_is_cut(text, cuts):
 def test_segments_hold_every_visible_character_once_and_are_bounded(text):
     found = segments(text)
     assert all(text[one.start : one.end] == one.text and len(one.text) <= SEGMENT_CHARS_MAX for one in found)
-    assert all(one.end <= after.start for one, after in zip(found, found[1:], strict=False))
+    assert all(one.end <= after.start for one, after in itertools.pairwise(found))
     assert "".join("".join(one.text.split()) for one in found) == "".join(text.split())
 
 
