@@ -6,6 +6,7 @@ own text what an answer draws on.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,7 +45,7 @@ class Live:
 
     def answers(self, text: str, *, stream: bool = False) -> None:
         """Let the backend answer every request with `text`."""
-        self.backend.pieces = chat_stream(text.split(" ")) if stream else [chat_reply(text)]
+        self.backend.pieces = chat_stream(re.findall(r"\S+\s*", text)) if stream else [chat_reply(text)]
         self.backend.headers = SSE if stream else [(b"Content-Type", b"application/json")]
 
     async def chat(self, headers: dict[str, str], **changes: Any) -> httpx.Response:

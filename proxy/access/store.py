@@ -220,6 +220,9 @@ class KeyRing:
         self._refresh_s = refresh_ms / 1000
         self._known: dict[str, Principal] = {}
         self._unknown: OrderedDict[str, None] = OrderedDict()
+        self._asking: dict[
+            str, asyncio.Task[Principal | None]
+        ] = {}  # at most LOOKUPS_PER_S new ones a second
         self._seq = -1  # of the registry, as of `_known`; -1: never loaded
         self._tokens = float(LOOKUPS_PER_S)
         self._tokens_at_s = clock.monotonic_s()
@@ -237,7 +240,21 @@ class KeyRing:
         principal = self._known.get(digest)
         if principal is not None or digest in self._unknown:
             return principal
-        self._spend_token()
+        # Requests that arrive together with a new key ask the store once, and all wait for its answer.
+        asked = self._asking.get(digest)
+        if asked is None:
+            self._spend_token()
+            asked = asyncio.get_running_loop().create_task(self._ask(digest))
+            self._asking[digest] = asked
+            asked.add_done_callback(lambda task: self._answered(digest, task))
+        return await asyncio.shield(asked)
+
+    def _answered(self, digest: str, task: asyncio.Task[Principal | None]) -> None:
+        self._asking.pop(digest, None)
+        if not task.cancelled():
+            task.exception()  # seen here, should nobody be waiting any more
+
+    async def _ask(self, digest: str) -> Principal | None:
         try:
             seq, principal = await asyncio.to_thread(self._look_up, digest)
         except SQLAlchemyError as error:

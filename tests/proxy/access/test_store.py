@@ -116,6 +116,18 @@ async def test_a_new_key_works_before_the_next_poll(ring, app_key):
     assert await ring.find(app_key.secret) == app_key.principal
 
 
+async def test_requests_that_arrive_together_with_a_new_key_ask_the_store_once(ring, app_key):
+    found = []
+
+    async def find():
+        found.append(await ring.find(app_key.secret))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5 * LOOKUPS_PER_S):
+            tasks.start_soon(find)
+    assert found == [app_key.principal] * (5 * LOOKUPS_PER_S)
+
+
 async def test_after_a_poll_a_known_key_asks_the_store_nothing(engine, ring, app_key):
     await ring.refresh()
     asked = []
