@@ -10,6 +10,7 @@ The engine reads no clock: its work is bounded by counts, and the same text give
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,9 @@ from attribution.runs import GAP_WORDS_MAX, claims
 from attribution.scoring import Scorer, context_rows
 from attribution.segments import Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
-import itertools
 
 METHOD = "endcredits/1"
-PIECE_WORDS_MIN = 3  # fewer words beside a run restate nothing
+PIECE_WORDS_MIN = 4  # fewer words beside a run ("I read this:") restate nothing
 SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
 CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text is no longer
 PIECES_AT_ONCE = 32  # described together: some megabytes of temporary arrays
@@ -128,7 +128,7 @@ class AttributionStream:
         alone = scorer.pair(scored.described.rows)
         context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone)
         probability = scorer.in_context(scored.described.rows, context)
-        return self._share(found, scored, probability, scorer.threshold)
+        return self._share(found, scored, probability, scorer.threshold(len(scored.pieces)))
 
     def score(self, text: str, found: Words) -> Scored:
         """Cut the output into pieces and describe each beside its candidates."""

@@ -3,7 +3,7 @@
 The first scores each pair on its own. The second adds what the rest of the output says: whether the
 neighbours
 point to the same work, and near the same place in it; how much of the output is explained at all. A piece is
-credited to its likeliest work when that probability reaches the threshold, else to nobody.
+credited to its likeliest work when that probability reaches a threshold, else to nobody.
 
 Probabilities are rounded to 1e-4 before anything is decided from them: a processor's last bit decides
 nothing.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -28,6 +29,7 @@ CONTEXT = (
     "p", "p_margin", "p_elsewhere", "p_before", "p_after", "explained_by_work", "explained", "runs_of_work",
     "pieces", "near", "rivals_elsewhere", "rank",
 )  # fmt: skip
+SHORT_PIECES = 2
 _REMEDY = "install the package again: the scorer's files come with it"
 
 
@@ -38,12 +40,23 @@ class _Session(Protocol):
 class Scorer:
     """Feature rows in, probabilities out."""
 
-    def __init__(self, pair: _Session, context: _Session, threshold: float, sha256: str) -> None:
-        self._pair, self._context, self.threshold, self.sha256 = pair, context, threshold, sha256
+    def __init__(
+        self, pair: _Session, context: _Session, thresholds: Mapping[str, float], sha256: str
+    ) -> None:
+        self._pair, self._context, self.sha256 = pair, context, sha256
+        self._thresholds = thresholds
+
+    def threshold(self, pieces: int) -> float:
+        """Return the probability from which a piece is credited, in an output of so many pieces.
+
+        Two, because the second model errs two ways: a lone statement has no neighbours to speak for it and is
+        likelier than it looks, a long answer's pieces speak for each other and are less likely than they look.
+        """
+        return self._thresholds["short" if pieces <= SHORT_PIECES else "long"]
 
     @staticmethod
     def open(directory: Path | None = None, *, threads: int = 1) -> Scorer:
-        """Load the scorer. Raises ModelMissing, or ModelMismatch when a file is not what its manifest says."""
+        """Load the scorer. Raises ModelMissing, or ModelMismatch when a file is not what the manifest says."""
         import onnxruntime  # noqa: PLC0415  a heavy import that only an opened engine needs
 
         folder = directory or SCORER_DIR
@@ -68,7 +81,7 @@ class Scorer:
             if hashlib.sha256(model).hexdigest() != manifest["sha256"][name]:
                 raise ModelMismatch(f"{folder / name} is not what its manifest says", remedy=_REMEDY)
             sessions.append(runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
-        return Scorer(sessions[0], sessions[1], float(manifest["threshold"]), hashlib.sha256(raw).hexdigest())
+        return Scorer(sessions[0], sessions[1], manifest["threshold"], hashlib.sha256(raw).hexdigest())
 
     def pair(self, rows: F32) -> F32:
         """Return each pair's probability on its own, rounded to 1e-4."""
@@ -134,7 +147,8 @@ def context_rows(pieces: list[Piece], piece: I64, work: I64, sentence: I64, prob
 def _top2(grid: NDArray[np.float64], axis: int) -> tuple[NDArray[np.float64], I64, NDArray[np.float64]]:
     """Return the largest value along the axis, where it is, and the second (0 when there is one only)."""
     arg = grid.argmax(axis=axis).astype(np.int64)
-    best = grid.max(axis=axis)
+    best: NDArray[np.float64] = np.max(grid, axis=axis)
     if grid.shape[axis] < 2:
         return best, arg, np.zeros_like(best)
-    return best, arg, np.partition(grid, -2, axis=axis).take(-2, axis=axis)
+    second: NDArray[np.float64] = np.take(np.partition(grid, -2, axis=axis), -2, axis=axis)
+    return best, arg, second
