@@ -224,7 +224,8 @@ class Journal:
         not recorded.
         """
         try:
-            while len(self._queue) >= self._settings.queue_events and not self._closing:
+            # On a disk that refuses, nobody waits for room: each caller has its own try, and is told at once.
+            while len(self._queue) >= self._settings.queue_events and not self._closing and not self._failing:
                 self._room.clear()
                 await self._room.wait()
         except asyncio.CancelledError:
