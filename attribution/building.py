@@ -90,17 +90,13 @@ def build(
     arrays |= _passages(arrays)
     digests = [hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest() for work in ordered]
     rows = len(arrays["sentence_work"])
-    key = hashlib.sha256("".join([encoders[0].model_sha256, *digests]).encode()).hexdigest()
+    reusable = _reusable(previous, digests, encoders[0].model_sha256)
+    # What is reused decides which sentences are left to encode, so a cut build goes on only with the same.
+    key = hashlib.sha256(
+        "".join([encoders[0].model_sha256, *digests, "|", *sorted(reusable)]).encode()
+    ).hexdigest()
     writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
-    _encode(
-        ordered,
-        cuts,
-        arrays,
-        writer,
-        encoders,
-        _reusable(previous, digests, encoders[0].model_sha256),
-        progress,
-    )
+    _encode(ordered, cuts, arrays, writer, encoders, reusable, progress)
     arrays["work_reason"] = _quarantine(_coherence(index_dir, arrays), arrays, background)
     arrays |= _postings(arrays, background)
     writer.close()
@@ -260,11 +256,14 @@ def _encode(
     reusable: dict[str, tuple[Path, int, int]],
     progress: Progress | None,
 ) -> None:
-    fresh, bounds = list[int](), arrays["work_sentence"].tolist()
+    fresh: list[int] = []
+    bounds: list[int] = arrays["work_sentence"].tolist()
     if reusable:
         folder = next(iter(reusable.values()))[0]
         old_rows = np.load(folder / "vectors.npy", mmap_mode="r")
         old_scales = np.load(folder / "scales.npy", mmap_mode="r")
+    else:
+        old_rows, old_scales = np.zeros((0, 0), np.int8), np.zeros(0, np.float16)
     for number, work in enumerate(ordered):
         low, high = bounds[number], bounds[number + 1]
         found = (
@@ -283,8 +282,8 @@ def _encode(
 
     def text_of(row: int) -> str:
         work = int(owner[row])
-        start, end = cuts[work].sentence_span[row - bounds[work]]
-        return ordered[work].text[start:end]
+        span = cuts[work].sentence_span[row - int(bounds[work])]
+        return ordered[work].text[span[0] : span[1]]
 
     chunks = [fresh[at : at + CHUNK] for at in range(writer.done, len(fresh), CHUNK)]
     with ThreadPoolExecutor(len(encoders)) as pool:

@@ -7,6 +7,7 @@ Nothing here knows a work's length, date, id or creator: those tell where a text
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,9 +105,9 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     place, pair = ranges(word_low, word_high)
     there = index.token_word[place].astype(np.int64)
     sentence = index.sentence_at(place)
-    base = np.concatenate(([0], np.cumsum(pairs.high - pairs.low)))
+    base: I64 = np.append(0, np.cumsum(pairs.high - pairs.low)).astype(np.int64)
     inst = base[pair] + sentence - pairs.low[pair]
-    inst_pair = np.repeat(np.arange(count), pairs.high - pairs.low)
+    inst_pair: I64 = np.repeat(np.arange(count), pairs.high - pairs.low)
     term_key = term_piece * vocabulary + term_id
     known = np.flatnonzero(term_id >= 0)
     order = known[np.argsort(term_key[known], kind="stable")]
@@ -138,7 +139,8 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     inst_hit = np.bincount(inst[hit], there_idf[hit], minlength=base[-1])
 
     # Vectors.
-    inst_sentence = np.arange(base[-1]) - base[inst_pair] + pairs.low[inst_pair]
+    within = np.arange(int(base[-1]), dtype=np.int64) - base[inst_pair]
+    inst_sentence: I64 = within + pairs.low[inst_pair]
     cosine = index.vectors.cosines(inst_sentence, vectors, mine[inst_pair])
     best_cosine = _argmax_by(cosine, base)
     lengths = np.maximum(np.diff(base), 1)
@@ -206,16 +208,14 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     return Described(np.round(rows, 4).astype(np.float32), inst_sentence[shown])
 
 
-def _argmax_by(values: NDArray[np.floating], base: I64) -> I64:
+def _argmax_by(values: NDArray[Any], base: I64) -> I64:
     """Return the place of the largest value, first of equals, in each stretch [base[i], base[i + 1])."""
     owner = np.repeat(np.arange(len(base) - 1), np.diff(base))
     order = np.lexsort((np.arange(len(values)), -values, owner))
     return order[base[:-1]]
 
 
-def _against_others(
-    value: NDArray[np.floating], piece: I64
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _against_others(value: NDArray[Any], piece: I64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each pair's margin over its piece's best other work, and the others' mean (0 without any)."""
     if not len(piece):
         return np.zeros(0), np.zeros(0)
@@ -231,7 +231,7 @@ def _against_others(
     is_best[order[first[count > 0]]] = True
     rival = np.where(is_best, second[piece], best[piece])
     others = np.where(count[piece] > 1, (total[piece] - value) / np.maximum(count[piece] - 1, 1), 0)
-    return value - rival, others
+    return np.asarray(value - rival, np.float64), np.asarray(others, np.float64)
 
 
 def _gram_overlap(

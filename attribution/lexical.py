@@ -72,4 +72,5 @@ def bm25_impacts(
 ) -> NDArray[np.float32]:
     """Return each posting's part of a BM25 sum; never more than idf * (k1 + 1)."""
     mean = float(lengths.mean()) if len(lengths) else 1.0
-    return idf * tf * (BM25_K1 + 1) / (tf + BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean, 1.0)))
+    damped = tf + BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean, 1.0))
+    return (idf * tf * (BM25_K1 + 1) / damped).astype(np.float32)

@@ -51,8 +51,8 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
     positions, places = index.holders(grams(hashes))
     found = diagonals(positions, places, GRAM_WORDS)
     found.sort(key=lambda run: (run.start - run.end, run.place))
-    runs = _joined([run for run in found[:RUNS_MAX] if run.end - run.start >= GRAM_WORDS], index)
-    runs = [run for run in runs if run[1].end - run[1].start >= RUN_WORDS_MIN]
+    joined = _joined(found[:RUNS_MAX], index)
+    runs: list[tuple[int, Run]] = [pair for pair in joined if pair[1].end - pair[1].start >= RUN_WORDS_MIN]
     taken: list[Claim] = []
     while runs and len(taken) < CLAIMS_MAX:
         _, longest = min(runs, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
@@ -67,7 +67,7 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
         taken.append(
             Claim(start, end, run.place + start - run.start, work, creators, len(works), not earning)
         )
-        runs = [(owner, rest) for owner, other in runs for rest in _without(other, start, end)]
+        runs = _left(runs, start, end)
     return sorted(taken, key=lambda claim: claim.start)
 
 
@@ -77,7 +77,7 @@ def _covers(run: Run, other: Run) -> bool:
 
 def _joined(runs: list[Run], index: Index) -> list[tuple[int, Run]]:
     """Join runs of one work that follow each other in step, over gaps of a few words."""
-    works = index.work_at(np.array([run.place for run in runs], np.int64)).tolist()
+    works: list[int] = index.work_at(np.array([run.place for run in runs], np.int64)).tolist()
     result: list[tuple[int, Run]] = []
     for work, run in sorted(
         zip(works, runs, strict=True), key=lambda pair: (pair[0], pair[1].start, pair[1].place)
@@ -95,6 +95,10 @@ def _joined(runs: list[Run], index: Index) -> list[tuple[int, Run]]:
                 continue
         result.append((work, run))
     return result
+
+
+def _left(runs: list[tuple[int, Run]], start: int, end: int) -> list[tuple[int, Run]]:
+    return [(owner, rest) for owner, run in runs for rest in _without(run, start, end)]
 
 
 def _without(run: Run, start: int, end: int) -> list[Run]:

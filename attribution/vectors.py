@@ -20,7 +20,7 @@ REMEDY = "build the index again: endcredits index build"
 
 def pack(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Return unit rows (n, dim) as int8 with one float16 scale a row."""
-    peak = np.maximum(np.abs(rows).max(axis=1), 1e-6)
+    peak: NDArray[np.float32] = np.maximum(np.max(np.abs(rows), axis=1), np.float32(1e-6))
     return np.round(rows * (127.0 / peak)[:, None]).astype(np.int8), (peak / 127.0).astype(np.float16)
 
 

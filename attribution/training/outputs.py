@@ -12,6 +12,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from attribution.segments import segments
 from attribution.terms import SourceWork
 from attribution.training.corpus import TrainingWork
@@ -38,6 +41,7 @@ class Catalogue:
     outside: dict[str, list[list[str]]]  # source -> works held out, as sentences
     claims: dict[str, str]
     source: dict[str, str]
+    beside: list[list[str]]  # held out, and next to something registered: the same book, the same subject
 
 
 def split(works: Sequence[TrainingWork], rng: random.Random, *, only: float = 1.0) -> Catalogue:
@@ -45,15 +49,21 @@ def split(works: Sequence[TrainingWork], rng: random.Random, *, only: float = 1.
     books = sorted({work.book for work in works if work.source == "books"})
     away = set(rng.sample(books, len(books) // 5))
     registered: list[SourceWork] = []
+    known_books: set[str] = set()
+    parts_of: list[tuple[str, list[str]]] = []
     sentences: dict[str, list[str]] = {}
     outside: dict[str, list[list[str]]] = {"books": [], "scitldr": [], "begin-wow": []}
     claims: dict[str, str] = {}
     for number, work in enumerate(works):
         parts = [one.text for one in segments(work.text)]
         chance = 0.15 if work.source == "books" else 0.35
-        if (work.book in away and work.source == "books") or rng.random() < chance:
+        held_out = work.book in away and work.source == "books"
+        if held_out or rng.random() < chance or rng.random() > only:
             outside[work.source].append(parts)
+            if work.source == "books":
+                parts_of.append((work.book, parts))
             continue
+        known_books.add(work.book)
         text = work.text
         if work.source == "scitldr" and len(parts) >= 4 and rng.random() < 0.5:
             marked = [at for at, one in enumerate(parts) if any(mark in one.lower() for mark in CLAIM_MARKS)]
@@ -63,7 +73,26 @@ def split(works: Sequence[TrainingWork], rng: random.Random, *, only: float = 1.
         registered.append(SourceWork(work.work_id, text, number, work.creator_id))
         sentences[work.work_id] = parts
     registered.extend(_copies(registered, sentences, rng))
-    return Catalogue(registered, sentences, outside, claims, {work.work_id: work.source for work in works})
+    beside = [parts for book, parts in parts_of if book in known_books]
+    return Catalogue(
+        registered, sentences, outside, claims, {work.work_id: work.source for work in works}, beside
+    )
+
+
+def add_same_subject(
+    catalogue: Catalogue, encode: Callable[[list[str]], NDArray[np.float32]], part: float = 0.3
+) -> None:
+    """Add to `beside` the abstracts and fact sheets held out that are nearest to a registered one."""
+    outside = [parts for source in ("scitldr", "begin-wow") for parts in catalogue.outside[source]]
+    inside = [
+        work.text for work in catalogue.registered if catalogue.source.get(work.work_id, "books") != "books"
+    ]
+    rows = encode([" ".join(parts)[:300] for parts in outside])
+    nearest = (rows @ encode([text[:300] for text in inside]).T).max(axis=1)
+    order = np.argsort(-nearest, kind="stable")[: int(len(outside) * part)]
+    near = [outside[at] for at in order.tolist()]
+    # Books are many and abstracts few: as often one as the other.
+    catalogue.beside.extend(near * max(1, len(catalogue.beside) // max(len(near), 1)))
 
 
 def _copies(
@@ -102,7 +131,7 @@ class Maker:
             (self.summary, 2.6),
             (self.mixture, 2.0), (self.outside_passage, 1.6), (self.outside_summary, 2.2),
             (self.nothing, 0.5),
-            (self.transplant, 1.5),
+            (self.transplant, 1.2), (self.beside, 2.0),
         ]  # fmt: skip
         family = self.rng.choices([one for one, _ in families], [weight for _, weight in families])[0]
         made = family()
@@ -217,6 +246,13 @@ class Maker:
         sentences = self.rng.choice(self.catalogue.outside[source])
         chosen = self.rng.sample(sentences, self.rng.randint(1, min(2, len(sentences))))
         made.add(self.edit.summary(chosen) if self.rng.random() < 0.7 else self.edit.claim(chosen[0]), None)
+        return made
+
+    def beside(self) -> Made:
+        """Text nobody registered, of a book or a subject of which something else is registered."""
+        made, plain = Made(), self.rng.random() < 0.6
+        for sentence in self.some(self.rng.choice(self.catalogue.beside), 1, 6):
+            made.add(sentence if plain else self.edit.heavy(sentence), None)
         return made
 
     def transplant(self) -> Made:
