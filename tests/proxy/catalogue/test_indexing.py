@@ -44,7 +44,7 @@ def root(tmp_path):
 @pytest.fixture
 def build(catalogue, root, clock, builder):
     def build(**more):
-        clock.us += 1
+        clock.time_us += 1
         return indexing.build(catalogue, root, clock=clock, builder=builder, **more)
 
     return build
@@ -171,7 +171,7 @@ def test_the_library_builds_and_checks_what_the_catalogue_holds(catalogue, new_w
     )
     folder = indexing.build(catalogue, root, clock=clock)
     assert indexing.info(root).manifest.works == 1
-    clock.us += 1
+    clock.time_us += 1
     again = indexing.build(catalogue, root, clock=clock)
     assert indexing.current(root) == again
     victim = next(file for file in again.iterdir() if file.suffix == ".npy" and file.stat().st_size)

@@ -1,0 +1,50 @@
+"""Empty stores at this version's schema, as fixtures: a chapter's conftest takes in what its tests ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from proxy.database import open_engine, upgrade
+from tests.fakes import CountingIds, FrozenClock
+
+
+def _opened(url: str) -> Iterator[sa.Engine]:
+    upgrade(url)
+    engine = open_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture
+def engine(store_url: str) -> Iterator[sa.Engine]:
+    yield from _opened(store_url)
+
+
+@pytest.fixture
+def second_engine(engine: sa.Engine, store_url: str) -> Iterator[sa.Engine]:
+    """Another process's way into the same store."""
+    yield from _opened(store_url)
+
+
+@pytest.fixture
+def postgres_engine(postgres_url: str) -> Iterator[sa.Engine]:
+    yield from _opened(postgres_url)
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture
+def ids() -> CountingIds:
+    return CountingIds()
