@@ -23,7 +23,7 @@ from attribution.background import Background
 from attribution.building import SentenceEncoder, build
 from attribution.candidates import PASSAGES_MAX, Ranked, candidates, query
 from attribution.encoder import Encoder
-from attribution.features import F32, Described, OutputWords, Pairs, Piece, describe
+from attribution.features import F32, FEATURES, Described, OutputWords, Pairs, Piece, describe
 from attribution.index import Index, Manifest
 from attribution.lexical import I64
 from attribution.normalise import Words, words
@@ -36,6 +36,10 @@ METHOD = "endcredits/1"
 PIECE_WORDS_MIN = 4  # fewer words beside a run ("I read this:") restate nothing
 SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
 CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text is no longer
+# Content words an output must share with a work in all: greetings and "the capital of France is Paris" stand in
+# some registered book, and owe it nothing.
+CONTENT_WORDS_MIN = 4
+CONTENT_SHARED = FEATURES.index("content_shared")
 PIECES_AT_ONCE = 32  # described together: some megabytes of temporary arrays
 
 
@@ -306,7 +310,16 @@ def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, in
             continue
         if number not in winners and probability[pair] >= threshold:
             winners[number] = pair
-    return {number: winners[number] for number in sorted(winners)}
+    shared: dict[int, float] = {}
+    for pair in winners.values():
+        work = int(scored.pairs.work[pair])
+        shared[work] = shared.get(work, 0.0) + float(scored.described.rows[pair, CONTENT_SHARED])
+    enough = {work for work, count in shared.items() if count >= CONTENT_WORDS_MIN}
+    return {
+        number: winners[number]
+        for number in sorted(winners)
+        if int(scored.pairs.work[winners[number]]) in enough
+    }
 
 
 def _filled(pieces: list[Piece], pairs: Pairs, winners: dict[int, int]) -> dict[int, int]:

@@ -49,14 +49,14 @@ class Scorer:
     def threshold(self, pieces: int) -> float:
         """Return the probability from which a piece is credited, in an output of so many pieces.
 
-        Two, because the second model errs two ways: a lone statement has no neighbours to speak for it and is
-        likelier than it looks, a long answer's pieces speak for each other and are less likely than they look.
+        Two, because the second model errs two ways: a lone statement has no neighbours to speak for it and
+        is likelier than it looks; a long answer's pieces speak for each other and are less likely.
         """
         return self._thresholds["short" if pieces <= SHORT_PIECES else "long"]
 
     @staticmethod
     def open(directory: Path | None = None, *, threads: int = 1) -> Scorer:
-        """Load the scorer. Raises ModelMissing, or ModelMismatch when a file is not what the manifest says."""
+        """Load the scorer. Raises ModelMissing, or ModelMismatch for a file not as its manifest says."""
         import onnxruntime  # noqa: PLC0415  a heavy import that only an opened engine needs
 
         folder = directory or SCORER_DIR

@@ -44,8 +44,8 @@ class Catalogue:
     beside: list[list[str]]  # held out, and next to something registered: the same book, the same subject
 
 
-def split(works: Sequence[TrainingWork], rng: random.Random, *, only: float = 1.0) -> Catalogue:
-    """Hold out books, parts and abstracts. only: of the rest, this part is registered (a small catalogue)."""
+def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
+    """Hold out books, parts and abstracts."""
     books = sorted({work.book for work in works if work.source == "books"})
     away = set(rng.sample(books, len(books) // 5))
     registered: list[SourceWork] = []
@@ -58,7 +58,7 @@ def split(works: Sequence[TrainingWork], rng: random.Random, *, only: float = 1.
         parts = [one.text for one in segments(work.text)]
         chance = 0.15 if work.source == "books" else 0.35
         held_out = work.book in away and work.source == "books"
-        if held_out or rng.random() < chance or rng.random() > only:
+        if held_out or rng.random() < chance:
             outside[work.source].append(parts)
             if work.source == "books":
                 parts_of.append((work.book, parts))

@@ -70,6 +70,13 @@ def test_a_text_that_owes_nobody_is_unattributed(attributor):
     assert (found.shares, found.unattributed_ppm) == ((), PPM)
 
 
+@pytest.mark.parametrize(
+    "text", ["Hello there. How are you?", "Yes, of course.", "It is an endgame.", "The bee is blue."]
+)
+def test_a_few_common_words_owe_nobody(attributor, text):
+    assert attributor.attribute(text).shares == ()
+
+
 def test_without_a_catalogue_everything_is_unattributed():
     empty = Attributor.open(None)
     assert empty.attribute("Eleven boats came in by the sound alone.").unattributed_ppm == PPM
