@@ -36,8 +36,8 @@ METHOD = "endcredits/1"
 PIECE_WORDS_MIN = 4  # fewer words beside a run ("I read this:") restate nothing
 SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
 CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text is no longer
-# Content words an output must share with a work in all: greetings and "the capital of France is Paris" stand in
-# some registered book, and owe it nothing.
+# Content words an output must share with a work in all: greetings and "the capital of France is Paris"
+# stand in some registered book, and owe it nothing.
 CONTENT_WORDS_MIN = 4
 CONTENT_SHARED = FEATURES.index("content_shared")
 PIECES_AT_ONCE = 32  # described together: some megabytes of temporary arrays
