@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from attribution.engine import AttributionStream, Attributor, build_index
 from attribution.errors import AttributionError, IndexCorrupt, IndexMissing, ModelMismatch, ModelMissing
-from attribution.index import Manifest, verify_index
+from attribution.index import Manifest, quarantined, verify_index
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 
 __all__ = [
@@ -39,5 +39,6 @@ __all__ = [
     "Share",
     "SourceWork",
     "build_index",
+    "quarantined",
     "verify_index",
 ]

@@ -97,7 +97,9 @@ def build(
     ).hexdigest()
     writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
     _encode(ordered, cuts, arrays, writer, encoders, reusable, progress)
-    arrays["work_reason"] = _quarantine(_coherence(index_dir, arrays), arrays, background)
+    reasons = _quarantine(_coherence(index_dir, arrays), arrays, background)
+    reasons[[work.reviewed for work in ordered]] = NOT_QUARANTINED
+    arrays["work_reason"] = reasons
     arrays |= _postings(arrays, background)
     writer.close()
     for name, array in arrays.items():

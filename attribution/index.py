@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from attribution.background import Background
 from attribution.errors import IndexCorrupt, IndexMissing, ModelMismatch
 from attribution.lexical import HOLDERS_MAX, I64, POSTINGS_MAX, ranges
+from attribution.replication import REASONS
 from attribution.vectors import REMEDY, Vectors
 
 FORMAT = 1  # of the files below; another number is another set of files
@@ -68,6 +69,21 @@ class Manifest:
                 f"{path}: format {manifest.format}, this version reads {FORMAT}", remedy=REMEDY
             )
         return manifest
+
+
+def quarantined(directory: Path) -> dict[str, str]:
+    """Return {work id: why it earns nothing until somebody has looked}, in the order of registration.
+
+    Raises IndexMissing or IndexCorrupt.
+    """
+    Manifest.read(directory)
+    try:
+        reasons: list[int] = np.load(directory / "work_reason.npy").tolist()
+        lines = (directory / "works.jsonl").read_text().splitlines()
+        works: list[str] = [json.loads(line)["id"] for line in lines]
+    except (OSError, ValueError, KeyError) as error:
+        raise IndexCorrupt(f"{directory}: {error}", remedy=REMEDY) from error
+    return {work: REASONS[reason] for work, reason in zip(works, reasons, strict=True) if reason in REASONS}
 
 
 class Index:

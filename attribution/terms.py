@@ -17,12 +17,16 @@ Kind = Literal["verbatim", "restated"]
 
 @dataclass(frozen=True, slots=True)
 class SourceWork:
-    """A registered text, as the index takes it. `registered_us` decides who was first."""
+    """A registered text, as the index takes it. `registered_us` decides who was first.
+
+    reviewed: a person has looked at it, so that it may earn whatever the rules of quarantine say.
+    """
 
     work_id: str
     text: str
     registered_us: int = 0
     creator_id: str = ""
+    reviewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,10 @@ class LibraryBuilder:
         from attribution import SourceWork, build_index  # noqa: PLC0415
         from attribution.errors import AttributionError  # noqa: PLC0415
 
-        sources = (SourceWork(work.work_id, work.text, work.registered_us, work.creator_id) for work in works)
+        sources = (
+            SourceWork(work.work_id, work.text, work.registered_us, work.creator_id, work.reviewed)
+            for work in works
+        )
         try:
             return build_index(sources, folder, previous=previous, progress=progress, threads=self._threads)
         except AttributionError as error:
@@ -94,6 +97,18 @@ class LibraryBuilder:
             return verify_index(folder)
         except AttributionError as error:
             raise Unavailable(error.cause, remedy=error.remedy, code="index_corrupt") from error
+
+
+def quarantined(index_root: Path) -> dict[str, str]:
+    """Return {public id: why it earns nothing} of the index in use; Unavailable for a damaged one."""
+    from attribution import quarantined as held  # noqa: PLC0415
+    from attribution.errors import AttributionError  # noqa: PLC0415
+
+    folder = current(index_root)
+    try:
+        return {} if folder is None else held(folder)
+    except AttributionError as error:
+        raise Unavailable(error.cause, remedy=error.remedy, code="index_corrupt") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class WorkEntry:
 
 @dataclass(frozen=True, slots=True)
 class IndexedText:
-    """What an index is built of."""
+    """What an index is built of. reviewed: somebody has released it from quarantine."""
 
     work_id: str
     creator_id: str
@@ -85,6 +85,7 @@ class IndexedText:
     text: str
     registered_us: int
     registered_seq: int
+    reviewed: bool = False
 
 
 class Catalogue:
@@ -231,6 +232,8 @@ class Catalogue:
     def texts(self) -> Iterator[IndexedText]:
         """Yield every work with its text, denied and withdrawn ones too, in the order of registration."""
         after_seq = 0
+        with self._engine.connect() as connection:
+            reviewed = _released(connection)
         while True:
             statement = (
                 sa.select(_work, _text.c.text_zlib)
@@ -244,7 +247,13 @@ class Catalogue:
             for row in rows:
                 text = zlib.decompress(row.text_zlib).decode("utf-8")
                 yield IndexedText(
-                    row.id, row.creator_id, row.title, text, row.registered_us, row.registered_seq
+                    row.id,
+                    row.creator_id,
+                    row.title,
+                    text,
+                    row.registered_us,
+                    row.registered_seq,
+                    row.id in reviewed,
                 )
             if len(rows) < PAGE_WORKS:
                 return
@@ -282,6 +291,16 @@ class Catalogue:
                 return False
             connection.execute(sa.update(_work).where(_work.c.id == work_id).values(status="withdrawn"))
             change = RegistryChange("work_withdrawn", {"work": work_id}, work_id)
+            append_registry(connection, [change], actor=self._actor, at_us=self._clock.now_us())
+            return True
+
+    def release(self, work_id: str) -> bool:
+        """Let a work earn that quarantine holds up, from the next index on. False when it was released."""
+        with registry_turn(self._engine) as connection:
+            _must_exist(connection, work_id)
+            if work_id in _released(connection):
+                return False
+            change = RegistryChange("work_released", {"work": work_id}, work_id)
             append_registry(connection, [change], actor=self._actor, at_us=self._clock.now_us())
             return True
 
@@ -468,6 +487,11 @@ def _split_rows(work_id: str, version: int, split: Split, seq: int) -> list[dict
         }
         for part in split.parts
     ]
+
+
+def _released(connection: sa.Connection) -> frozenset[str]:
+    released = sa.select(_event.c.work_id).where(_event.c.kind == "work_released")
+    return frozenset(connection.execute(released).scalars())
 
 
 def _must_exist(connection: sa.Connection, work_id: str) -> Status:

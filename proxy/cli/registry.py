@@ -240,6 +240,32 @@ def withdraw(desk: Desk, work: str) -> None:
     desk.say(answer, f"{entry.title} is withdrawn{'' if changed else ' already'}")
 
 
+@command(works)
+@click.option("--release", metavar="WORK", help="Let this work (id or ref) earn from the next index on.")
+def review(desk: Desk, release: str | None) -> None:
+    """List works held up as no texts (lists, keywords, repetitions), or release one after looking at it."""
+    from proxy.catalogue import indexing
+
+    catalogue = open_catalogue(desk)
+    if release is not None:
+        entry = catalogue.find_work(release)
+        changed = catalogue.release(entry.id)
+        desk.say(
+            {"work": entry.id, "released": True, "changed": changed},
+            f"{entry.title} is released{'' if changed else ' already'}; it earns from the next index on",
+        )
+        if changed:
+            _build(desk)
+        return
+    held = indexing.quarantined(desk.settings.index_dir)
+    entries = (catalogue.find_work(work) for work in held)
+    rows = [
+        {"work": e.id, "ref": e.ref, "creator_ref": e.creator_ref, "title": e.title, "reason": held[e.id]}
+        for e in entries
+    ]
+    desk.table(rows, ("work", "ref", "creator_ref", "title", "reason"), empty="nothing is held up")
+
+
 # -- index -------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +276,9 @@ def _build(desk: Desk) -> Path:
     with desk.progress("indexing") as progress:
         folder = indexing.build(catalogue, desk.settings.index_dir, clock=SystemClock(), progress=progress)
     desk.note(f"index {folder.name} is in use: {catalogue.count_works()} works")
+    held = indexing.quarantined(desk.settings.index_dir)
+    if held:
+        desk.note(f"{len(held)} of them earn nothing until somebody has looked: `endcredits works review`")
     return folder
 
 

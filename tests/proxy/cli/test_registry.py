@@ -104,6 +104,31 @@ def test_an_unknown_work_is_refused_with_the_remedy(ec):
     assert "remedy:" in ran.err
 
 
+def test_a_pile_of_keywords_is_held_up_until_somebody_releases_it(ec, tmp_path):
+    ec("creators", "add", "Ada", "--ref", "ada")
+    words = (
+        "insurance",
+        "mortgage",
+        "attorney",
+        "lawyer",
+        "claim",
+        "loans",
+        "recovery",
+        "hosting",
+        "trading",
+    )
+    pile = " ".join(words[(7 * n + n // 9) % len(words)] for n in range(240))
+    ran = ec("works", "add", works_file(tmp_path, row(1), row(2, text=pile, title="Pile")))
+    assert "works review" in ran.err
+    held = ec.json("works", "review").row
+    assert (held["ref"], held["creator_ref"], held["title"]) == ("r2", "ada", "Pile")
+    assert held["reason"]
+    assert ec.json("works", "review", "--release", "r2").row["changed"] is True
+    assert ec.json("works", "review").rows == []
+    assert "nothing is held up" in ec("works", "review").out
+    assert ec.json("works", "review", "--release", "r2").row["changed"] is False
+
+
 def test_a_key_is_shown_once_and_never_listed(ec):
     made = ec.json("keys", "create", "--role", "app", "--name", "shop").row
     assert made["key"].startswith("ec_app_")
