@@ -322,4 +322,4 @@ def from_environment() -> Litestar:
 def _decode_path(kind: type, value: Any) -> Any:
     if kind is Path:
         return Path(value)
-    raise NotImplementedError
+    raise TypeError(f"settings hold no {kind}")
