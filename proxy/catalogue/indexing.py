@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from proxy.catalogue.store import IndexedText
+from proxy.catalogue.works import IndexedText
 from proxy.clock import Clock
 from proxy.errors import Conflict, NotFound, Problem, Unavailable
 

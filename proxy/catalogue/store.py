@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,14 +24,15 @@ from proxy.catalogue.works import (
     Consent,
     Creator,
     Given,
+    IndexedText,
     NewWork,
     Outcome,
     Refusal,
     Split,
     Status,
     Use,
-    Verdict,
     WorkCredit,
+    WorkEntry,
     checked_ref,
     printable,
     ref_of,
@@ -53,39 +53,6 @@ CHANGES_MAX = 2_000  # more changed works than this are loaded faster all at onc
 _tables = metadata.tables
 _creator, _work, _text = _tables["creator"], _tables["work"], _tables["work_text"]
 _split, _consent, _event = _tables["split"], _tables["consent"], _tables["registry_event"]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkEntry:
-    """A work as lists and pages show it."""
-
-    id: str
-    ref: str
-    creator_id: str
-    creator_ref: str
-    title: str
-    medium: str
-    text_sha256: str
-    text_bytes: int
-    licence: str
-    url: str
-    registered_us: int
-    registered_seq: int
-    status: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedText:
-    """What an index is built of. reviewed: somebody has released it from quarantine."""
-
-    work_id: str
-    creator_id: str
-    title: str
-    text: str
-    registered_us: int
-    registered_seq: int
-    reviewed: bool = False
 
 
 class Catalogue:

@@ -176,6 +176,39 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkEntry:
+    """A work as lists and pages show it."""
+
+    id: str
+    ref: str
+    creator_id: str
+    creator_ref: str
+    title: str
+    medium: str
+    text_sha256: str
+    text_bytes: int
+    licence: str
+    url: str
+    registered_us: int
+    registered_seq: int
+    status: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedText:
+    """What an index is built of. reviewed: somebody has released it from quarantine."""
+
+    work_id: str
+    creator_id: str
+    title: str
+    text: str
+    registered_us: int
+    registered_seq: int
+    reviewed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class WorkCredit:
     """All that a reply says of a work. `creators` are display names, the largest part first."""
 
