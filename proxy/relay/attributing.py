@@ -11,6 +11,7 @@ What may wait is bounded by `[attribution] backlog_bytes`; `backlog_is_full` tel
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import sys
@@ -435,8 +436,10 @@ class Attributing:
 
     async def _talk(self, stdin: StreamWriter) -> None:
         async def send(message: Request) -> None:
-            stdin.write(frame(message))
-            await stdin.drain()
+            # A dead child is known by the end of its output: what it said last may still have to be read.
+            with contextlib.suppress(ConnectionError):
+                stdin.write(frame(message))
+                await stdin.drain()
 
         while True:
             await self._something.wait()
