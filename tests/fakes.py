@@ -125,7 +125,6 @@ def scored(ppm: int = 400_000, work: str = WORK, choice: int = 0) -> Scored:
         works=(ScoredWork(work, ppm, evidence),) if ppm else (),
         method="endcredits/1 0123456789ab",
         words=9,
-        tokens=12,
     )
 
 

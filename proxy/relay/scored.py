@@ -41,15 +41,14 @@ class ScoredWork(msgspec.Struct, frozen=True, array_like=True):
 class Scored(msgspec.Struct, frozen=True, tag="scored", kw_only=True):
     """An answer's shares: works largest first, ties by work id.
 
-    words, tokens: over all texts that were scored; tokens are the encoder's word pieces. truncated: the
-    answer was longer than `[attribution] text_bytes_max`, and only that much of it was scored.
+    words: over all texts that were scored. truncated: the answer was longer than `[attribution]
+    text_bytes_max`, and only that much of it was scored.
     """
 
     unattributed_ppm: int
     works: tuple[ScoredWork, ...] = ()
     method: str = ""
     words: int = 0
-    tokens: int = 0
     truncated: bool = False
 
     def __post_init__(self) -> None:
@@ -78,9 +77,7 @@ class ChoiceShares(msgspec.Struct, frozen=True):
     evidence: Mapping[str, tuple[Evidence, ...]]
 
 
-def combine(
-    choices: Sequence[ChoiceShares], *, method: str, tokens: int = 0, truncated: bool = False
-) -> Scored:
+def combine(choices: Sequence[ChoiceShares], *, method: str, truncated: bool = False) -> Scored:
     """Return the answer's shares: each choice weighs as much as it has words, so one without weighs nothing.
 
     Largest remainders: every share is floored and the missing ppm go to the largest remainders, ties by work
@@ -88,7 +85,7 @@ def combine(
     """
     words = sum(choice.words for choice in choices)
     if words == 0:
-        return Scored(unattributed_ppm=PPM, method=method, tokens=tokens, truncated=truncated)
+        return Scored(unattributed_ppm=PPM, method=method, truncated=truncated)
     weights: dict[str, int] = {}
     for choice in choices:
         for work, ppm in choice.ppm.items():
@@ -115,6 +112,5 @@ def combine(
         works=tuple(works),
         method=method,
         words=words,
-        tokens=tokens,
         truncated=truncated,
     )

@@ -26,7 +26,6 @@ WAITING_CHARACTERS_MAX = 8 << 20  # read ahead this far and no further: the pare
 TURNS_OF_THE_SHORT = (
     4  # of four turns three go to the shortest answer awaited, one to the one awaited longest
 )
-COUNT_CHARACTERS = 4_000  # word pieces are counted in stretches of this, 2 ms each
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -164,8 +163,6 @@ class _Choice:
     def __init__(self) -> None:
         self.stream: Stream | None = None
         self.waiting: deque[str] = deque()
-        self.uncounted = ""
-        self.tokens = 0
 
     def take(self) -> str:
         """Return the next slice of waiting text, at most SLICE_CHARACTERS."""
@@ -178,17 +175,6 @@ class _Choice:
             pieces.append(piece)
             room -= len(piece)
         return "".join(pieces)
-
-    def count(self, engine: Engine, text: str, *, last: bool = False) -> None:
-        """Count word pieces in stretches that end at a space, where counting apart changes nothing."""
-        self.uncounted += text
-        if last:
-            self.tokens += engine.count_tokens(self.uncounted)
-            self.uncounted = ""
-        elif len(self.uncounted) >= COUNT_CHARACTERS:
-            cut = self.uncounted.rfind(" ") + 1 or len(self.uncounted)
-            self.tokens += engine.count_tokens(self.uncounted[:cut])
-            self.uncounted = self.uncounted[cut:]
 
 
 class _Answer:
@@ -284,7 +270,6 @@ class Scoring:
                 self.waiting_characters -= len(text)
                 if choice.stream is None:
                     choice.stream = engine.stream()
-                choice.count(engine, text)
                 choice.stream.push(text)
                 return None
         if answer.finish is None:
@@ -313,13 +298,10 @@ class Scoring:
 
 def _finishing(answer: _Answer, engine: Engine, *, truncated: bool) -> Generator[None, None, Scored]:
     shares: list[ChoiceShares] = []
-    tokens = 0
     for number, choice in sorted(answer.choices.items()):
         if choice.stream is not None:
-            choice.count(engine, "", last=True)
-            tokens += choice.tokens
             shares.append(_choice_shares(number, (yield from choice.stream.finishing())))
-    return combine(shares, method=engine.method, tokens=tokens, truncated=truncated)
+    return combine(shares, method=engine.method, truncated=truncated)
 
 
 def _choice_shares(number: int, found: Attribution) -> ChoiceShares:

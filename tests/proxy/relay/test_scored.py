@@ -39,9 +39,9 @@ def test_shares_do_not_depend_on_the_order_of_choices(choices: list[ChoiceShares
 
 
 def test_one_choice_keeps_its_shares_exactly():
-    scored = combine([choice(0, 7, w_a=333_333, w_b=1)], method="m", tokens=9)
+    scored = combine([choice(0, 7, w_a=333_333, w_b=1)], method="m")
     assert [(work.work, work.ppm) for work in scored.works] == [("w_a", 333_333), ("w_b", 1)]
-    assert (scored.unattributed_ppm, scored.words, scored.tokens) == (666_666, 7, 9)
+    assert (scored.unattributed_ppm, scored.words) == (666_666, 7)
 
 
 def test_a_choice_weighs_as_much_as_it_has_words():

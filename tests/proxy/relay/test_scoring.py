@@ -91,12 +91,6 @@ def test_shares_do_not_depend_on_how_the_text_arrives(text_words: list[str], cut
 
 @given(st.text("ab. \n", max_size=20_000))
 def test_word_pieces_are_counted_whole_however_long_the_text_is(text: str):
-    made = scoring()
-    made.receive(Text("rct_1", 0, text))
-    made.receive(Finish("rct_1"))
-    (done,) = run(made)
-    assert isinstance(done, Done)
-    assert done.scored.tokens == len(text.split())
     assert sum(len(stretch.split()) for stretch in stretches(text)) == len(text.split())
 
 
@@ -210,7 +204,7 @@ def test_one_answer_that_raises_does_not_stop_the_next():
     made.receive(Text("rct_2", 0, "w_a"))
     for answer_id in ("rct_1", "rct_2"):
         made.receive(Finish(answer_id))
-    shares = combine([ChoiceShares(0, 1, 0, {"w_a": PPM}, {})], method="toy/empty", tokens=1)
+    shares = combine([ChoiceShares(0, 1, 0, {"w_a": PPM}, {})], method="toy/empty")
     second, first = sorted(run(made), key=lambda reply: isinstance(reply, Broken))
     assert first == Broken("rct_1", "LookupError")
     assert isinstance(second, Done)
