@@ -26,9 +26,10 @@ from attribution.background import Background
 from attribution.building import build
 from attribution.encoder import Encoder
 from attribution.engine import Attributor, Scored
-from attribution.features import FEATURES
+from attribution.features import FEATURES, Piece
 from attribution.index import MANIFEST, Index
 from attribution.normalise import words
+from attribution.runs import Claim
 from attribution.scoring import CONTEXT, context_rows
 from attribution.training.corpus import pinned, training_works, write_background
 from attribution.training.edits import Made
@@ -128,9 +129,6 @@ def _describe(job: tuple[int, str, Made]) -> dict[str, np.ndarray]:
 
 def contexts(parts: list[dict[str, np.ndarray]], probability: np.ndarray) -> np.ndarray:
     """Return every pair's context features, from probabilities no model gave to its own training pairs."""
-    from attribution.features import Piece  # noqa: PLC0415
-    from attribution.runs import Claim  # noqa: PLC0415
-
     rows, at = [], 0
     mark = Claim(0, 0, 0, 0, 1, 1)
     for part in parts:

@@ -68,8 +68,8 @@ class LibraryBuilder:
         self, works: Iterable[IndexedText], folder: Path, previous: Path | None, progress: Progress | None
     ) -> Any:
         """Write an index. Raises Unavailable when library or disk cannot, Conflict for too much text."""
-        from attribution import SourceWork, build_index  # noqa: PLC0415
-        from attribution.errors import AttributionError  # noqa: PLC0415
+        from attribution import SourceWork, build_index  # noqa: PLC0415  numpy: a server never builds
+        from attribution.errors import AttributionError  # noqa: PLC0415  likewise
 
         sources = (
             SourceWork(work.work_id, work.text, work.registered_us, work.creator_id, work.reviewed)
@@ -90,8 +90,8 @@ class LibraryBuilder:
 
     def verify(self, folder: Path) -> Any:
         """Check an index. Raises Unavailable for a damaged one."""
-        from attribution import verify_index  # noqa: PLC0415
-        from attribution.errors import AttributionError  # noqa: PLC0415
+        from attribution import verify_index  # noqa: PLC0415  numpy: a server never builds
+        from attribution.errors import AttributionError  # noqa: PLC0415  likewise
 
         try:
             return verify_index(folder)
@@ -101,8 +101,8 @@ class LibraryBuilder:
 
 def quarantined(index_root: Path) -> dict[str, str]:
     """Return {public id: why it earns nothing} of the index in use; Unavailable for a damaged one."""
-    from attribution import quarantined as held  # noqa: PLC0415
-    from attribution.errors import AttributionError  # noqa: PLC0415
+    from attribution import quarantined as held  # noqa: PLC0415  numpy: a server never builds
+    from attribution.errors import AttributionError  # noqa: PLC0415  likewise
 
     folder = current(index_root)
     try:

@@ -355,13 +355,19 @@ def events_between(
             position = rows[-1]["attributed_idx"] + 1
 
 
-def usage(engine: sa.Engine, since_us: int = 0) -> Iterator[MeteredEvent]:
-    """Yield answers given since `since_us`, oldest first; "pending" while their shares are to come."""
-    after: tuple[int, str] = (since_us, "")
+def usage(
+    engine: sa.Engine, since_us: int = 0, *, after_id: str = "", app: str = ""
+) -> Iterator[MeteredEvent]:
+    """Yield answers given since `since_us`, oldest first; "pending" while their shares are to come.
+
+    after_id: of those given at `since_us` itself, only ids after this one. app: only that app's answers.
+    """
+    after: tuple[int, str] = (since_us, after_id)
     while True:
         query = (
             _joined(event.outerjoin(attributed, event.c.id == attributed.c.event_id))
             .where(sa.tuple_(event.c.occurred_us, event.c.id) > sa.tuple_(*map(sa.literal, after)))
+            .where(event.c.app_id == app if app else sa.true())
             .order_by(event.c.occurred_us, event.c.id)
             .limit(PAGE_EVENTS)
         )

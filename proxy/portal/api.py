@@ -170,13 +170,8 @@ def _position(since: str, cursor: str) -> tuple[int, str]:
 def _usage_page(
     engine: sa.Engine, caller: Principal, start: tuple[int, str], limit: int
 ) -> tuple[list[MeteredEvent], str | None]:
-    time_us, after = start
-    own = (
-        event
-        for event in metering.usage(engine, time_us)
-        if (event.occurred_us, event.id) > (time_us, after) and caller.app_id in ("", event.app_id)
-    )
-    page = list(islice(own, limit + 1))
+    time_us, after_id = start
+    page = list(islice(metering.usage(engine, time_us, after_id=after_id, app=caller.app_id), limit + 1))
     if len(page) <= limit:
         return page, None
     last = page[limit - 1]

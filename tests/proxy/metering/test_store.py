@@ -122,6 +122,15 @@ def test_reading_goes_page_by_page_without_losing_or_repeating(engine, made, fra
     assert [event.id for event in store.usage(engine)] == [*(f"rct_{n}" for n in range(50)), "rct_99"]
 
 
+def test_usage_of_one_app_from_one_place_on_is_asked_of_the_store(engine, made, frames_of):
+    at_us = made.used(1).occurred_us
+    answers = [("rct_1", "app_a"), ("rct_2", "app_b"), ("rct_3", "app_a")]
+    carried(engine, frames_of([made.used(1, id=name, app=app) for name, app in answers]))
+    assert [event.id for event in store.usage(engine, at_us, app="app_a")] == ["rct_1", "rct_3"]
+    assert [event.id for event in store.usage(engine, at_us, after_id="rct_1")] == ["rct_2", "rct_3"]
+    assert [event.id for event in store.usage(engine, at_us, after_id="rct_1", app="app_a")] == ["rct_3"]
+
+
 def test_usage_lists_answers_since_a_time_and_marks_those_without_shares(engine, made, frames_of):
     carried(engine, frames_of([*made.answer(1), *made.answer(2), made.used(3)]))
     listed = list(store.usage(engine, made.used(2).occurred_us))
