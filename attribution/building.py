@@ -81,7 +81,7 @@ def build(
     if (index_dir / MANIFEST).exists():
         raise FileExistsError(f"{index_dir} holds a finished index; give another directory")
     index_dir.mkdir(parents=True, exist_ok=True)
-    ordered = sorted(works, key=lambda work: (work.registered_us, work.work_id))
+    ordered = sorted(works, key=lambda work: work.precedence)
     if len({work.work_id for work in ordered}) != len(ordered):
         raise ValueError("two works have the same id; an index needs each id once")
     cuts = [_cut(work.text) for work in ordered]

@@ -17,9 +17,12 @@ Kind = Literal["verbatim", "restated"]
 
 @dataclass(frozen=True, slots=True)
 class SourceWork:
-    """A registered text, as the index takes it. `registered_us` decides who was first.
+    """A registered text, as the index takes it.
 
+    Who owns what several works hold is decided by `precedence`: standing (2: an upheld claim or dispute,
+    1: a verified identifier, 0: neither), then `registered_us`, then the id.
     reviewed: a person has looked at it, so that it may earn whatever the rules of quarantine say.
+    commons: nobody's (public domain, CC0, boilerplate); it takes part in precedence, and wins for nobody.
     """
 
     work_id: str
@@ -27,6 +30,20 @@ class SourceWork:
     registered_us: int = 0
     creator_id: str = ""
     reviewed: bool = False
+    commons: bool = False
+    standing: int = 0
+
+    def __post_init__(self) -> None:
+        """A standing that nobody defined cannot exist."""
+        if self.standing not in {0, 1, 2}:
+            raise ValueError(
+                f"{self.work_id}: standing {self.standing}; it is 0, 1 (verified) or 2 (upheld)"
+            )
+
+    @property
+    def precedence(self) -> tuple[int, int, str]:
+        """What sorts works into the order in which they own what they share: the first one owns it."""
+        return -self.standing, self.registered_us, self.work_id
 
 
 @dataclass(frozen=True, slots=True)
