@@ -36,9 +36,7 @@ class SourceWork:
     def __post_init__(self) -> None:
         """A standing that nobody defined cannot exist."""
         if self.standing not in {0, 1, 2}:
-            raise ValueError(
-                f"{self.work_id}: standing {self.standing}; it is 0, 1 (verified) or 2 (upheld)"
-            )
+            raise ValueError(f"{self.work_id}: standing {self.standing}; it is 0, 1 (verified) or 2 (upheld)")
 
     @property
     def precedence(self) -> tuple[int, int, str]:
