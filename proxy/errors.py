@@ -16,6 +16,7 @@ class Problem(Exception):
 
     status: int = 500
     code: str = "internal"
+    retry_after_s: int = 0  # told to HTTP clients when not 0
 
     def __init__(self, cause: str, *, remedy: str = "", code: str = "", status: int = 0) -> None:
         super().__init__(cause)
@@ -76,3 +77,4 @@ class Unavailable(Problem):
     """A part we need is away (store, journal, index); trying later is right."""
 
     status, code = 503, "unavailable"
+    retry_after_s = 5

@@ -127,6 +127,18 @@ class Metrics:
             ["backend", "kind"],
             registry=registry,
         )
+        self.backend_retries = Counter(
+            "endcredits_backend_retries_total",
+            "Attempts after the first, by the backend asked",
+            ["backend"],
+            registry=registry,
+        )
+        self.backend_circuit_open = Gauge(
+            "endcredits_backend_circuit_open",
+            "1 while a backend is left alone or tried by one request, else 0",
+            ["backend"],
+            registry=registry,
+        )
         self.client_left = Counter(
             "endcredits_clients_left_total",
             "Clients gone mid-answer",

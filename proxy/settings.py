@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -49,16 +50,34 @@ class Store(Section, frozen=True):
 
 
 class Backend(Section, frozen=True):
-    """[[backends]]: one generation server. The first whose `models` match gets the request."""
+    """[[backends]]: one generation server; those with a weight share the traffic, the rest follow."""
 
     name: str = "default"
     url: str = "http://127.0.0.1:8000/v1"
     api_key_env: str = ""
+    key_header: Literal["authorization", "api-key", "x-api-key"] = "authorization"
+    api_version: str = ""
     models: tuple[str, ...] = ("*",)
+    aliases: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    weight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     connect_ms: Positive = 5_000
     first_byte_ms: Positive = 120_000
     idle_ms: Positive = 120_000
+    whole_ms: Positive = 1_800_000
     tls_verify: bool = True
+    ca_file: str = ""
+    env_proxies: bool = False
+
+
+class Routing(Section, frozen=True):
+    """[routing]: when another backend is asked, or the same again, and when one is left alone."""
+
+    attempts_max: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
+    retry_status: tuple[Annotated[int, msgspec.Meta(ge=400, le=599)], ...] = (429, 503)
+    retry_after_ms: Natural = 1_000
+    circuit_failures: Natural = 3
+    circuit_ms: Positive = 1_000
+    circuit_ms_max: Positive = 30_000
 
 
 class Attribution(Section, frozen=True):
@@ -127,6 +146,7 @@ class Settings(Section, frozen=True):
     server: Server = Server()
     store: Store = Store()
     backends: tuple[Backend, ...] = (Backend(),)
+    routing: Routing = Routing()
     attribution: Attribution = Attribution()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
@@ -153,6 +173,7 @@ class _File(Section, frozen=True):
     server: Server = Server()
     store: Store = Store()
     backends: tuple[Backend, ...] = (Backend(),)
+    routing: Routing = Routing()
     attribution: Attribution = Attribution()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
@@ -250,3 +271,13 @@ def check_backends(backends: tuple[Backend, ...], file: str) -> None:
                 f"{file}: two backends are named '{backend.name}'", remedy="rename one of them"
             )
         names.add(backend.name)
+        if backend.ca_file and not Path(backend.ca_file).is_file():
+            raise SettingsError(
+                f"{file}: backends[{number}].ca_file '{backend.ca_file}' is no file",
+                remedy="give the path of a PEM file with the certificates to trust",
+            )
+        if not re.fullmatch(r"[\w.-]*", backend.api_version, re.ASCII):
+            raise SettingsError(
+                f"{file}: backends[{number}].api_version is '{backend.api_version}'",
+                remedy="write a version like 2024-10-21",
+            )

@@ -23,6 +23,7 @@ from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
 from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
 from proxy.relay.actions import own_reply
+from proxy.relay.backends import Backends
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
 from proxy.relay.exchange import Exchange
 from proxy.relay.journey import Journey
@@ -37,10 +38,10 @@ from proxy.relay.needs import (
     Send,
 )
 from proxy.relay.passing import PassThrough
-from proxy.relay.router import UNKNOWN, HealthByName, choose, observe
+from proxy.relay.router import Route
 from proxy.relay.scored import Failed, Scored
-from proxy.relay.upstream import Answer, Upstream, UpstreamFailed, check_path
-from proxy.settings import Backend, Settings
+from proxy.relay.upstream import Answer, UpstreamFailed, check_path
+from proxy.settings import Settings
 from proxy.wire import Endpoint, endpoint_for
 from proxy.wire.errors import error_body
 from proxy.wire.headers import Wishes
@@ -83,9 +84,13 @@ class Relay:
         self._registry_seq = registry_seq
         self._digest_key = digest_key
         self._ids = ids
-        self._health: HealthByName = UNKNOWN
-        named = {} if environ is None else {"environ": environ}
-        self._upstream = Upstream(settings.backends, transport=transport, **named)
+        self._backends = Backends(
+            settings, clock=clock, metrics=metrics, log=log, transport=transport, environ=environ
+        )
+        # Whether the model of a passed-through request must be read: who serves it, and how it is called.
+        self.must_know_model = len(settings.backends) > 1 or any(
+            b.aliases or b.api_version or b.models != ("*",) for b in settings.backends
+        )
         wanted = settings.attribution
         self._defaults = Wishes(wanted.view, wanted.works_top, wanted.mode, wanted.deadline_ms)
         self._recording: set[asyncio.Task[Any]] = set()  # appends under way; as many as requests in flight
@@ -121,7 +126,7 @@ class Relay:
         """Wait for the records under way and close the connections to backends."""
         if self._recording:
             await asyncio.wait(self._recording)
-        await self._upstream.aclose()
+        await self._backends.aclose()
 
     # -- for one journey
     # ---------------------------------------------------------------------------------------
@@ -143,44 +148,18 @@ class Relay:
 
     async def open(
         self,
-        backends: Sequence[Backend],
+        routes: Sequence[Route],
         scope: Scope,
         body: bytes | AsyncIterator[bytes],
         *,
         identity: bool,
     ) -> Answer:
-        """Open the request at the first backend that can be reached. Raises the last UpstreamFailed."""
-        started_s = self.clock.monotonic_s()
-        for number, backend in enumerate(backends):
-            try:
-                answer = await self._upstream.open(
-                    backend,
-                    scope["method"],
-                    scope["raw_path"],
-                    scope["query_string"],
-                    scope["headers"],
-                    body,
-                    identity=identity,
-                )
-            except UpstreamFailed as error:
-                self.failed(error)
-                can_try_next = error.kind == "connect" and isinstance(body, bytes)
-                if not can_try_next or number == len(backends) - 1:
-                    raise
-            else:
-                self._health = observe(self._health, backend.name, connected=True, now_us=0)
-                waited_s = self.clock.monotonic_s() - started_s
-                self.metrics.first_byte_seconds.labels(backend.name).observe(waited_s)
-                return answer
-        raise AssertionError("no backend was given")
+        """Open the request at the first route that answers. Raises the last UpstreamFailed."""
+        return await self._backends.open(routes, scope, body, identity=identity)
 
     def failed(self, error: UpstreamFailed) -> None:
-        """Count a backend's failure; one that could not be reached is remembered."""
-        self.metrics.backend_errors.labels(error.backend, error.kind).inc()
-        self.log.warning("backend_failed", backend=error.backend, kind=error.kind)
-        if error.kind == "connect":
-            now_us = self.clock.now_us()
-            self._health = observe(self._health, error.backend, connected=False, now_us=now_us)
+        """Count a failure in the middle of an answer."""
+        self._backends.failed(error)
 
     async def record(self, records: Sequence[JournalRecord]) -> None:
         """Make records durable together; a caller that is cancelled meanwhile leaves them under way.
@@ -272,9 +251,9 @@ class Relay:
         )
         await Journey(self, exchange, principal, scope, receive, send).run(body)
 
-    def backends_for(self, model: str | None) -> tuple[Backend, ...]:
-        """Return the backends to try, in order; empty when none serves the model."""
-        return choose(model, self.settings.backends, self._health, now_us=self.clock.now_us())
+    def routes_for(self, model: str | None, event_id: str) -> tuple[Route, ...]:
+        """Return the routes to try, in order; empty when no backend serves the model. Raises Resting."""
+        return self._backends.routes(model, event_id)
 
     async def read_body(self, scope: Scope, receive: Receive, bytes_max: int) -> bytes | None:
         self.check_length(scope, bytes_max)
@@ -314,8 +293,8 @@ class Relay:
         extra: list[tuple[bytes, bytes]] = []
         if problem.status in {408, 413}:
             extra.append((b"connection", b"close"))  # the rest of the body is not read
-        if problem.status == 503:
-            extra.append((b"retry-after", b"5"))
+        if problem.retry_after_s:
+            extra.append((b"retry-after", b"%d" % problem.retry_after_s))
         body = error_body(problem.status, str(problem), code=problem.code)
         reply = own_reply(event_id, problem.status, body, extra)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})

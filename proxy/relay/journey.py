@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -96,14 +97,19 @@ class Journey:
                 await self._perform(exchange.refused(503, message, code="backlog_full", extra=retry))
                 return
             exchange.is_scored = False
-        backends = self._relay.backends_for(forward.model)
-        if not backends:
-            refusal = model_not_found(forward.model)
-            await self._perform(exchange.refused(404, str(refusal), code=refusal.code, param="model"))
-            return
         try:
+            routes = self._relay.routes_for(forward.model, exchange.id)
+            if not routes:
+                raise model_not_found(forward.model)
             async with self._waiting():
-                self._answer = await self._relay.open(backends, self._scope, forward.body, identity=True)
+                self._answer = await self._relay.open(routes, self._scope, forward.body, identity=True)
+        except Problem as refusal:
+            retry = ((b"retry-after", b"%d" % refusal.retry_after_s),) if refusal.retry_after_s else ()
+            param = "model" if refusal.code == "model_not_found" else None
+            await self._perform(
+                exchange.refused(refusal.status, str(refusal), code=refusal.code, param=param, extra=retry)
+            )
+            return
         except UpstreamFailed as error:
             await self._perform(exchange.upstream_failed(error.kind))
             return
@@ -139,16 +145,19 @@ class Journey:
             self._relay.failed(error)
             return exchange.upstream_failed(error.kind)
         except TimeoutError:
+            if self._gone_s is None:
+                self._relay.failed(UpstreamFailed("timeout", self._backend, "whole_ms"))
             return exchange.upstream_failed("timeout")
         return exchange.upstream_ended()
 
     @contextlib.asynccontextmanager
     async def _waiting(self):  # noqa: ANN202  an async context manager of nothing
-        """Wait for the backend while the client does, and `drain_s` more; then raise TimeoutError."""
-        async with asyncio.timeout(None) as limit:
+        """Wait for the backend while it may take, and `drain_s` after the client left; then TimeoutError."""
+        ends_s = None if self._answer is None else self._answer.ends_s
+        if self._gone_s is not None:
+            ends_s = min(self._gone_s + self._relay.drain_s, ends_s or math.inf)
+        async with asyncio.timeout_at(ends_s) as limit:
             self._limit = limit
-            if self._gone_s is not None:
-                limit.reschedule(self._gone_s + self._relay.drain_s)
             try:
                 yield
             finally:
@@ -177,7 +186,8 @@ class Journey:
         is_stuck = self._sending_s is not None
         if self._limit is not None:
             at_once = is_stuck or self._exchange.is_over
-            self._limit.reschedule(0 if at_once else self._gone_s + self._relay.drain_s)
+            ends_s = min(self._gone_s + self._relay.drain_s, self._limit.when() or math.inf)
+            self._limit.reschedule(0 if at_once else ends_s)
 
     async def _perform(self, actions: Sequence[Action]) -> None:
         for place, action in enumerate(actions):

@@ -10,12 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from proxy.errors import NotFound, Problem
 from proxy.relay.needs import Receive, Scope, Send
 from proxy.relay.upstream import Answer, UpstreamFailed
 from proxy.wire.headers import downward, id_header, status_header
+from proxy.wire.models import model_in
 
 if TYPE_CHECKING:
     from proxy.relay.handler import Relay
@@ -67,19 +66,19 @@ class PassThrough:
         body: bytes | AsyncIterator[bytes] = b""
         if not _has_body(self._scope):
             self._body_is_over = True
-        elif len(relay.settings.backends) > 1 and _is_short_json(self._scope):
+        elif relay.must_know_model and _is_short_json(self._scope):
             read = await relay.read_body(self._scope, self._receive, PEEKED_BYTES_MAX)
             if read is None:
                 return None
             self._body_is_over = True
-            body, model = read, _model_in(read)
+            body, model = read, model_in(read)
         else:
             body = self._pieces()
-        backends = relay.backends_for(model)
-        if not backends:
+        routes = relay.routes_for(model, self._id)
+        if not routes:
             raise model_not_found(str(model))
         try:
-            return await relay.open(backends, self._scope, body, identity=False)
+            return await relay.open(routes, self._scope, body, identity=False)
         except UpstreamFailed as error:
             if self._is_too_long:
                 raise relay.too_large(self._bytes_max) from error
@@ -115,7 +114,7 @@ class PassThrough:
         head = [*downward(answer.headers), id_header(self._id), status_header("off")]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": head})
         try:
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout_at(answer.ends_s) as limit:
                 watch = asyncio.get_running_loop().create_task(self._watch(limit))
                 try:
                     while (piece := await answer.read()) is not None:
@@ -123,7 +122,10 @@ class PassThrough:
                 finally:
                     watch.cancel()
         except TimeoutError:
-            self._relay.metrics.client_left.inc()
+            if self._client_is_gone:
+                self._relay.metrics.client_left.inc()
+            else:
+                self._relay.failed(UpstreamFailed("timeout", answer.backend.name, "whole_ms"))
             return "cut"
         except UpstreamFailed as error:
             self._relay.failed(error)
@@ -137,6 +139,7 @@ class PassThrough:
             return
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._client_is_gone = True
         limit.reschedule(0)
 
 
@@ -170,14 +173,3 @@ def _is_short_json(scope: Scope) -> bool:
     length = headers.get(b"content-length", b"")
     is_json = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower() == b"application/json"
     return is_json and length.isdigit() and int(length) <= PEEKED_BYTES_MAX
-
-
-class _Named(msgspec.Struct):
-    model: str | None = None
-
-
-def _model_in(body: bytes) -> str | None:
-    try:
-        return msgspec.json.decode(body, type=_Named).model
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None  # the backend will say what is wrong with it

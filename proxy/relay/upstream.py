@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import aiohttp
 import httpx
@@ -28,6 +29,11 @@ URLS_KEPT = 256  # parsing one costs more than the rest of a request; routes wit
 # that is just being closed cannot be repeated safely.
 KEPT_ALIVE_S = 4.0
 
+# On Azure these are asked of a deployment, named in the path; every other route is the resource's own.
+_OF_A_DEPLOYMENT = frozenset({
+    "/chat/completions", "/completions", "/embeddings", "/audio/speech", "/audio/transcriptions",
+    "/audio/translations", "/images/generations", "/images/edits",
+})  # fmt: skip
 _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 _NOT_FORWARDED = _KEYS | {
     b"host", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer",
@@ -47,12 +53,14 @@ class UpstreamFailed(Exception):
 class Answer:
     """A backend's answer: its head is here, its body comes as it is read."""
 
-    def __init__(self, backend: Backend, response: httpx.Response) -> None:
+    def __init__(self, backend: Backend, response: httpx.Response, ends_s: float) -> None:
         self.backend = backend
         self.status = response.status_code
         self.headers: list[tuple[bytes, bytes]] = response.headers.raw
         self._response = response
         self._pieces: AsyncIterator[bytes] = aiter(_async_stream(response))
+        # By the loop's clock. Whoever reads on keeps it around all of its waits: a timer a read is dear.
+        self.ends_s = ends_s
         # The transport's own read time-out covers both waits; a shorter one between bytes is kept here.
         self._idle_s = backend.idle_ms / 1000 if backend.idle_ms < backend.first_byte_ms else None
 
@@ -86,8 +94,9 @@ class Upstream:
     ) -> None:
         self._keys = {b.name: environ.get(b.api_key_env, "") if b.api_key_env else "" for b in backends}
         self._given = transport
-        self._transports: dict[bool, httpx.AsyncBaseTransport] = {}
-        self._urls: dict[tuple[str, bytes], httpx.URL] = {}
+        self._proxies = {b.name: proxy_for(b.url, environ) if b.env_proxies else "" for b in backends}
+        self._transports: dict[tuple[bool, str, str], httpx.AsyncBaseTransport] = {}
+        self._urls: dict[tuple[str, bytes, str], httpx.URL] = {}
 
     async def open(
         self,
@@ -99,16 +108,25 @@ class Upstream:
         body: bytes | AsyncIterator[bytes],
         *,
         identity: bool,
+        model: str | None = None,
     ) -> Answer:
         """Send a request; return when the answer's head is there.
 
         raw_path: as the client sent it, with /v1. identity: ask for an answer that is not compressed, because
-        it will be read. Raises UpstreamFailed; kind "connect" means that nothing of the request was sent.
+        it will be read. model: as the backend calls it; only Azure's paths name it. Raises UpstreamFailed;
+        kind "connect" means that nothing of the request was sent.
         """
+        ends_s = asyncio.get_running_loop().time() + backend.whole_ms / 1000
         request = httpx.Request(
             method,
-            self._url(backend, raw_path, query),
-            headers=upward(headers, key=self._keys[backend.name], identity=identity, body=body),
+            self._url(backend, raw_path, query, model),
+            headers=upward(
+                headers,
+                key=self._keys[backend.name],
+                key_header=backend.key_header,
+                identity=identity,
+                body=body,
+            ),
             content=body,
             extensions={"timeout": {
                 "connect": backend.connect_ms / 1000,
@@ -117,11 +135,11 @@ class Upstream:
             }},
         )  # fmt: skip
         try:
-            async with asyncio.timeout(backend.first_byte_ms / 1000):
+            async with asyncio.timeout(min(backend.first_byte_ms, backend.whole_ms) / 1000):
                 response = await self._transport(backend).handle_async_request(request)
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _failed(error, backend.name, has_begun=False) from error
-        return Answer(backend, response)
+        return Answer(backend, response, ends_s)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -132,37 +150,67 @@ class Upstream:
     def _transport(self, backend: Backend) -> httpx.AsyncBaseTransport:
         if self._given is not None:
             return self._given
-        transport = self._transports.get(backend.tls_verify)
+        way = (backend.tls_verify, backend.ca_file, self._proxies[backend.name])
+        transport = self._transports.get(way)
         if transport is None:
-            transport = self._transports[backend.tls_verify] = faithful_transport(verify=backend.tls_verify)
+            transport = self._transports[way] = faithful_transport(*way)
         return transport
 
-    def _url(self, backend: Backend, raw_path: bytes, query: bytes) -> httpx.URL:
-        url = self._urls.get((backend.name, raw_path)) if not query else None
+    def _url(self, backend: Backend, raw_path: bytes, query: bytes, model: str | None) -> httpx.URL:
+        deployment = model if backend.api_version and model else ""
+        url = self._urls.get((backend.name, raw_path, deployment)) if not query else None
         if url is None:
-            path = raw_path.removeprefix(b"/v1") + (b"?" + query if query else b"")
-            url = httpx.URL(backend.url.rstrip("/") + path.decode("latin-1"))
+            url = httpx.URL(_written(backend, raw_path, query, deployment))
             if not query and len(self._urls) < URLS_KEPT:
-                self._urls[backend.name, raw_path] = url
+                self._urls[backend.name, raw_path, deployment] = url
         return url
 
 
-def faithful_transport(*, verify: bool = True) -> httpx.AsyncBaseTransport:
+def _written(backend: Backend, raw_path: bytes, query: bytes, deployment: str) -> str:
+    """Return the address of a request; on Azure, models are deployments, and every request says a version."""
+    path, asked = raw_path.removeprefix(b"/v1").decode("latin-1"), query.decode("latin-1")
+    base = backend.url.rstrip("/")
+    if backend.api_version:
+        if deployment and path in _OF_A_DEPLOYMENT:
+            base += "/deployments/" + quote(deployment, safe="")
+        if not any(part.partition("=")[0] == "api-version" for part in asked.split("&")):
+            asked += ("&" if asked else "") + "api-version=" + backend.api_version
+    return base + path + ("?" + asked if asked else "")
+
+
+def proxy_for(url: str, environ: Mapping[str, str]) -> str:
+    """Return the proxy that the environment names for this address, "" for none."""
+    parts = urlsplit(url)
+    named = {name.lower(): value for name, value in environ.items() if name.lower().endswith("_proxy")}
+    host = parts.hostname or ""
+    for exception in named.get("no_proxy", "").lower().split(","):
+        suffix = exception.strip().lstrip(".")
+        if suffix == "*" or (suffix and (host == suffix or host.endswith("." + suffix))):
+            return ""
+    return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy", "")
+
+
+def faithful_transport(
+    verify: bool = True,  # noqa: FBT002  the setting's own name and default
+    ca_file: str = "",
+    proxy: str = "",
+) -> httpx.AsyncBaseTransport:
     """Return aiohttp behind httpx's interface, told to add nothing, decode nothing and remember nothing."""
+    trust = ssl.create_default_context(cafile=ca_file) if ca_file and verify else verify
 
     def session() -> aiohttp.ClientSession:
         made = aiohttp.ClientSession(
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=KEPT_ALIVE_S),
-            trust_env=False,
+            connector=aiohttp.TCPConnector(limit=0, ssl=trust, keepalive_timeout=KEPT_ALIVE_S),
+            trust_env=False,  # a proxy is named above; the rest of it would add credentials from ~/.netrc
         )
         # Private, and the only way in: aiohttp would quote an already quoted path once more.
         vars(made)["_build_url"] = _as_written
         return made
 
-    return AiohttpTransport(client=session)
+    return AiohttpTransport(client=session, proxy=httpx.Proxy(proxy) if proxy else None)
 
 
 def _as_written(url: Any) -> Any:
@@ -182,7 +230,12 @@ def check_path(raw_path: bytes) -> None:
 
 
 def upward(
-    headers: RawHeaders, *, key: str, identity: bool, body: bytes | AsyncIterator[bytes]
+    headers: RawHeaders,
+    *,
+    key: str,
+    identity: bool,
+    body: bytes | AsyncIterator[bytes],
+    key_header: str = "authorization",
 ) -> list[tuple[bytes, bytes]]:
     """Return the request headers a backend gets: the client's, less what is ours or only for our hop."""
     drops = _NOT_FORWARDED | named_by_connection(headers)
@@ -198,7 +251,8 @@ def upward(
     if identity:
         kept.append((b"accept-encoding", b"identity"))
     if key:
-        kept.append((b"authorization", b"Bearer " + key.encode("latin-1")))
+        scheme = b"Bearer " if key_header == "authorization" else b""
+        kept.append((key_header.encode("ascii"), scheme + key.encode("latin-1")))
     return kept
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gzip
+import ipaddress
 import socket
+import ssl
 
+import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy.errors import BadRequest
-from proxy.relay.upstream import Upstream, UpstreamFailed, check_path, upward
+from proxy.relay.upstream import Upstream, UpstreamFailed, check_path, proxy_for, upward
 from proxy.settings import Backend
 from tests import fakes
 
@@ -68,6 +75,120 @@ async def test_a_path_prefix_of_the_backend_comes_before_what_follows_v1():
     async with await replying(fakes.http_reply(b"{}")) as backend:
         await ask(backend, backend.url.replace("/v1", "/x/v1"))
     assert backend.requests[0].target == "/x/v1/chat/completions"
+
+
+async def asked_of(backend_settings, *, path=b"/v1/chat/completions", query=b"", model=None, environ=None):
+    """Return the request that a loopback backend gets under these settings."""
+    async with await replying(fakes.http_reply(b"{}")) as backend:
+        made = msgspec.structs.replace(backend_settings, url=backend.url.replace("/v1", backend_settings.url))
+        upstream = Upstream((made,), environ=environ or {})
+        answer = await upstream.open(made, "POST", path, query, [], b"{}", identity=False, model=model)
+        await answer.aclose()
+        await upstream.aclose()
+    return backend.requests[0] if backend.requests else None
+
+
+AZURE = Backend(url="/openai", api_version="2024-10-21", key_header="api-key", api_key_env="KEY")
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "model", "target"),
+    [
+        (b"/v1/chat/completions", b"", "gpt 4/o", "/openai/deployments/gpt%204%2Fo/chat/completions?api-version=2024-10-21"),
+        (b"/v1/embeddings", b"a=1", "e", "/openai/deployments/e/embeddings?a=1&api-version=2024-10-21"),
+        (b"/v1/models", b"", None, "/openai/models?api-version=2024-10-21"),
+        (b"/v1/files", b"", "m", "/openai/files?api-version=2024-10-21"),
+        (b"/v1/models", b"api-version=9", None, "/openai/models?api-version=9"),
+    ],
+)  # fmt: skip
+async def test_azure_is_asked_by_deployment_and_version_with_its_own_key_header(path, query, model, target):
+    request = await asked_of(AZURE, path=path, query=query, model=model, environ={"KEY": "k1"})
+    assert request.target == target
+    headers = {name.lower(): value for name, value in request.headers}
+    assert headers[b"api-key"] == b"k1"
+    assert b"authorization" not in headers
+
+
+@pytest.mark.parametrize(("is_on", "passes"), [(False, False), (True, True)])
+async def test_proxies_of_the_environment_are_used_only_when_wanted(is_on, passes):
+    async with await replying(fakes.http_reply(b"{}")) as proxy:
+        environ = {"HTTP_PROXY": f"http://127.0.0.1:{proxy.port}"}
+        await asked_of(Backend(url="/v1", env_proxies=is_on), environ=environ)
+    assert [request.target.startswith("http://127.0.0.1:") for request in proxy.requests] == [True] * passes
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "proxy"),
+    [
+        ("http://a.test/v1", "", "http://p"), ("https://a.test/v1", "", "http://s"), ("http://a.test/v1", "a.test", ""),
+        ("http://a.test/v1", ".test", ""), ("http://a.test/v1", "x, *", ""), ("http://best/v1", "est", "http://p"),
+    ],
+)  # fmt: skip
+def test_no_proxy_names_hosts_and_domains(url, no_proxy, proxy):
+    environ = {"http_proxy": "http://p", "HTTPS_PROXY": "http://s", "NO_PROXY": no_proxy}
+    assert proxy_for(url, environ) == proxy
+
+
+def certified(folder):
+    """Return a server context and the file of the authority that signed it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    begin = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(begin).not_valid_after(begin + dt.timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    plain = serialization.NoEncryption()
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return context, str(folder / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("tls_verify", "own_ca", "answers"), [(True, True, True), (True, False, False), (False, False, True)]
+)
+async def test_a_certificate_is_believed_only_from_the_authority_that_was_named(
+    tmp_path, tls_verify, own_ca, answers
+):
+    context, ca_file = certified(tmp_path)
+
+    async def serve(reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(fakes.http_reply(b"{}"))
+            await writer.drain()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    try:
+        asking = ask(
+            None, url, body=b"", method="GET", tls_verify=tls_verify, ca_file=ca_file if own_ca else ""
+        )
+        if answers:
+            assert (await asking)[1] == b"{}"
+        else:
+            with pytest.raises(UpstreamFailed) as caught:
+                await asking
+            assert caught.value.kind == "connect"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_an_answer_knows_when_its_time_is_over():
+    async with await replying(fakes.http_reply(b"{}")) as backend:
+        before_s = asyncio.get_running_loop().time()
+        answer, _ = await ask(backend, backend.url, whole_ms=5_000)
+    assert 4.9 < answer.ends_s - before_s < 60
 
 
 async def test_headers_and_compressed_bytes_come_back_untouched():
@@ -133,6 +254,13 @@ async def test_silence_before_the_head_is_a_timeout():
         await asyncio.Event().wait()
 
     assert await failing(script, first_byte_ms=30) == "timeout"
+
+
+async def test_silence_beyond_the_whole_time_is_a_timeout_too():
+    async def script(request, write):
+        await asyncio.Event().wait()
+
+    assert await failing(script, whole_ms=30) == "timeout"
 
 
 async def test_silence_after_the_head_is_a_timeout():

@@ -1,0 +1,170 @@
+"""Asking the backends that the router names, one after the other, until an answer begins.
+
+What is repeated, and when, is the router's to say; this does it and remembers how it went. A status that
+another backend may not give is kept open until another has answered, so that the client hears the last
+refusal as it was when there is nothing better. Each worker has its own memory: a broken backend costs each of
+them its own few failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from proxy.clock import Clock
+from proxy.errors import BadRequest, Problem
+from proxy.observability import Metrics
+from proxy.relay import router
+from proxy.relay.needs import Scope
+from proxy.relay.router import Failure, HealthByName, Route
+from proxy.relay.upstream import Answer, Upstream, UpstreamFailed
+from proxy.settings import Settings
+from proxy.wire.errors import WireError
+from proxy.wire.models import renamed
+
+Body = bytes | AsyncIterator[bytes]
+
+
+class Resting(Problem):
+    """Every backend that serves the model failed again and again and is left alone for a moment."""
+
+    status, code = 503, "backends_resting"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(
+            "every backend for this model failed again and again", remedy="try again in a moment"
+        )
+        self.retry_after_s = retry_after_s
+
+
+class Backends:
+    """Every backend with what is known of its health."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        log: Any,
+        transport: httpx.AsyncBaseTransport | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._backends = settings.backends
+        self._policy = settings.routing
+        self._clock = clock
+        self._metrics = metrics
+        self._log = log
+        self._health: HealthByName = router.UNKNOWN
+        named = {} if environ is None else {"environ": environ}
+        self._upstream = Upstream(settings.backends, transport=transport, **named)
+
+    def routes(self, model: str | None, event_id: str) -> tuple[Route, ...]:
+        """Return the routes to try for a request, empty when nobody serves the model. Raises Resting."""
+        now_us = self._clock.now_us()
+        choice = router.choose(model, self._backends, self._health, now_us=now_us, draw=event_id)
+        if choice.opens_us:
+            raise Resting(-(-(choice.opens_us - now_us) // 1_000_000))
+        return choice.routes
+
+    async def open(self, routes: Sequence[Route], scope: Scope, body: Body, *, identity: bool) -> Answer:
+        """Return the first answer that nobody else could give better. Raises the last UpstreamFailed.
+
+        A body that is a stream goes up once. Raises BadRequest when an alias cannot be put into the body.
+        """
+        started_s = self._clock.monotonic_s()
+        failures: list[Failure] = []
+        refusal: Answer | None = None
+        failed: UpstreamFailed | None = None
+        try:
+            while (attempt := router.next_attempt(routes, failures, self._policy)) is not None:
+                route, wait_ms = attempt
+                if failures and not isinstance(body, bytes):
+                    break
+                if failures:
+                    self._metrics.backend_retries.labels(route.backend.name).inc()
+                if wait_ms:
+                    await asyncio.sleep(wait_ms / 1_000)
+                try:
+                    answer = await self._ask(route, scope, body, identity=identity)
+                except UpstreamFailed as error:
+                    failed = error
+                    failures.append(Failure(error.kind))
+                    continue
+                if answer.status not in self._policy.retry_status:
+                    waited_s = self._clock.monotonic_s() - started_s
+                    self._metrics.first_byte_seconds.labels(route.backend.name).observe(waited_s)
+                    return answer
+                refusal, before = answer, refusal
+                failures.append(self._refused(answer))
+                if before is not None:
+                    await before.aclose()
+            last, refusal = refusal, None
+        finally:
+            if refusal is not None:
+                await refusal.aclose()
+        if last is not None:
+            return last
+        assert failed is not None  # there is at least one route
+        raise failed
+
+    async def _ask(self, route: Route, scope: Scope, body: Body, *, identity: bool) -> Answer:
+        name = route.backend.name
+        if route.is_alias and route.model is not None and isinstance(body, bytes):
+            try:
+                body = renamed(body, route.model)
+            except WireError as error:
+                raise BadRequest(error.cause, remedy=error.remedy, code=error.code) from error
+        self._health = router.began(self._health, name, now_us=self._clock.now_us())
+        try:
+            answer = await self._upstream.open(
+                route.backend,
+                scope["method"],
+                scope["raw_path"],
+                scope["query_string"],
+                scope["headers"],
+                body,
+                identity=identity,
+                model=route.model,
+            )
+        except UpstreamFailed as error:
+            self.failed(error)
+            self._learn(name, Failure(error.kind))
+            raise
+        if answer.status not in self._policy.retry_status:
+            if self._health.get(name, router.WELL).pauses:
+                self._metrics.backend_circuit_open.labels(name).set(0)
+                self._log.info("backend_circuit_closed", backend=name)
+            self._health = router.worked(self._health, name)
+        return answer
+
+    def _refused(self, answer: Answer) -> Failure:
+        name = answer.backend.name
+        wait_ms = router.retry_after_ms(answer.headers, now_us=self._clock.now_us())
+        failure = Failure("refused", answer.status, wait_ms)
+        self._metrics.backend_errors.labels(name, "refused").inc()
+        self._log.warning("backend_failed", backend=name, kind="refused", http_status=answer.status)
+        self._learn(name, failure)
+        return failure
+
+    def failed(self, error: UpstreamFailed) -> None:
+        """Count and tell a failure, before an answer or in the middle of one."""
+        self._metrics.backend_errors.labels(error.backend, error.kind).inc()
+        self._log.warning("backend_failed", backend=error.backend, kind=error.kind)
+
+    def _learn(self, name: str, failure: Failure) -> None:
+        before = self._health.get(name, router.WELL)
+        now_us = self._clock.now_us()
+        self._health = router.failed(self._health, name, failure, self._policy, now_us=now_us)
+        after = self._health[name]
+        if after.pauses > before.pauses:
+            pause_ms = (after.open_until_us - now_us) // 1_000
+            self._metrics.backend_circuit_open.labels(name).set(1)
+            self._log.warning("backend_circuit_opened", backend=name, pause_ms=pause_ms)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._upstream.aclose()
