@@ -38,6 +38,7 @@ _LOOK_ALIKES = {
         ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz"),  # small capitals
         ("ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᎽᏃ", "abcdeghjklmprstvwyz"),  # Cherokee
         ("ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ", "abcdefghijklmnoprstuvwxyz"),  # Lisu
+        ("’‘ʼʻ＇`´", "'''''''"),
         ("ىیکٱ", "ييكا"),  # Arabic letters as Persian, Urdu and the Quran write them
     )
     for letter, latin in zip(letters, latins, strict=True)
@@ -46,7 +47,7 @@ _LOOK_ALIKES = {
 # are folded by case, so that a heading in capitals is still its text.
 _GREEK_TWO_FACED = {ord(letter): letter.lower() for letter in "ΖΗΝΥ"}
 _GREEK_FACES = re.compile("[ΖΗΝΥ]")
-_GREEK_SURELY = re.compile("[ΓΔΘΛΞΠΣΦΨΩγδζθλξπσςφψωΆΈΉΊΌΎΏΪΫάέήίόύώϊϋΐΰ\u1f00-\u1fff]")
+_GREEK_SURELY = re.compile("[ΓΔΘΛΞΠΣΦΨΩγδζθλξπσςφψωΆΈΉΊΌΎΏΪΫάέήίόύώϊϋΐΰ\u1f00-\u1fff]|[ΗΥ][\u0300-\u036f]")
 _GREEK_WORD = re.compile(r"[\w\u0300-\u036f]+")
 
 # Neither seen nor heard: a combining joiner, fillers of Hangul, vowels of Khmer, selectors of a glyph.
@@ -105,8 +106,8 @@ class _Fold(dict[str, str]):
 
 
 def _fold_char(char: str) -> str:
-    if char in "’‘ʼʻ＇`´":
-        return "'"
+    if char in _LOOK_ALIKES:
+        return _LOOK_ALIKES[char]
     category = unicodedata.category(char)
     if category == "Pd":
         return "-"
@@ -114,8 +115,6 @@ def _fold_char(char: str) -> str:
         return ""
     if category == "Nd":
         return str(unicodedata.decimal(char))
-    if char in _LOOK_ALIKES:
-        return _LOOK_ALIKES[char]
     parts = unicodedata.normalize("NFKD", char)
     bare = "".join(part for part in parts if unicodedata.combining(part) in (0, _VIRAMA))
     lowered = unicodedata.normalize("NFKD", bare.casefold())

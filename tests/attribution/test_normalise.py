@@ -3,7 +3,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attribution.normalise import REMEMBERED_CHARS_MAX, fold, word_hash, words
@@ -139,7 +139,29 @@ def test_composed_and_decomposed_text_is_the_same_words(text):
     assert words(unicodedata.normalize("NFC", text)).texts == words(unicodedata.normalize("NFD", text)).texts
 
 
+@settings(max_examples=300)
 @given(st.text(alphabet=st.characters(categories=("Ll", "Lu", "Zs")), max_size=40))
 def test_folding_what_is_folded_changes_nothing(text):
     once = fold(text).text
     assert words(once).texts == words(text).texts
+
+
+def test_a_capital_folds_as_its_small_letter_in_every_script_but_for_four_greek_ones():
+    cased = [
+        chr(code) for code in range(0x20000) if chr(code).isalpha() and chr(code).lower() != chr(code).upper()
+    ]
+    two = {
+        char
+        for char in cased
+        if len(char.upper()) == 1 and words(char.upper()).texts != words(char.lower()).texts
+    }
+    assert two == set("ΖΗΝΥζηνυ")
+
+
+def test_every_letter_of_an_alphabet_is_the_same_word_composed_and_decomposed():
+    different = [
+        char
+        for char in map(chr, range(0x2800))
+        if char.isalpha() and words(char).texts != words(unicodedata.normalize("NFD", char)).texts
+    ]
+    assert different == []
