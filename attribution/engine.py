@@ -29,7 +29,7 @@ from attribution.lexical import I64
 from attribution.normalise import Words, words
 from attribution.runs import GAP_WORDS_MAX, claims
 from attribution.scoring import Scorer, context_rows
-from attribution.segments import Segment, Segmenter
+from attribution.segments import Halves, Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 
 METHOD = "endcredits/1"
@@ -103,7 +103,7 @@ class AttributionStream:
     def __init__(self, attributor: Attributor) -> None:
         self._owner = attributor
         self._index = attributor.index
-        self._segmenter = Segmenter()
+        self._halves, self._segmenter = Halves(), Segmenter()
         self._parts: list[str] = []
         self._segments: list[Segment] = []
         self._vectors: dict[str, F32] = {}
@@ -111,8 +111,9 @@ class AttributionStream:
 
     def push(self, text: str) -> None:
         """Take more of the output; sentences it completes are looked up and encoded now."""
-        self._parts.append(text)
-        self._take(self._segmenter.push(text))
+        whole = self._halves.push(text)
+        self._parts.append(whole)
+        self._take(self._segmenter.push(whole))
 
     def finish(self) -> Attribution:
         """Return the shares of all that was pushed."""
@@ -120,7 +121,9 @@ class AttributionStream:
 
     def finishing(self) -> Generator[None, None, Attribution]:
         """finish() in steps of some 20 ms, so that a long output need not hold up the others' shares."""
-        self._take(self._segmenter.flush())
+        rest = self._halves.flush()
+        self._parts.append(rest)
+        self._take(self._segmenter.push(rest) + self._segmenter.flush())
         text = "".join(self._parts)
         found = words(text)
         scorer, index = self._owner.scorer, self._index
