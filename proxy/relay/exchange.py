@@ -119,9 +119,8 @@ class Exchange:
         self._head: tuple[int, list[tuple[bytes, bytes]]] = (200, [])
         self._body = bytearray()  # a held reply, at most REPLY_BYTES_MAX
         self._final: Frame | None = None  # the frame that takes the field
-        self._held: list[bytes] | None = (
-            None  # it and what follows, at most HELD_BYTES_MAX; None: nothing is held
-        )
+        # It and what follows, at most HELD_BYTES_MAX; None: nothing is held.
+        self._held: list[bytes] | None = None
         self._held_bytes = 0
         self._drained_bytes = 0
 
@@ -207,6 +206,8 @@ class Exchange:
     def upstream_ended(self) -> list[Action]:
         """The backend's body is complete."""
         self._upstream_has_ended = True
+        if self._inflate is not None and self._inflate.is_cut:
+            return self.upstream_failed("protocol")
         if self._phase is _Phase.RELEASED:
             return self._after_release()
         if self._phase is not _Phase.FLOWING:
@@ -320,7 +321,7 @@ class Exchange:
             if data == _DONE:
                 is_done = True
                 self._hold()
-            elif data:
+            elif data and (not is_done or self._client_is_gone):
                 said = self.endpoint.read_chunk(data)
                 self._take(said, offers)
                 if self._asked_for_usage and said.usage_only:
@@ -445,9 +446,8 @@ class Exchange:
         body = bytes(self._body)
         self._body.clear()
         if self._mode is _Mode.REFUSAL:
-            self._phase = (
-                _Phase.RELEASED
-            )  # an error is not metered unless it says so, and this one says too much
+            # An error is not metered unless it says so, and this one says too much.
+            self._phase = _Phase.RELEASED
             actions = self._begin_unread()
             return [*actions, *self._to_client([Send(body)])]
         self._mode = _Mode.UNREAD

@@ -25,6 +25,7 @@ from proxy.wire.headers import RawHeaders, named_by_connection
 
 FailureKind = Literal["connect", "timeout", "cut", "protocol"]
 URLS_KEPT = 256  # parsing one costs more than the rest of a request; routes without a query are few
+WRITTEN_BYTES_MAX = 1 << 18  # of a long body at once: a backend that does not read holds up nobody else
 # Servers close idle connections after 5 s or more (uvicorn: 5). We go first: a POST written on a connection
 # that is just being closed cannot be repeated safely.
 KEPT_ALIVE_S = 4.0
@@ -117,17 +118,22 @@ class Upstream:
         kind "connect" means that nothing of the request was sent.
         """
         ends_s = asyncio.get_running_loop().time() + backend.whole_ms / 1000
+        kept = upward(
+            headers,
+            key=self._keys[backend.name],
+            key_header=backend.key_header,
+            identity=identity,
+            body=body,
+        )
+        content = body
+        if isinstance(body, bytes) and len(body) > WRITTEN_BYTES_MAX:
+            kept.append((b"content-length", b"%d" % len(body)))
+            content = _slices(body)
         request = httpx.Request(
             method,
             self._url(backend, raw_path, query, model),
-            headers=upward(
-                headers,
-                key=self._keys[backend.name],
-                key_header=backend.key_header,
-                identity=identity,
-                body=body,
-            ),
-            content=body,
+            headers=kept,
+            content=content,
             extensions={"timeout": {
                 "connect": backend.connect_ms / 1000,
                 "read": max(backend.first_byte_ms, backend.idle_ms) / 1000,
@@ -139,7 +145,11 @@ class Upstream:
                 response = await self._transport(backend).handle_async_request(request)
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _failed(error, backend.name, has_begun=False) from error
-        return Answer(backend, response, ends_s)
+        answer = Answer(backend, response, ends_s)
+        if not 200 <= answer.status <= 599:  # nobody asked to switch protocols, and servers know no others
+            await answer.aclose()
+            raise UpstreamFailed("protocol", backend.name, f"status {answer.status}")
+        return answer
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -176,6 +186,11 @@ def _written(backend: Backend, raw_path: bytes, query: bytes, deployment: str) -
         if not any(part.partition("=")[0] == "api-version" for part in asked.split("&")):
             asked += ("&" if asked else "") + "api-version=" + backend.api_version
     return base + path + ("?" + asked if asked else "")
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), WRITTEN_BYTES_MAX):
+        yield body[start : start + WRITTEN_BYTES_MAX]
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str:

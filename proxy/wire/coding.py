@@ -20,9 +20,11 @@ class Inflater:
     def __init__(self, bytes_max: int) -> None:
         self._inflate = zlib.decompressobj(wbits=_GZIP_OR_ZLIB)
         self._room = bytes_max
+        self._has_begun = False
 
     def feed(self, piece: bytes) -> bytes:
         """Return what this piece unpacks to. Raises WireError for what is not compressed, or too much."""
+        self._has_begun = self._has_begun or bool(piece)
         try:
             plain = self._inflate.decompress(piece, self._room + 1)
         except zlib.error as error:
@@ -33,3 +35,8 @@ class Inflater:
         if self._room < 0:
             raise WireError("the backend's compressed answer is too long", code="backend_protocol")
         return plain
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether what was fed is only the beginning of a compressed answer; nothing at all is none."""
+        return not self._inflate.eof and self._has_begun

@@ -213,6 +213,15 @@ async def test_a_streamed_body_goes_up_as_it_comes_with_its_own_length():
     assert b"transfer-encoding" not in {name.lower() for name, _ in request.headers}
 
 
+async def test_a_long_body_goes_up_whole_with_one_length():
+    body = b"0123456789" * 100_000
+    async with await replying(fakes.http_reply(b"{}")) as backend:
+        await ask(backend, backend.url, body=body, headers=[(b"content-length", b"7")])
+    (request,) = backend.requests
+    lengths = [value for name, value in request.headers if name.lower() == b"content-length"]
+    assert (request.body, lengths) == (body, [b"1000000"])
+
+
 async def test_the_connection_sends_small_writes_at_once():
     async def script(request, write):
         await write(fakes.STREAM_HEAD)

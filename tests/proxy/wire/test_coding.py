@@ -29,6 +29,16 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
         Inflater(1000).feed(gzip.compress(b"0" * 10_000_000))
 
 
+def test_an_answer_that_ends_too_early_is_told_from_a_whole_one_and_from_none():
+    packed = gzip.compress(b"plain text")
+    inflater = Inflater(1000)
+    assert not inflater.is_cut
+    inflater.feed(packed[:-3])
+    assert inflater.is_cut
+    inflater.feed(packed[-3:])
+    assert not inflater.is_cut
+
+
 def test_what_is_not_compressed_is_refused():
     with pytest.raises(WireError, match="cannot be read"):
         Inflater(1000).feed(b"plain text")
