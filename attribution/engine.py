@@ -39,7 +39,7 @@ CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text 
 # Content words an output must share with a work in all: greetings and "the capital of France is Paris"
 # stand in some registered book, and owe it nothing.
 CONTENT_WORDS_MIN = 4
-CONTENT_SHARED = FEATURES.index("content_shared")
+CONTENT_SHARED, CONTAINED = FEATURES.index("content_shared"), FEATURES.index("contained")
 PIECES_AT_ONCE = 32  # described together: some megabytes of temporary arrays
 
 
@@ -311,6 +311,8 @@ def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, in
         claim = scored.pieces[number].claim
         if claim is not None and claim.is_common:
             continue
+        if claim is None and scored.described.rows[pair, CONTAINED] <= 0:
+            continue  # not one of its words stands there ("Here it is:" before a Persian tale): no restatement
         if number not in winners and probability[pair] >= threshold:
             winners[number] = pair
     shared: dict[int, float] = {}
