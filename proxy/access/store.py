@@ -40,6 +40,17 @@ class AppRow(SQLModel, table=True):
     created_us: int = Field(sa_type=sa.BigInteger)
 
 
+class AppLinkRow(SQLModel, table=True):
+    """Whose app it is from the registry's number `seq` on; nobody's when there is no creator. Append-only."""
+
+    __tablename__: ClassVar[Any] = "app_link"
+    app_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="app.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    creator_id: str | None = Field(default=None, sa_type=sa.String, foreign_key="creator.id")
+    decided_by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
 class KeyRow(SQLModel, table=True):
     """A key's hash and whose it is."""
 

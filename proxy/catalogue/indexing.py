@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from proxy.catalogue.ownership import Held
 from proxy.catalogue.works import IndexedText
 from proxy.clock import Clock
 from proxy.errors import Conflict, NotFound, Problem, Unavailable
@@ -72,7 +73,15 @@ class LibraryBuilder:
         from attribution.errors import AttributionError  # noqa: PLC0415  likewise
 
         sources = (
-            SourceWork(work.work_id, work.text, work.registered_us, work.creator_id, work.reviewed)
+            SourceWork(
+                work.work_id,
+                work.text,
+                work.registered_us,
+                work.creator_id,
+                work.reviewed,
+                commons=work.commons,
+                standing=work.standing,
+            )
             for work in works
         )
         try:
@@ -99,16 +108,17 @@ class LibraryBuilder:
             raise Unavailable(error.cause, remedy=error.remedy, code="index_corrupt") from error
 
 
-def quarantined(index_root: Path) -> dict[str, str]:
-    """Return {public id: why it earns nothing} of the index in use; Unavailable for a damaged one."""
+def quarantined(index_root: Path) -> dict[str, Held]:
+    """Return what the index in use holds up, by public id; Unavailable for a damaged one."""
     from attribution import quarantined as held  # noqa: PLC0415  numpy: a server never builds
     from attribution.errors import AttributionError  # noqa: PLC0415  likewise
 
     folder = current(index_root)
     try:
-        return {} if folder is None else held(folder)
+        found = {} if folder is None else held(folder)
     except AttributionError as error:
         raise Unavailable(error.cause, remedy=error.remedy, code="index_corrupt") from error
+    return {work: Held(work, reason) for work, reason in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ import msgspec
 
 from proxy.catalogue.reading import checked_text, read_document
 from proxy.catalogue.works import (
+    COMMONS,
+    COMMONS_LICENCES,
     GIVEN,
     LICENCE_CHARACTERS_MAX,
     TITLE_CHARACTERS_MAX,
@@ -45,7 +47,11 @@ _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds for every row that does not say it itself."""
+    """What holds for every row that does not say it itself.
+
+    creator COMMONS: every row is nobody's, whatever creator, consent or split it names; its licence must be
+    one that says so.
+    """
 
     creator: str = ""
     licence: str = ""
@@ -99,6 +105,18 @@ def _files(found: list[tuple[Path, str]], defaults: Defaults) -> Iterator[NewWor
             licence=defaults.licence,
             consent=defaults.consent,
         )
+
+
+def commons_licence(licence: str) -> str:
+    """Return the licence under which a text is nobody's, in our spelling; BadRequest for any other."""
+    for known in COMMONS_LICENCES:
+        if licence.casefold() == known.casefold():
+            return known
+    raise BadRequest(
+        f"'{printable(licence, 60)}' is somebody's licence",
+        remedy=f"the commons takes {', '.join(COMMONS_LICENCES)}; register it under its creator",
+        code="commons",
+    )
 
 
 def _listed(path: Path, defaults: Defaults, *, lines: bool) -> Iterator[NewWork | Refusal]:
@@ -211,6 +229,7 @@ def _csv_row(columns: list[str], cells: list[str]) -> Row | Problem:
 def _work(row: Row, folder: Path, place: str, defaults: Defaults) -> NewWork:
     ref = checked_ref(_word(row, "work_id"))
     creator = _word(row, "creator_id").strip() or defaults.creator
+    creator = COMMONS if defaults.creator == COMMONS else creator
     if not creator:
         raise BadRequest("the row names no creator_id", remedy="add one, or pass --creator ID")
     text, named = _word(row, "text"), _word(row, "path")
@@ -222,6 +241,17 @@ def _work(row: Row, folder: Path, place: str, defaults: Defaults) -> NewWork:
     if named:
         document = read_document(_inside(folder, named), bytes_max=defaults.bytes_max)
         text, title = document.text, title or document.title
+    if creator == COMMONS == defaults.creator:
+        return NewWork(
+            ref,
+            COMMONS,
+            title or ref,
+            text if named else checked_text(text, defaults.bytes_max),
+            place,
+            registered_us=_registered_us(_word(row, "registered_at")),
+            url=checked_url(_word(row, "url").strip()),
+            licence=commons_licence(_licence(row) or defaults.licence),
+        )
     consent = _word(row, "consent").strip().lower()
     return NewWork(
         ref,

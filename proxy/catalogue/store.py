@@ -15,9 +15,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from proxy.catalogue.registering import Adding, PackedText, Registered, handles, resolved
+from proxy.catalogue.lookup_store import (
+    chunks,
+    creators_by_handle,
+    next_split_version,
+    owner_now,
+    owner_of,
+    released,
+    said_last,
+    split_rows,
+    standings,
+    status_of,
+)
+from proxy.catalogue.ownership import COMMONS_STATEMENT, OWN_STATEMENT, statement_sha256
+from proxy.catalogue.registering import Accepted, Adding, PackedText, Registered, handles, resolved
 from proxy.catalogue.tables import metadata
 from proxy.catalogue.works import (
+    COMMONS,
     NAME_CHARACTERS_MAX,
     WHOLE_PPM,
     CatalogueSnapshot,
@@ -29,7 +43,6 @@ from proxy.catalogue.works import (
     Outcome,
     Refusal,
     Split,
-    Status,
     Use,
     WorkCredit,
     WorkEntry,
@@ -46,13 +59,13 @@ from proxy.errors import BadRequest, Conflict, NotFound
 BATCH_WORKS = 500  # a turn of the registry; other writers wait no longer than this takes (about 0.2 s)
 BATCH_TEXT_BYTES = 8 << 20  # and no batch of huge texts is held in memory
 PAGE_WORKS = 200  # texts read at a time while an index is built
-IN_MAX = 5_000  # names in one statement; both engines take more than twice that
 CHANGES_MAX = 2_000  # more changed works than this are loaded faster all at once
 
 
 _tables = metadata.tables
 _creator, _work, _text = _tables["creator"], _tables["work"], _tables["work_text"]
 _split, _consent, _event = _tables["split"], _tables["consent"], _tables["registry_event"]
+_attestation = _tables["attestation"]
 
 
 class Catalogue:
@@ -87,7 +100,7 @@ class Catalogue:
         if country and not (len(country) == 2 and country.isascii() and country.isalpha()):
             raise BadRequest(f"'{country}' is no country", remedy="pass two letters, ISO 3166-1, or nothing")
         with registry_turn(self._engine) as connection:
-            known = _creators_by_handle(connection, {ref}).get(ref)
+            known = creators_by_handle(connection, {ref}).get(ref)
             if known is not None:
                 if known.name != name:
                     raise Conflict(
@@ -99,24 +112,29 @@ class Catalogue:
             return creator, True
 
     def creators(self) -> list[Creator]:
-        """Return every creator, oldest first."""
-        statement = sa.select(_creator).order_by(_creator.c.created_us, _creator.c.id)
+        """Return every creator, oldest first; the commons is nobody, and not among them."""
+        people = sa.select(_creator).where(_creator.c.id != COMMONS)
+        statement = people.order_by(_creator.c.created_us, _creator.c.id)
         with self._engine.connect() as connection:
             return [Creator(*row) for row in connection.execute(statement)]
 
     def creator(self, handle: str) -> Creator:
         """Return a creator by id or ref; NotFound when there is none."""
         with self._engine.connect() as connection:
-            found = _creators_by_handle(connection, {handle}).get(handle)
+            found = creators_by_handle(connection, {handle}).get(handle)
         if found is None:
             raise NotFound(f"there is no creator '{handle}'", remedy="`endcredits creators list` shows them")
         return found
 
     # Works
 
-    def add_works(self, rows: Iterable[NewWork | Refusal], *, new_creators: bool = True) -> Iterator[Outcome]:
+    def add_works(
+        self, rows: Iterable[NewWork | Refusal], *, new_creators: bool = True, creators_attest: bool = False
+    ) -> Iterator[Outcome]:
         """Register works and yield what became of each row, refusals passed through, in order.
 
+        With each work goes the attestation that its text is its creator's: their own word with
+        `creators_attest`, else ours on their behalf. What is registered for COMMONS is attested as nobody's.
         The same creator, ref and text again is `unchanged`; the same ref with another text is refused,
         because a registration is evidence and is not overwritten. Creators not yet known are registered under
         their ref (or `creator_name`) unless `new_creators` is False.
@@ -127,11 +145,13 @@ class Catalogue:
             batch.append(row)
             held_bytes += len(row.text) if isinstance(row, NewWork) else 0
             if len(batch) >= BATCH_WORKS or held_bytes >= BATCH_TEXT_BYTES:
-                yield from self._add_batch(batch, new_creators=new_creators)
+                yield from self._add_batch(batch, new_creators=new_creators, attest=creators_attest)
                 batch, held_bytes = [], 0
-        yield from self._add_batch(batch, new_creators=new_creators)
+        yield from self._add_batch(batch, new_creators=new_creators, attest=creators_attest)
 
-    def _add_batch(self, batch: list[NewWork | Refusal], *, new_creators: bool) -> list[Outcome]:
+    def _add_batch(
+        self, batch: list[NewWork | Refusal], *, new_creators: bool, attest: bool
+    ) -> list[Outcome]:
         works = [row for row in batch if isinstance(row, NewWork)]
         # Compressed before the turn begins: other writers wait for inserts only.
         packed = {id(work): PackedText.of(work.text) for work in works}
@@ -140,7 +160,7 @@ class Catalogue:
             adding = Adding(
                 self._ids,
                 now_us,
-                known=_creators_by_handle(connection, {name for work in works for name in handles(work)}),
+                known=creators_by_handle(connection, {name for work in works for name in handles(work)}),
                 registered=_registered(connection, {work.ref for work in works}),
                 new_creators=new_creators,
             )
@@ -150,7 +170,7 @@ class Catalogue:
                 else adding.add(row, packed[id(row)])
                 for row in batch
             ]
-            _write(connection, adding, actor=self._actor, now_us=now_us)
+            _write(connection, adding, actor=self._actor, now_us=now_us, creators_attest=attest)
         return outcomes
 
     def works(self, *, creator: str = "", after_seq: int = 0, limit: int | None = None) -> list[WorkEntry]:
@@ -161,7 +181,7 @@ class Catalogue:
         creator_id = self.creator(creator).id if creator else ""
         statement = _entries().where(_work.c.registered_seq > after_seq).order_by(_work.c.registered_seq)
         if creator_id:
-            statement = statement.where(_work.c.creator_id == creator_id)
+            statement = statement.where(owner_now() == creator_id)
         with self._engine.connect() as connection:
             return self._entries_of(connection, statement.limit(limit))
 
@@ -200,10 +220,10 @@ class Catalogue:
         """Yield every work with its text, denied and withdrawn ones too, in the order of registration."""
         after_seq = 0
         with self._engine.connect() as connection:
-            reviewed = _released(connection)
+            reviewed, standing = released(connection), standings(connection)
         while True:
             statement = (
-                sa.select(_work, _text.c.text_zlib)
+                sa.select(_work, _text.c.text_zlib, owner_now().label("owner_id"))
                 .join(_text, _text.c.work_id == _work.c.id)
                 .where(_work.c.registered_seq > after_seq)
                 .order_by(_work.c.registered_seq)
@@ -215,12 +235,14 @@ class Catalogue:
                 text = zlib.decompress(row.text_zlib).decode("utf-8")
                 yield IndexedText(
                     row.id,
-                    row.creator_id,
+                    row.owner_id,
                     row.title,
                     text,
                     row.registered_us,
                     row.registered_seq,
                     row.id in reviewed,
+                    commons=row.owner_id == COMMONS,
+                    standing=standing.get(row.id, 0),
                 )
             if len(rows) < PAGE_WORKS:
                 return
@@ -237,7 +259,7 @@ class Catalogue:
         """Record what is allowed from now on; returns the registry's number at which it begins."""
         payload = {"use": consent.use, "verdict": consent.verdict}
         with registry_turn(self._engine) as connection:
-            _must_exist(connection, work_id)
+            status_of(connection, work_id)
             now_us = self._clock.now_us()
             change = RegistryChange("consent_set", payload, work_id)
             seq = append_registry(connection, [change], actor=self._actor, at_us=now_us)
@@ -254,36 +276,26 @@ class Catalogue:
     def withdraw(self, work_id: str) -> bool:
         """Withdraw a work: still recognised, but paid nothing from now on. False when it was already."""
         with registry_turn(self._engine) as connection:
-            if _must_exist(connection, work_id) == "withdrawn":
+            if status_of(connection, work_id) == "withdrawn":
                 return False
             connection.execute(sa.update(_work).where(_work.c.id == work_id).values(status="withdrawn"))
             change = RegistryChange("work_withdrawn", {"work": work_id}, work_id)
             append_registry(connection, [change], actor=self._actor, at_us=self._clock.now_us())
             return True
 
-    def release(self, work_id: str) -> bool:
-        """Let a work earn that quarantine holds up, from the next index on. False when it was released."""
-        with registry_turn(self._engine) as connection:
-            _must_exist(connection, work_id)
-            if work_id in _released(connection):
-                return False
-            change = RegistryChange("work_released", {"work": work_id}, work_id)
-            append_registry(connection, [change], actor=self._actor, at_us=self._clock.now_us())
-            return True
-
     def set_split(self, work_id: str, split: Split) -> int:
         """Record a new version of a work's split (parties by id or ref); returns the number it begins at."""
         with registry_turn(self._engine) as connection:
-            _must_exist(connection, work_id)
-            known = _creators_by_handle(connection, {part.party for part in split.parts})
+            if owner_of(connection, work_id) == COMMONS:
+                raise Conflict(f"{work_id} is nobody's", remedy="a claim on it must be upheld first")
+            known = creators_by_handle(connection, {part.party for part in split.parts})
             agreed = resolved(split, known)
-            last = sa.select(sa.func.max(_split.c.version)).where(_split.c.work_id == work_id)
-            version = int(connection.execute(last).scalar_one_or_none() or 0) + 1
+            version = next_split_version(connection, work_id)
             change = RegistryChange(
                 "split_set", [[part.party, part.ppm, part.role] for part in agreed.parts], work_id
             )
             seq = append_registry(connection, [change], actor=self._actor, at_us=self._clock.now_us())
-            connection.execute(sa.insert(_split), _split_rows(work_id, version, agreed, seq))
+            connection.execute(sa.insert(_split), split_rows(work_id, version, agreed, seq))
         return seq
 
     def splits_as_of(self, seq: int) -> dict[str, tuple[tuple[str, int], ...]]:
@@ -331,13 +343,13 @@ class Catalogue:
             return previous.with_changes(seq, self._credits(connection, changed) if changed else [])
 
     def _credits(self, connection: sa.Connection, work_ids: list[str] | None) -> list[WorkCredit]:
-        works, splits = sa.select(_work), sa.select(_split)
+        works, splits = sa.select(_work, owner_now().label("owner_id")), sa.select(_split)
         if work_ids is not None:
             works, splits = (
                 works.where(_work.c.id.in_(work_ids)),
                 splits.where(_split.c.work_id.in_(work_ids)),
             )
-        said = _said(connection, work_ids)
+        said = said_last(connection, work_ids)
         names = {
             row.id: str(row.name) for row in connection.execute(sa.select(_creator.c.id, _creator.c.name))
         }
@@ -349,10 +361,12 @@ class Catalogue:
             WorkCredit(
                 row.id,
                 row.title,
-                _names_of(row.creator_id, parts.get(row.id, (0, []))[1], names),
+                _names_of(row.owner_id, parts.get(row.id, (0, []))[1], names),
                 row.licence,
                 row.url,
-                verdict_for(row.status, said.get((row.id, Use.OUTPUT_INFLUENCE)), self._default),
+                verdict_for(
+                    row.status, said.get((row.id, Use.OUTPUT_INFLUENCE)), self._default, owner=row.owner_id
+                ),
                 excerpts=said.get((row.id, Use.EXCERPT_DISPLAY), "denied") != "denied",
             )
             for row in connection.execute(works)
@@ -360,40 +374,26 @@ class Catalogue:
 
     def _entries_of(self, connection: sa.Connection, statement: sa.Select[Any]) -> list[WorkEntry]:
         rows = connection.execute(statement).all()
-        said = _said(connection, [row.id for row in rows])
+        work_ids = [row.id for row in rows]
+        said, standing = said_last(connection, work_ids), standings(connection, work_ids)
         return [
             WorkEntry(
                 **row._mapping,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  public, says its manual
-                verdict=verdict_for(row.status, said.get((row.id, Use.OUTPUT_INFLUENCE)), self._default),
+                verdict=verdict_for(
+                    row.status, said.get((row.id, Use.OUTPUT_INFLUENCE)), self._default, owner=row.creator_id
+                ),
+                standing=standing.get(row.id, 0),
+                commons=row.creator_id == COMMONS,
             )
             for row in rows
         ]
-
-
-def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
-    """Yield `names` in lists that fit into one statement's parameters on both engines."""
-    rest = iter(names)
-    while chunk := list(itertools.islice(rest, IN_MAX)):
-        yield chunk
-
-
-def _creators_by_handle(connection: sa.Connection, names: set[str]) -> dict[str, Creator]:
-    """Return {id or ref: creator} for those of `names` that are known; an id wins over a ref like it."""
-    by_id: dict[str, Creator] = {}
-    by_ref: dict[str, Creator] = {}
-    for chunk in _chunks(names):
-        statement = sa.select(_creator).where(sa.or_(_creator.c.id.in_(chunk), _creator.c.ref.in_(chunk)))
-        for row in connection.execute(statement):
-            creator = Creator(row.id, row.ref, row.name, row.country, row.created_us)
-            by_id[creator.id] = by_ref[creator.ref] = creator
-    return {name: creator for name, creator in {**by_ref, **by_id}.items() if name in names}
 
 
 def _registered(connection: sa.Connection, refs: set[str]) -> dict[tuple[str, str], Registered]:
     columns = sa.select(_work.c.creator_id, _work.c.ref, _work.c.id, _work.c.text_sha256)
     return {
         (row.creator_id, row.ref): Registered(row.id, row.text_sha256)
-        for chunk in _chunks(refs)
+        for chunk in chunks(refs)
         for row in connection.execute(columns.where(_work.c.ref.in_(chunk)))
     }
 
@@ -407,7 +407,9 @@ def _insert_creators(connection: sa.Connection, creators: list[Creator], *, acto
         append_registry(connection, changes, actor=actor, at_us=at_us)
 
 
-def _write(connection: sa.Connection, adding: Adding, *, actor: str, now_us: int) -> None:
+def _write(
+    connection: sa.Connection, adding: Adding, *, actor: str, now_us: int, creators_attest: bool
+) -> None:
     _insert_creators(connection, adding.creators, actor=actor, at_us=now_us)
     if not adding.works:
         return
@@ -425,7 +427,7 @@ def _write(connection: sa.Connection, adding: Adding, *, actor: str, now_us: int
     connection.execute(
         sa.insert(_text), [{"work_id": work.id, "text_zlib": work.packed.zlib} for work in adding.works]
     )
-    splits = [row for seq, work in numbered if work.split for row in _split_rows(work.id, 1, work.split, seq)]
+    splits = [row for seq, work in numbered if work.split for row in split_rows(work.id, 1, work.split, seq)]
     consents = [
         {
             "work_id": work.id,
@@ -437,53 +439,37 @@ def _write(connection: sa.Connection, adding: Adding, *, actor: str, now_us: int
         for seq, work in numbered
         if work.work.consent
     ]
-    for table, rows in ((_split, splits), (_consent, consents)):
+    attested = [
+        _attested(work, seq, by=work.creator_id if creators_attest else actor, at_us=now_us)
+        for seq, work in numbered
+    ]
+    for table, rows in ((_split, splits), (_consent, consents), (_attestation, attested)):
         if rows:
             connection.execute(sa.insert(table), rows)
 
 
-def _split_rows(work_id: str, version: int, split: Split, seq: int) -> list[dict[str, object]]:
-    return [
-        {
-            "work_id": work_id,
-            "version": version,
-            "party": part.party,
-            "ppm": part.ppm,
-            "role": part.role,
-            "valid_from_seq": seq,
-        }
-        for part in split.parts
-    ]
-
-
-def _released(connection: sa.Connection) -> frozenset[str]:
-    released = sa.select(_event.c.work_id).where(_event.c.kind == "work_released")
-    return frozenset(connection.execute(released).scalars())
-
-
-def _must_exist(connection: sa.Connection, work_id: str) -> Status:
-    status = connection.execute(sa.select(_work.c.status).where(_work.c.id == work_id)).scalar_one_or_none()
-    if status is None:
-        raise NotFound(f"there is no work '{work_id}'", remedy="`endcredits works list` shows them")
-    return "withdrawn" if status == "withdrawn" else "active"
+def _attested(work: Accepted, seq: int, *, by: str, at_us: int) -> dict[str, object]:
+    statement = COMMONS_STATEMENT if work.creator_id == COMMONS else OWN_STATEMENT
+    return {
+        "work_id": work.id,
+        "seq": seq,
+        "statement": statement,
+        "statement_sha256": statement_sha256(statement),
+        "text_sha256": work.packed.sha256,
+        "attested_by": by,
+        "on_behalf_of": work.creator_id,
+        "at_us": at_us,
+    }
 
 
 def _entries() -> sa.Select[Any]:
-    return sa.select(*_work.c, _creator.c.ref.label("creator_ref")).join(
-        _creator, _creator.c.id == _work.c.creator_id
-    )
-
-
-def _said(connection: sa.Connection, work_ids: list[str] | None) -> dict[tuple[str, str], Given]:
-    """Return {(work, use): what was said last}, of all works when `work_ids` is None."""
-    said: dict[tuple[str, str], Given] = {}
-    for chunk in [None] if work_ids is None else _chunks(work_ids):
-        statement = sa.select(_consent).order_by(_consent.c.seq)
-        if chunk is not None:
-            statement = statement.where(_consent.c.work_id.in_(chunk))
-        for row in connection.execute(statement):
-            said[row.work_id, row.use] = row.verdict
-    return said
+    own = [column for column in _work.c if column.name != "creator_id"]
+    return sa.select(
+        *own,
+        _work.c.creator_id.label("registrant_id"),
+        _creator.c.id.label("creator_id"),
+        _creator.c.ref.label("creator_ref"),
+    ).join_from(_work, _creator, _creator.c.id == owner_now())
 
 
 def _names_of(creator_id: str, parts: list[Any], names: Mapping[str, str]) -> tuple[str, ...]:

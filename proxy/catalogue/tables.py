@@ -75,3 +75,72 @@ class ConsentRow(SQLModel, table=True):
     use: str = Field(primary_key=True, sa_type=sa.String)
     verdict: str = Field(sa_type=sa.String)
     at_us: int = Field(sa_type=sa.BigInteger)
+
+
+class AttestationRow(SQLModel, table=True):
+    """That somebody said a text is theirs, or nobody's: which statement, about which text, and when."""
+
+    __tablename__: ClassVar[Any] = "attestation"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    statement: str = Field(sa_type=sa.String)
+    statement_sha256: str = Field(sa_type=sa.String)
+    text_sha256: str = Field(sa_type=sa.String)
+    attested_by: str = Field(sa_type=sa.String)
+    on_behalf_of: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
+class WorkIdentifierRow(SQLModel, table=True):
+    """An identifier verified for a work, or that verification taken back, from `seq` on."""
+
+    __tablename__: ClassVar[Any] = "work_identifier"
+    __table_args__ = (sa.Index("ix_work_identifier_scheme_value", "scheme", "value"),)
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    scheme: str = Field(sa_type=sa.String)
+    value: str = Field(sa_type=sa.String)
+    state: str = Field(sa_type=sa.String)
+    reason: str = Field(sa_type=sa.String)
+    decided_by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
+class ClaimRow(SQLModel, table=True):
+    """Somebody says that a work is theirs; `evidence` is a JSON list of addresses, never fetched."""
+
+    __tablename__: ClassVar[Any] = "claim"
+    id: str = Field(primary_key=True, sa_type=sa.String)
+    work_id: str = Field(sa_type=sa.String, foreign_key="work.id", index=True)
+    claimant: str = Field(sa_type=sa.String, foreign_key="creator.id")
+    basis: str = Field(sa_type=sa.Text)
+    evidence: str = Field(sa_type=sa.Text)
+    opened_by: str = Field(sa_type=sa.String)
+    opened_us: int = Field(sa_type=sa.BigInteger)
+    opened_seq: int = Field(sa_type=sa.BigInteger)
+
+
+class ClaimDecisionRow(SQLModel, table=True):
+    """What became of a claim; one row a claim, so that it is decided once."""
+
+    __tablename__: ClassVar[Any] = "claim_decision"
+    claim_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="claim.id")
+    outcome: str = Field(sa_type=sa.String)
+    reason: str = Field(sa_type=sa.String)
+    decided_by: str = Field(sa_type=sa.String)
+    decided_us: int = Field(sa_type=sa.BigInteger)
+    seq: int = Field(sa_type=sa.BigInteger)
+
+
+class ReviewRow(SQLModel, table=True):
+    """The review queue's history: an index held a work up or let it go, somebody released or upheld it."""
+
+    __tablename__: ClassVar[Any] = "review"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    decision: str = Field(sa_type=sa.String)
+    reason: str = Field(sa_type=sa.String)
+    other_work: str = Field(sa_type=sa.String)
+    part_ppm: int = Field(sa_type=sa.BigInteger)
+    decided_by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)

@@ -19,6 +19,9 @@ from proxy.errors import BadRequest
 
 WHOLE_PPM = 1_000_000
 UNCLAIMED = "~unclaimed"  # a tilde begins no id, so no creator can be called this
+COMMONS = "~commons"  # the party that is nobody: what it has registered is everybody's, and earns nobody
+# What makes a text nobody's; any other licence is somebody's, however generous.
+COMMONS_LICENCES = ("public-domain", "CC0-1.0", "PDM-1.0", "boilerplate")
 PARTIES_MAX = 100  # of one split; a film's full crew goes through a collecting party
 TITLE_CHARACTERS_MAX = 500
 URL_CHARACTERS_MAX = 2_000
@@ -79,6 +82,12 @@ class Split:
         if not self.parts or len(self.parts) > PARTIES_MAX:
             raise BadRequest(f"a split has 1 to {PARTIES_MAX} parties, not {len(self.parts)}", code="split")
         for part in self.parts:
+            if part.party.startswith("~") and part.party != UNCLAIMED:
+                raise BadRequest(
+                    f"'{printable(part.party, 60)}' cannot have a part",
+                    remedy=f"name creators; a share that nobody claims goes to '{UNCLAIMED}'",
+                    code="split",
+                )
             if not part.party or not 0 < part.ppm <= WHOLE_PPM:
                 raise BadRequest(
                     f"'{part.party}' has {part.ppm} ppm",
@@ -124,8 +133,13 @@ class Consent:
         )
 
 
-def verdict_for(status: Status, given: Given | None, default: Given) -> Verdict:
-    """Return what a credit for output influence carries: a withdrawn or denied work is paid nothing."""
+def verdict_for(status: Status, given: Given | None, default: Given, *, owner: str = "") -> Verdict:
+    """Return what a credit for output influence carries: a withdrawn or denied work is paid nothing.
+
+    What belongs to COMMONS is free whatever else is said: nobody could be paid, and nobody could forbid it.
+    """
+    if owner == COMMONS:
+        return "free"
     said = default if given is None else given
     return "prohibited" if status == "withdrawn" or said == "denied" else said
 
@@ -177,7 +191,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class WorkEntry:
-    """A work as lists and pages show it."""
+    """A work as lists and pages show it.
+
+    creator_id: whose it is now; registrant_id: who registered it, another where a claim was upheld.
+    standing: 2 by an upheld claim, 1 by a verified identifier, else 0.
+    """
 
     id: str
     ref: str
@@ -193,11 +211,18 @@ class WorkEntry:
     registered_seq: int
     status: str
     verdict: Verdict
+    registrant_id: str = ""
+    standing: int = 0
+    commons: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedText:
-    """What an index is built of. reviewed: somebody has released it from quarantine."""
+    """What an index is built of. creator_id: whose it is now. reviewed: somebody has released it.
+
+    commons: it is nobody's. standing: 2 by an upheld claim, 1 by a verified identifier, else 0; what stands
+    higher owns what several works hold, whoever was first.
+    """
 
     work_id: str
     creator_id: str
@@ -206,6 +231,8 @@ class IndexedText:
     registered_us: int
     registered_seq: int
     reviewed: bool = False
+    commons: bool = False
+    standing: int = 0
 
 
 @dataclass(frozen=True, slots=True)

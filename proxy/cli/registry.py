@@ -114,7 +114,7 @@ def list_creators(desk: Desk) -> None:
     """List every creator, oldest first."""
     rows = (dataclasses.asdict(creator) for creator in open_catalogue(desk).creators())
     desk.table(
-        _with_times(rows),
+        with_times(rows),
         ("id", "ref", "name", "country"),
         empty="no creators; `endcredits creators add NAME`",
     )
@@ -127,11 +127,11 @@ def show_creator(desk: Desk, creator: str) -> None:
     catalogue = open_catalogue(desk)
     found = catalogue.creator(creator)
     owned = catalogue.works(creator=found.id)
-    answer = next(iter(_with_times([dataclasses.asdict(found)]))) | {"works": len(owned)}
+    answer = next(iter(with_times([dataclasses.asdict(found)]))) | {"works": len(owned)}
     desk.say(answer, f"{found.name} ({found.ref}), {found.id}: {len(owned)} works")
 
 
-def _with_times(rows: Iterable[dict[str, object]]) -> Iterable[dict[str, object]]:
+def with_times(rows: Iterable[dict[str, object]]) -> Iterable[dict[str, object]]:
     """Turn every `*_us` into RFC 3339 text under its bare name."""
     for row in rows:
         yield {
@@ -150,15 +150,39 @@ def _with_times(rows: Iterable[dict[str, object]]) -> Iterable[dict[str, object]
 @click.option("--creator", default="", help="Whose they are (id or ref), where rows do not say it.")
 @click.option("--licence", default="", help="Licence of those that do not say it.")
 @click.option("--consent", type=click.Choice(VERDICTS), help="Consent of those that do not say it.")
+@click.option("--commons", is_flag=True, help="They are nobody's: public domain, CC0 or boilerplate.")
+@click.option(
+    "--attest", is_flag=True, help="Their creators said so themselves; else it is your word for them."
+)
 @click.option("--no-index", is_flag=True, help="Do not build the index now.")
 def add_works(
-    desk: Desk, paths: tuple[Path, ...], creator: str, licence: str, consent: str | None, *, no_index: bool
+    desk: Desk,
+    paths: tuple[Path, ...],
+    creator: str,
+    licence: str,
+    consent: str | None,
+    *,
+    commons: bool,
+    attest: bool,
+    no_index: bool,
 ) -> int:
-    """Register texts: files, folders, or lists (.jsonl, .csv, also .gz) with a row a work."""
-    from proxy.catalogue.intake import Defaults, read
+    """Register texts: files, folders, or lists (.jsonl, .csv, also .gz) with a row a work.
+
+    With each goes an attestation, kept by the digest of its words: "I made this text, or I hold the rights to
+    it and may license them here. I did not take it from somebody else. I know that this statement is kept."
+    """
+    from proxy.catalogue.intake import Defaults, commons_licence, read
+    from proxy.catalogue.ownership import COMMONS_STATEMENT, OWN_STATEMENT, STATEMENTS
+    from proxy.catalogue.works import COMMONS, COMMONS_LICENCES
 
     catalogue = open_catalogue(desk)
-    owner = catalogue.creator(creator).id if creator else ""
+    if commons and (creator or consent or attest):
+        raise click.UsageError("what is nobody's has no creator, no consent and nobody to attest it")
+    if commons:
+        licence = commons_licence(licence or COMMONS_LICENCES[0])
+    if creator.startswith("~"):
+        raise BadRequest(f"'{creator}' is nobody", remedy="pass --commons for what belongs to nobody")
+    owner = COMMONS if commons else catalogue.creator(creator).id if creator else ""
     defaults = Defaults(
         creator=owner,
         licence=licence,
@@ -167,12 +191,15 @@ def add_works(
     )
     counts = {"added": 0, "unchanged": 0, "refused": 0}
     for path in paths:
-        for outcome in catalogue.add_works(read(path, defaults)):
+        for outcome in catalogue.add_works(read(path, defaults), creators_attest=attest):
             counts[outcome.status] += 1
             _tell(desk, outcome)
     desk.note(", ".join(f"{number} {status}" for status, number in counts.items()))
+    if counts["added"]:
+        who = "by you" if commons else "by their creators" if attest else "by you, for their creators"
+        desk.note(f'attested {who}: "{STATEMENTS[COMMONS_STATEMENT if commons else OWN_STATEMENT]}"')
     if counts["added"] and not no_index:
-        _build(desk)
+        build_index(desk)
     return 1 if counts["refused"] else 0
 
 
@@ -192,25 +219,40 @@ def list_works(desk: Desk, creator: str) -> None:
     """List registered works in the order of registration."""
     rows = (dataclasses.asdict(entry) for entry in open_catalogue(desk).works(creator=creator))
     columns = ("id", "ref", "creator_ref", "title", "licence", "verdict", "status")
-    desk.table(_with_times(rows), columns, empty="no works; `endcredits works add PATH --creator ID`")
+    desk.table(with_times(rows), columns, empty="no works; `endcredits works add PATH --creator ID`")
 
 
 @command(works, "show")
 @click.argument("work")
 def show_work(desk: Desk, work: str) -> None:
-    """Show one work (id or ref): whose it is, its split and every consent it was given."""
+    """Show one work (id or ref): whose it is and why, its split and every consent it was given."""
+    from proxy.catalogue.ownership import STATEMENTS
+    from proxy.catalogue.ownership_store import Ownership
+
     catalogue = open_catalogue(desk)
     entry = catalogue.find_work(work)
     split = catalogue.splits_as_of(catalogue.seq()).get(entry.id, ((entry.creator_id, 1_000_000),))
     consents = [msgspec.to_builtins(consent) for consent in catalogue.consents(entry.id)]
-    answer = next(iter(_with_times([dataclasses.asdict(entry)])))
+    answer = next(iter(with_times([dataclasses.asdict(entry)])))
     answer |= {"split": [{"party": party, "ppm": ppm} for party, ppm in split], "consents": consents}
+    ownership = Ownership(desk.engine, clock=SystemClock(), ids=RandomIds())
+    identifiers, attested = ownership.identifiers(entry.id), ownership.attestations(entry.id)
+    answer |= {
+        "identifiers": [known.identifier for known in identifiers],
+        "attestations": list(with_times(dataclasses.asdict(one) for one in attested)),
+    }
     lines = [f"{entry.title} ({entry.id})", f"  creator   {entry.creator_ref} ({entry.creator_id})"]
     lines += [
         f"  licence   {entry.licence or 'none stated'}",
         f"  verdict   {entry.verdict} ({entry.status})",
     ]
     lines += [f"  split     {ppm / 10_000:g} % {party}" for party, ppm in split]
+    lines += [f"  verified  {known.identifier}" for known in identifiers]
+    if entry.registrant_id != entry.creator_id:
+        lines.append(f"  claimed   registered by {entry.registrant_id}, theirs since a claim was upheld")
+    for one in attested:
+        said = STATEMENTS.get(one.statement, one.statement)
+        lines.append(f'  attested  {iso_utc(one.at_us)[:10]} by {one.attested_by}: "{said}"')
     desk.say(answer, "\n".join(lines))
 
 
@@ -240,43 +282,20 @@ def withdraw(desk: Desk, work: str) -> None:
     desk.say(answer, f"{entry.title} is withdrawn{'' if changed else ' already'}")
 
 
-@command(works)
-@click.option("--release", metavar="WORK", help="Let this work (id or ref) earn from the next index on.")
-def review(desk: Desk, release: str | None) -> None:
-    """List works held up as no texts (lists, keywords, repetitions), or release one after looking at it."""
-    from proxy.catalogue import indexing
-
-    catalogue = open_catalogue(desk)
-    if release is not None:
-        entry = catalogue.find_work(release)
-        changed = catalogue.release(entry.id)
-        desk.say(
-            {"work": entry.id, "released": True, "changed": changed},
-            f"{entry.title} is released{'' if changed else ' already'}; it earns from the next index on",
-        )
-        if changed:
-            _build(desk)
-        return
-    held = indexing.quarantined(desk.settings.index_dir)
-    entries = (catalogue.find_work(work) for work in held)
-    rows = [
-        {"work": e.id, "ref": e.ref, "creator_ref": e.creator_ref, "title": e.title, "reason": held[e.id]}
-        for e in entries
-    ]
-    desk.table(rows, ("work", "ref", "creator_ref", "title", "reason"), empty="nothing is held up")
-
-
 # -- index -------------------------------------------------------------------------------------------------
 
 
-def _build(desk: Desk) -> Path:
+def build_index(desk: Desk) -> Path:
+    """Build an index of what is registered now, and write down what it holds up for review."""
     from proxy.catalogue import indexing
+    from proxy.catalogue.ownership_store import Ownership
 
     catalogue = open_catalogue(desk)
     with desk.progress("indexing") as progress:
         folder = indexing.build(catalogue, desk.settings.index_dir, clock=SystemClock(), progress=progress)
     desk.note(f"index {folder.name} is in use: {catalogue.count_works()} works")
     held = indexing.quarantined(desk.settings.index_dir)
+    Ownership(desk.engine, clock=SystemClock(), ids=RandomIds()).record_held(held.values())
     if held:
         desk.note(f"{len(held)} of them earn nothing until somebody has looked: `endcredits works review`")
     return folder
@@ -285,7 +304,7 @@ def _build(desk: Desk) -> Path:
 @command(index)
 def build(desk: Desk) -> None:
     """Build a new index of every registered work, check it, and swap it in while servers go on."""
-    folder = _build(desk)
+    folder = build_index(desk)
     desk.say({"index": folder.name, "path": str(folder)}, str(folder))
 
 
@@ -356,7 +375,7 @@ def list_keys(desk: Desk) -> None:
 
     rows = (dataclasses.asdict(key) for key in store.list_keys(desk.engine))
     columns = ("id", "role", "name", "shown", "created", "revoked")
-    desk.table(_with_times(rows), columns, empty="no keys; `endcredits keys create --role app`")
+    desk.table(with_times(rows), columns, empty="no keys; `endcredits keys create --role app`")
 
 
 @command(keys)

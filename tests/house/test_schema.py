@@ -17,6 +17,7 @@ from tests.repository import ROOT
 APPEND_ONLY = {
     "registry_event", "split", "consent", "event", "attributed", "event_line",
     "account", "transfer", "entry", "period", "statement",
+    "attestation", "work_identifier", "claim", "claim_decision", "review", "app_link",
 }  # fmt: skip
 
 

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.commands import Commands
+
+TEXT = (
+    "The ferryman of Lower Quill kept a ledger of everyone who had ever crossed on credit. "
+    "When the bridge came he crossed it himself, once, and paid the toll with the ledger."
+)
+
+
+@pytest.fixture
+def ec(tmp_path):
+    """Ada has registered one work; Bo is known."""
+    ec = Commands(tmp_path / "data")
+    ec("creators", "add", "Ada", "--ref", "ada")
+    ec("creators", "add", "Bo", "--ref", "bo")
+    (tmp_path / "ferry.txt").write_text(TEXT)
+    assert ec("works", "add", tmp_path / "ferry.txt", "--creator", "ada", "--no-index").status == 0
+    return ec
+
+
+def claimed(ec) -> str:
+    return ec.json(
+        "claims", "open", "--work", "ferry.txt", "--claimant", "bo", "--basis", "Printed 1999."
+    ).row["id"]
+
+
+def test_an_upheld_claim_moves_the_work_and_says_that_an_index_is_due(ec):
+    claim = claimed(ec)
+    assert "Printed 1999." in ec("claims", "show", claim).out
+    ran = ec("claims", "decide", claim, "--uphold", "--reason", "The copy of 1999 shows it.", "--by", "Ines")
+    assert ran.status == 0
+    assert "index build" in ran.out
+    shown = ec.json("claims", "show", claim).row
+    assert (shown["state"], shown["owner_ref"], shown["decided_by"]) == ("upheld", "bo", "Ines")
+    assert "The copy of 1999 shows it." in ec("claims", "show", claim).out
+    assert "claim was upheld" in ec("works", "show", "ferry.txt").out
+    assert [work["ref"] for work in ec.json("works", "list", "--creator", "bo").rows] == ["ferry.txt"]
+    assert ec.json("works", "show", "ferry.txt").row["split"][0]["ppm"] == 1_000_000
+
+
+def test_claims_are_listed_with_what_waits(ec):
+    assert "no claims" in ec("claims", "list").out
+    claim = claimed(ec)
+    assert [row["id"] for row in ec.json("claims", "list", "--open").rows] == [claim]
+    assert "ferry" in ec("claims", "list", "--work", "ferry.txt").out
+    ec("claims", "decide", claim, "--reject", "--reason", "No proof.")
+    assert ec.json("claims", "list", "--open").rows == []
+    assert [row["state"] for row in ec.json("claims", "list").rows] == ["rejected"]
+
+
+def test_a_claim_is_decided_once_and_the_refusal_says_what_to_do(ec):
+    claim = claimed(ec)
+    ec("claims", "decide", claim, "--withdraw", "--reason", "A mistake.")
+    again = ec.json("claims", "decide", claim, "--uphold", "--reason", "Or not?")
+    assert (again.status, again.row["error"]) == (1, "claim_decided")
+    assert "new claim" in again.row["remedy"]
+    assert ec("claims", "decide", claim, "--reason", "x").status == 2
+
+
+def test_what_people_write_cannot_command_a_terminal(ec):
+    basis = "Mine.\x1b]0;owned\x07\u202e \x1b[2J"
+    claim = ec.json("claims", "open", "--work", "ferry.txt", "--claimant", "bo", "--basis", basis).row["id"]
+    for ran in (ec("claims", "show", claim), ec("claims", "list")):
+        assert not set(ran.out) & {"\x1b", "\x07", "\u202e"}
+    too_long = ec("claims", "open", "--work", "ferry.txt", "--claimant", "bo", "--basis", "x" * 5_000)
+    assert too_long.status == 1
+
+
+def test_a_verified_identifier_is_shown_and_can_be_revoked(ec):
+    ran = ec.json("works", "verify", "ferry.txt", "--identifier", "isbn:0-306-40615-2")
+    assert ran.row["identifier"] == "isbn:9780306406157"
+    shown = ec.json("works", "show", "ferry.txt").row
+    assert (shown["identifiers"], shown["standing"]) == (["isbn:9780306406157"], 1)
+    assert "isbn:9780306406157" in ec("works", "show", "ferry.txt").out
+    assert ec("works", "verify", "ferry.txt", "--identifier", "isbn:0-306-40615-3").status == 1
+    assert ec.json("works", "verify", "ferry.txt", "--identifier", "isbn:0306406152", "--revoke").row[
+        "changed"
+    ]
+    assert ec.json("works", "show", "ferry.txt").row["standing"] == 0
+
+
+def test_what_was_attested_is_told_at_once_and_kept(ec, tmp_path):
+    (tmp_path / "other.txt").write_text(TEXT + " Nobody missed it.")
+    ran = ec("works", "add", tmp_path / "other.txt", "--creator", "bo", "--attest", "--no-index")
+    assert "attested by their creators" in ran.err
+    assert ran.err.count("I made this text") == 1
+    for work, by in (("other.txt", ec.json("creators", "show", "bo").row["id"]), ("ferry.txt", "operator")):
+        (kept,) = ec.json("works", "show", work).row["attestations"]
+        assert (kept["attested_by"], kept["statement"]) == (by, "own/1")
+        assert len(kept["statement_sha256"]) == 64
+        assert "I made this text" in ec("works", "show", work).out
+    assert "I made this text" in " ".join(ec("works", "add", "--help").out.split())
+
+
+def test_a_commons_is_nobodys_and_takes_no_other_licence(ec, tmp_path):
+    listed = tmp_path / "commons.jsonl"
+    rows = [
+        {
+            "work_id": "psalm",
+            "creator_id": "somebody",
+            "text": TEXT + " Amen.",
+            "registered_at": "1900-01-01",
+        },
+        {"work_id": "blog", "text": TEXT + " Again.", "licence": "CC-BY-4.0"},
+        {"work_id": "notice", "text": TEXT + " Thus.", "licence": "cc0-1.0", "splits": "ada:1000000"},
+    ]
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ran = ec.json("works", "add", listed, "--commons", "--no-index")
+    assert [row["status"] for row in ran.rows] == ["added", "refused", "added"]
+    assert "somebody's licence" in ran.rows[1]["why"]
+    shown = ec.json("works", "show", "psalm").row
+    assert (shown["commons"], shown["verdict"], shown["licence"]) == (True, "free", "public-domain")
+    assert shown["registered"].startswith("1900-01-01")
+    assert ec.json("works", "show", "notice").row["licence"] == "CC0-1.0"
+    assert [row["ref"] for row in ec.json("works", "list", "--creator", "~commons").rows] == [
+        "psalm",
+        "notice",
+    ]
+    assert [creator["ref"] for creator in ec.json("creators", "list").rows] == ["ada", "bo"]
+    for wrong in (("--creator", "ada"), ("--attest",), ("--consent", "paid")):
+        assert ec("works", "add", listed, "--commons", *wrong).status == 2
+    assert ec("works", "add", listed, "--commons", "--licence", "MIT").status == 1
+    assert ec("works", "add", tmp_path / "ferry.txt", "--creator", "~commons").status == 1
+
+
+def test_a_held_work_is_shown_with_why_and_since_when_and_upheld_or_released(ec, tmp_path):
+    words = (
+        "insurance",
+        "mortgage",
+        "attorney",
+        "lawyer",
+        "claim",
+        "loans",
+        "recovery",
+        "hosting",
+        "trading",
+    )
+    pile = " ".join(words[(7 * n + n // 9) % len(words)] for n in range(240))
+    (tmp_path / "pile.txt").write_text(pile)
+    ran = ec("works", "add", tmp_path / "pile.txt", "--creator", "bo")
+    assert "works review" in ran.err
+    held = ec.json("works", "review").row
+    assert (held["ref"], held["state"], held["copy_of"], held["part_ppm"]) == ("pile.txt", "held", "", 0)
+    assert held["reason"]
+    assert held["since"].startswith("20")
+    ec("works", "review", "--uphold", "pile.txt", "--reason", "Keywords.", "--by", "Ines")
+    looked = ec.json("works", "review").row
+    assert (looked["state"], looked["said"], looked["decided_by"]) == ("upheld", "Keywords.", "Ines")
+    assert looked["since"] == held["since"]
+    ec("works", "review", "--release", "pile.txt", "--reason", "A poem after all.")
+    assert ec.json("works", "review").rows == []
+    assert ec("works", "review", "--release", "pile.txt", "--uphold", "pile.txt").status == 2
+
+
+def test_the_queue_says_when_an_index_is_due(ec):
+    assert "newer than the index" in ec("works", "review").err
+    ec("index", "build")
+    assert ec("works", "review").err == ""
+    ec("works", "verify", "ferry.txt", "--identifier", "isbn:0306406152")
+    assert "1 changes are newer" in ec("works", "review").err
