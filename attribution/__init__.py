@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from attribution.engine import AttributionStream, Attributor, build_index
 from attribution.errors import AttributionError, IndexCorrupt, IndexMissing, ModelMismatch, ModelMissing
-from attribution.index import Manifest, quarantined, verify_index
-from attribution.terms import PPM, Attribution, Match, Share, SourceWork
+from attribution.index import Manifest, verify_index
+from attribution.ownership import held, quarantined
+from attribution.terms import PPM, Attribution, Held, Match, Share, SourceWork
 
 __all__ = [
     "PPM",
@@ -30,6 +31,7 @@ __all__ = [
     "AttributionError",
     "AttributionStream",
     "Attributor",
+    "Held",
     "IndexCorrupt",
     "IndexMissing",
     "Manifest",
@@ -39,6 +41,7 @@ __all__ = [
     "Share",
     "SourceWork",
     "build_index",
+    "held",
     "quarantined",
     "verify_index",
 ]

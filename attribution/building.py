@@ -26,6 +26,8 @@ from attribution.errors import IndexCorrupt, IndexMissing
 from attribution.index import FORMAT, MANIFEST, Manifest, file_sha256
 from attribution.lexical import GRAM_WORDS, I64, bm25_impacts, grams
 from attribution.normalise import words
+from attribution.novelty import Probe, common
+from attribution.ownership import Sentences, Verdicts, copies, paraphrases
 from attribution.replication import NOT_QUARANTINED, quarantine
 from attribution.segments import segments
 from attribution.terms import SourceWork
@@ -97,9 +99,8 @@ def build(
     ).hexdigest()
     writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
     _encode(ordered, cuts, arrays, writer, encoders, reusable, progress)
-    reasons = _quarantine(_coherence(index_dir, arrays), arrays, background)
-    reasons[[work.reviewed for work in ordered]] = NOT_QUARANTINED
-    arrays["work_reason"] = reasons
+    verdicts = _judged(ordered, arrays, index_dir, background, encoders[0].model_sha256)
+    arrays |= {"work_reason": verdicts.reason, "work_of": verdicts.of, "work_part": verdicts.part_ppm}
     arrays |= _postings(arrays, background)
     writer.close()
     for name, array in arrays.items():
@@ -112,6 +113,7 @@ def build(
                 "creator": work.creator_id,
                 "registered_us": work.registered_us,
                 "sha256": digest,
+                **({"commons": True} if work.commons else {}),
             }
         )
         for work, digest in zip(ordered, digests, strict=True)
@@ -321,6 +323,32 @@ def _coherence(directory: Path, arrays: Arrays) -> NDArray[np.float32]:
     enough = count >= 4
     result[enough] = (total[enough] / count[enough]).astype(np.float32)
     return result
+
+
+def _judged(
+    ordered: list[SourceWork], arrays: Arrays, directory: Path, background: Background, model_sha256: str
+) -> Verdicts:
+    """Say which works are held up and why: all anew at every build, for a work's rivals may be new ones."""
+    persons: dict[str, int] = {}
+    creator: I64 = np.array(
+        [persons.setdefault(work.creator_id or f"\0{work.work_id}", len(persons)) for work in ordered],
+        np.int64,
+    )
+    sentences = Sentences(
+        np.load(directory / "vectors.npy", mmap_mode="r"),
+        np.load(directory / "scales.npy", mmap_mode="r"),
+        np.diff(arrays["sentence_token"]),
+        arrays["work_sentence"],
+    )
+    verdicts = copies(arrays, creator)
+    verdicts = verdicts.or_else(paraphrases(sentences, creator)).to_heads()
+    reasons = _quarantine(_coherence(directory, arrays), arrays, background)
+    nothing = Verdicts.none(len(ordered))
+    verdicts = verdicts.or_else(Verdicts(reasons, nothing.of, nothing.part_ppm))
+    probe = Probe.open()
+    if probe.model_sha256 == model_sha256:
+        verdicts = verdicts.or_else(common(probe, sentences, arrays, background, creator))
+    return verdicts.released(np.array([work.reviewed or work.commons for work in ordered], bool))
 
 
 def _quarantine(coherence: NDArray[np.float32], arrays: Arrays, background: Background) -> NDArray[np.uint8]:

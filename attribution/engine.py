@@ -242,7 +242,7 @@ class AttributionStream:
     def _share(self, found: Words, scored: Scored, probability: F32, threshold: float) -> Attribution:
         index = self._index
         assert index is not None  # callers ask first
-        winners = _winners(scored, probability, threshold)
+        winners = _winners(scored, probability, threshold, index)
         ends = _filled(scored.pieces, scored.pairs, winners)
         matches: dict[int, list[Match]] = {}
         won: dict[str, int] = {}
@@ -302,8 +302,8 @@ def _portions(texts: list[str]) -> Iterator[list[str]]:
         yield portion
 
 
-def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, int]:
-    """Return piece -> its winning pair, where one reaches the threshold; common runs are nobody's."""
+def _winners(scored: Scored, probability: F32, threshold: float, index: Index) -> dict[int, int]:
+    """Return piece -> its winning pair, where one reaches the threshold; what is common is nobody's."""
     winners: dict[int, int] = {}
     order = np.lexsort((scored.pairs.work, -probability, scored.pairs.piece))
     for pair in order.tolist():
@@ -315,6 +315,12 @@ def _winners(scored: Scored, probability: F32, threshold: float) -> dict[int, in
             continue  # not one of its words stands there ("Here it is:" before a Persian tale): no restatement
         if number not in winners and probability[pair] >= threshold:
             winners[number] = pair
+    # What a commons has won is decided, and nobody's: the next work in line does not get it.
+    winners = {
+        number: pair
+        for number, pair in winners.items()
+        if not index.work_commons[int(scored.pairs.work[pair])]
+    }
     shared: dict[int, float] = {}
     for pair in winners.values():
         work = int(scored.pairs.work[pair])

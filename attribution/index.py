@@ -1,8 +1,8 @@
 """The catalogue as the engine reads it: one directory of arrays mapped into memory, and how it is opened.
 
 Opening reads a manifest and maps files: no hashing, no parsing but of the list of works, so a server starts
-and swaps indexes quickly. verify_index reads and hashes everything. Works lie in the order in which they were
-registered, so "the earliest holder" is always the first one found.
+and swaps indexes quickly. verify_index reads and hashes everything. Works lie in order of precedence
+(SourceWork.precedence), so "the earliest holder" is always the first one found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from attribution.background import Background
 from attribution.errors import IndexCorrupt, IndexMissing, ModelMismatch
 from attribution.lexical import HOLDERS_MAX, I64, POSTINGS_MAX, ranges
-from attribution.replication import REASONS
 from attribution.vectors import REMEDY, Vectors
 
 FORMAT = 1  # of the files below; another number is another set of files
@@ -71,21 +70,6 @@ class Manifest:
         return manifest
 
 
-def quarantined(directory: Path) -> dict[str, str]:
-    """Return {work id: why it earns nothing until somebody has looked}, in the order of registration.
-
-    Raises IndexMissing or IndexCorrupt.
-    """
-    Manifest.read(directory)
-    try:
-        reasons: list[int] = np.load(directory / "work_reason.npy").tolist()
-        lines = (directory / "works.jsonl").read_text().splitlines()
-        works: list[str] = [json.loads(line)["id"] for line in lines]
-    except (OSError, ValueError, KeyError) as error:
-        raise IndexCorrupt(f"{directory}: {error}", remedy=REMEDY) from error
-    return {work: REASONS[reason] for work, reason in zip(works, reasons, strict=True) if reason in REASONS}
-
-
 class Index:
     """An open index: arrays by the names in ARRAYS, the works' ids and creators, the sentence vectors."""
 
@@ -112,6 +96,7 @@ class Index:
             [creators.setdefault(work["creator"] or f"\0{work['id']}", len(creators)) for work in works],
             np.int64,
         )
+        self.work_commons = np.array([bool(work.get("commons")) for work in works], bool)
         self.token_word: NDArray[np.int32] = arrays["token_word"]
         self.token_start: NDArray[np.int32] = arrays["token_start"]
         self.token_length: NDArray[np.uint16] = arrays["token_length"]

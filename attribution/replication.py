@@ -12,6 +12,7 @@ hit honest collections (commonplace books, fact sheets) first. A farm cut into s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,31 @@ from numpy.typing import NDArray
 
 from attribution.lexical import I64
 
-NOT_QUARANTINED, LIST, KEYWORDS, REPETITION = 0, 1, 2, 3
+NOT_QUARANTINED, LIST, KEYWORDS, REPETITION, COPY, PATCHWORK, PARAPHRASE, COMMON = range(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a work is held up: a word for machines and a sentence for people, naming the other work."""
+
+    code: str
+    text: str
+
+    def note(self, of: str | None, part_ppm: int) -> str:
+        """Return the sentence, with what was found."""
+        return self.text.format(of=of or "another work", percent=f"{part_ppm / 10_000:.0f} %")
+
+
 REASONS = {
-    LIST: "its sentences have nothing to do with each other",
-    KEYWORDS: "it has hardly any function words: keywords, not sentences",
-    REPETITION: "it says the same lines again and again",
+    LIST: Reason("list", "its sentences have nothing to do with each other"),
+    KEYWORDS: Reason("keywords", "it has hardly any function words: keywords, not sentences"),
+    REPETITION: Reason("repetition", "it says the same lines again and again"),
+    COPY: Reason("copy", "{percent} of its words stand in {of}, which outranks it"),
+    PATCHWORK: Reason(
+        "patchwork", "{percent} of its words stand in works that outrank it, most of them in {of}"
+    ),
+    PARAPHRASE: Reason("paraphrase", "{percent} of it restates {of}, which outranks it, in the same order"),
+    COMMON: Reason("common", "{percent} of it is what anybody says: boilerplate, sayings, worn phrases"),
 }
 # Of 8,900 honest books and abstracts with enough sentences, 1 in 500 lies below .186; lists lie below .15.
 COHERENCE_MIN = 0.17

@@ -40,7 +40,7 @@ class Claim:
 
     @property
     def is_common(self) -> bool:
-        """Whether the run is nobody's: so short and held by so many, or held by quarantined works only."""
+        """Whether the run is nobody's: short and held by many, a commons', or of held works only."""
         return self.quarantined or (
             self.creators >= SHARED_CREATORS and self.end - self.start <= SHARED_WORDS_MAX
         )
@@ -65,7 +65,15 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
         works = {holder for holder, _ in holders}
         creators = len({int(index.work_creator[holder]) for holder in works})
         taken.append(
-            Claim(start, end, run.place + start - run.start, work, creators, len(works), not earning)
+            Claim(
+                start,
+                end,
+                run.place + start - run.start,
+                work,
+                creators,
+                len(works),
+                not earning or bool(index.work_commons[work]),
+            )
         )
         runs = _left(runs, start, end)
     return sorted(taken, key=lambda claim: claim.start)

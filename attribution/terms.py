@@ -45,6 +45,23 @@ class SourceWork:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A work that earns nothing until a person has looked, and why.
+
+    reason: list, keywords, repetition, copy, patchwork, paraphrase or common. of: the work it takes from,
+    for a copy, a paraphrase, and (the one it takes most from) a patchwork. part_ppm: how much of it that
+    concerns; 0 where the reason is not a matter of parts. note: the same as a sentence, without text of
+    any work.
+    """
+
+    work_id: str
+    reason: str
+    of: str | None
+    part_ppm: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One stretch of the output owed to one work, with the stretch of the work that shows it.
 

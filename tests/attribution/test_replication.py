@@ -4,7 +4,8 @@ import pytest
 
 from attribution.background import Background
 from attribution.building import build
-from attribution.index import Index, quarantined
+from attribution.index import Index
+from attribution.ownership import quarantined
 from attribution.replication import KEYWORDS, LIST, NOT_QUARANTINED, REASONS, REPETITION
 from attribution.terms import SourceWork
 
@@ -48,7 +49,7 @@ def test_sentences_that_have_nothing_to_do_with_each_other_are_a_list(reason):
 
 def test_what_is_held_up_is_listed_until_a_person_has_looked(word_encoder, tmp_path):
     chant = "Row the boat and mend the net and row the boat again until the light is gone. " * 30
-    for reviewed, held in ((False, {"chant": REASONS[REPETITION]}), (True, {})):
+    for reviewed, held in ((False, {"chant": REASONS[REPETITION].text}), (True, {})):
         works = [SourceWork("chant", chant, 1, "ada", reviewed), SourceWork("story", HONEST, 2, "bo")]
         folder = tmp_path / f"reviewed-{reviewed}"
         build(works, folder, [word_encoder], Background.open())
