@@ -312,7 +312,7 @@ def _winners(scored: Scored, probability: F32, threshold: float, index: Index) -
         if claim is not None and claim.is_common:
             continue
         if claim is None and scored.described.rows[pair, CONTAINED] <= 0:
-            continue  # not one of its words stands there ("Here it is:" before a Persian tale): no restatement
+            continue  # not one of its words stands there ("Here it is:" before a Persian tale)
         if number not in winners and probability[pair] >= threshold:
             winners[number] = pair
     # What a commons has won is decided, and nobody's: the next work in line does not get it.
