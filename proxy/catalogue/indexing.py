@@ -110,15 +110,15 @@ class LibraryBuilder:
 
 def quarantined(index_root: Path) -> dict[str, Held]:
     """Return what the index in use holds up, by public id; Unavailable for a damaged one."""
-    from attribution import quarantined as held  # noqa: PLC0415  numpy: a server never builds
+    from attribution import held  # noqa: PLC0415  numpy: a server never builds
     from attribution.errors import AttributionError  # noqa: PLC0415  likewise
 
     folder = current(index_root)
     try:
-        found = {} if folder is None else held(folder)
+        found = () if folder is None else held(folder)
     except AttributionError as error:
         raise Unavailable(error.cause, remedy=error.remedy, code="index_corrupt") from error
-    return {work: Held(work, reason) for work, reason in found.items()}
+    return {one.work_id: Held(one.work_id, one.reason, one.note, one.of or "", one.part_ppm) for one in found}
 
 
 @dataclass(frozen=True, slots=True)

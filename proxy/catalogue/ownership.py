@@ -91,10 +91,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A work that an index holds up: why, which work it copies ("" for none) and how much of it is copied."""
+    """A work that an index holds up, and why.
+
+    kind: the reason as a word, which stays when the part changes a little; note: the same in a sentence.
+    copy_of: the work it takes from, "" for none; part_ppm: how much of it that concerns.
+    """
 
     work_id: str
-    reason: str
+    kind: str
+    note: str = ""
     copy_of: str = ""
     part_ppm: int = 0
 

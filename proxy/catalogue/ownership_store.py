@@ -227,10 +227,10 @@ class Ownership:
                 for work, one in sorted(now.items())
                 if work not in last
                 or last[work][-1].decision in {"cleared", "released"}
-                or _kind_of(last[work]) != (one.reason, one.copy_of)
+                or _kind_of(last[work]) != (one.kind, one.copy_of)
             ]
             gone = [
-                ("cleared", Held(work, "", ""))
+                ("cleared", Held(work, ""))
                 for work, rows in sorted(last.items())
                 if work not in now and rows[-1].decision in {"held", "upheld"}
             ]
@@ -252,8 +252,8 @@ class Ownership:
             if connection.execute(query.order_by(_event.c.seq.desc()).limit(1)).scalar() == kind:
                 return False
             seq, now_us = self._append(connection, kind, work_id, {"work": work_id, "reason": said})
-            row = {"work_id": work_id, "seq": seq, "decision": decision, "reason": said, "other_work": ""}
-            row |= {"part_ppm": 0, "decided_by": self._by, "at_us": now_us}
+            row = {"work_id": work_id, "seq": seq, "decision": decision, "reason": said, "kind": ""}
+            row |= {"other_work": "", "part_ppm": 0, "decided_by": self._by, "at_us": now_us}
             connection.execute(sa.insert(_review), [row])
         return True
 
@@ -280,7 +280,7 @@ class Ownership:
         now_us = self._clock.now_us()
         kinds = {"held": "work_held", "cleared": "hold_cleared"}
         changes = [
-            RegistryChange(kinds[decision], {"reason": one.reason, "copy_of": one.copy_of}, one.work_id)
+            RegistryChange(kinds[decision], {"kind": one.kind, "copy_of": one.copy_of}, one.work_id)
             for decision, one in rows
         ]
         first = append_registry(connection, changes, actor=self._by, at_us=now_us)
@@ -289,7 +289,8 @@ class Ownership:
                 "work_id": one.work_id,
                 "seq": seq,
                 "decision": decision,
-                "reason": one.reason,
+                "kind": one.kind,
+                "reason": one.note,
                 "other_work": one.copy_of,
                 "part_ppm": one.part_ppm,
                 "decided_by": "index",
@@ -366,10 +367,10 @@ def _reviewed(connection: sa.Connection) -> dict[str, list[Any]]:
 
 
 def _kind_of(rows: list[Any]) -> tuple[str, str]:
-    """Return (reason, other work) of the last time an index held the work up."""
+    """Return (kind of reason, other work) of the last time an index held the work up."""
     for row in reversed(rows):
         if row.decision == "held":
-            return row.reason, row.other_work
+            return row.kind, row.other_work
     return "", ""
 
 

@@ -139,6 +139,7 @@ class ReviewRow(SQLModel, table=True):
     work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
     decision: str = Field(sa_type=sa.String)
+    kind: str = Field(sa_type=sa.String)
     reason: str = Field(sa_type=sa.String)
     other_work: str = Field(sa_type=sa.String)
     part_ppm: int = Field(sa_type=sa.BigInteger)

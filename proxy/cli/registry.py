@@ -351,30 +351,43 @@ def _index_answer(found: IndexInfo) -> dict[str, object]:
 
 @command(keys, "create")
 @click.option("--role", type=click.Choice(ROLES), required=True)
-@click.option("--creator", default="", help="Whose key it is (id or ref), for --role creator.")
+@click.option("--creator", default="", help="Whose key it is (id or ref), or whose own app's.")
 @click.option("--name", default="", help="For an app: the app's name; else a note for yourself.")
 def create_key(desk: Desk, role: str, creator: str, name: str) -> None:
-    """Make a key and show it once; only its hash is kept."""
-    from proxy.access import store
+    """Make a key and show it once; only its hash is kept.
 
+    An app with a --creator is that creator's own: what it uses of their works is metered, and earns them
+    nothing unless [billing] pay_own_apps says so.
+    """
+    from proxy.access import links_store, store
+
+    owner = _person(desk, creator) if creator else ""
+    own_app = owner if role == "app" else ""
+    links_store.refuse_taken_app(desk.engine, name or "default", own_app)  # before a key is made and lost
     made = store.create_key(
         desk.engine,
         role,  # pyright: ignore[reportArgumentType]  click has checked it
-        creator=creator,
+        creator="" if own_app else owner,
         name=name,
         clock=SystemClock(),
         ids=RandomIds(),
     )
+    if own_app:
+        links_store.link_app(desk.engine, made.principal.app_id, own_app, clock=SystemClock())
     desk.say({"id": made.id, "key": made.secret}, f"{made.secret}\n(shown once; its id is {made.id})")
 
 
 @command(keys, "list")
 def list_keys(desk: Desk) -> None:
-    """List keys by what can be shown of them."""
-    from proxy.access import store
+    """List keys by what can be shown of them, and whose they or their apps are."""
+    from proxy.access import links_store, store
 
-    rows = (dataclasses.asdict(key) for key in store.list_keys(desk.engine))
-    columns = ("id", "role", "name", "shown", "created", "revoked")
+    owners = links_store.owners_by_app_name(desk.engine)
+    rows: Iterable[dict[str, object]] = (
+        {**dataclasses.asdict(key), "creator_id": key.creator_id or owners.get(key.app, "")}
+        for key in store.list_keys(desk.engine)
+    )
+    columns = ("id", "role", "name", "creator_id", "shown", "created", "revoked")
     desk.table(with_times(rows), columns, empty="no keys; `endcredits keys create --role app`")
 
 
@@ -391,3 +404,34 @@ def revoke(desk: Desk, key_id: str) -> None:
         {"id": key_id, "revoked": True, "changed": changed},
         f"{key_id} is revoked{'' if changed else ' already'}",
     )
+
+
+@command(keys)
+@click.argument("app")
+@click.option("--creator", required=True, help="Whose own app it is (id or ref).")
+def link(desk: Desk, app: str, creator: str) -> None:
+    """Say that APP (id or name) is a creator's own: from now on it earns that creator nothing."""
+    from proxy.access import links_store
+
+    owner = _person(desk, creator)
+    changed = links_store.link_app(desk.engine, app, owner, clock=SystemClock())
+    said = f"{app} is {creator}'s own app{'' if changed else ' already'}; it earns them nothing from now on"
+    desk.say({"app": app, "creator": owner, "linked": True, "changed": changed}, said)
+
+
+@command(keys)
+@click.argument("app")
+def unlink(desk: Desk, app: str) -> None:
+    """Say that APP (id or name) is nobody's own: from now on it pays everybody."""
+    from proxy.access import links_store
+
+    changed = links_store.link_app(desk.engine, app, "", clock=SystemClock())
+    said = f"{app} is nobody's own app{'' if changed else ' already'}"
+    desk.say({"app": app, "linked": False, "changed": changed}, said)
+
+
+def _person(desk: Desk, creator: str) -> str:
+    """Return the id of a creator (id or ref) who can hold a key or an app; the commons is nobody."""
+    if creator.startswith("~"):
+        raise NotFound(f"there is no creator '{creator}'", remedy="`endcredits creators list` shows them")
+    return open_catalogue(desk).creator(creator).id

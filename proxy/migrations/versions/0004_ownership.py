@@ -1,4 +1,4 @@
-"""Who a text belongs to and why: attestations, identifiers, claims, reviews, the commons, creators' own apps."""
+"""Whose a text is and why: attestations, identifiers, claims, reviews, the commons, creators' own apps."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("work_id", sa.String, nullable=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
         sa.Column("decision", sa.String, nullable=False),
+        sa.Column("kind", sa.String, nullable=False),
         sa.Column("reason", sa.String, nullable=False),
         sa.Column("other_work", sa.String, nullable=False),
         sa.Column("part_ppm", sa.BigInteger, nullable=False),
@@ -133,7 +134,7 @@ def upgrade() -> None:
     append_only(
         "review",
         key=numbered,
-        columns=("decision", "reason", "other_work", "part_ppm", "decided_by", "at_us"),
+        columns=("decision", "kind", "reason", "other_work", "part_ppm", "decided_by", "at_us"),
     )
     append_only(
         "app_link",

@@ -239,7 +239,7 @@ def test_a_creator_claims_for_themselves_only_and_decides_nothing(
 
 
 def test_the_queue_says_since_when_whatever_is_built_later(ownership, clock, lamp):
-    held = {lamp: Held(lamp, "it copies another work", "w_other", 912_000)}
+    held = {lamp: Held(lamp, "copy", "It copies another work.", "w_other", 912_000)}
     began = clock.now_us()
     ownership.record_held(held.values())
     clock.advance(60)
@@ -254,7 +254,7 @@ def test_the_queue_says_since_when_whatever_is_built_later(ownership, clock, lam
 
 def test_a_decision_is_kept_with_who_and_why(catalogue, engine, clock, ids, lamp):
     ownership = Ownership(engine, clock=clock, ids=ids, by="Ines\x1b")
-    held = {lamp: Held(lamp, "a list")}
+    held = {lamp: Held(lamp, "list", "It is a list.")}
     ownership.record_held(held.values())
     assert ownership.review(lamp, "upheld", "It is a list of\nkeywords.")
     assert not ownership.review(lamp, "upheld", "again")
@@ -269,12 +269,12 @@ def test_a_decision_is_kept_with_who_and_why(catalogue, engine, clock, ids, lamp
 
 
 def test_another_reason_to_hold_a_work_wants_another_look(ownership, lamp):
-    ownership.record_held([Held(lamp, "a list")])
+    ownership.record_held([Held(lamp, "list", "It is a list.")])
     ownership.review(lamp, "upheld", "It is one.")
-    ownership.record_held([Held(lamp, "a list")])
-    assert ownership.queue({lamp: Held(lamp, "a list")}, 0)[0].state == "upheld"
-    ownership.record_held([Held(lamp, "a copy", "w_other", 500_000)])
-    assert ownership.queue({lamp: Held(lamp, "a copy", "w_other", 500_000)}, 0)[0].state == "held"
+    ownership.record_held([Held(lamp, "list", "It is a longer list.")])
+    assert ownership.queue({lamp: Held(lamp, "list", "It is a list.")}, 0)[0].state == "upheld"
+    ownership.record_held([Held(lamp, "copy", "half of it", "w_other", 500_000)])
+    assert ownership.queue({lamp: Held(lamp, "copy", "half of it", "w_other", 500_000)}, 0)[0].state == "held"
 
 
 def test_a_rebuild_is_due_after_what_changes_whom_an_index_credits(
@@ -283,7 +283,7 @@ def test_a_rebuild_is_due_after_what_changes_whom_an_index_credits(
     built_us = clock.now_us()
     clock.advance(1)
     catalogue.set_consent(lamp, Consent.of("output_influence", "free"))
-    ownership.record_held([Held(lamp, "a list")])
+    ownership.record_held([Held(lamp, "list", "It is a list.")])
     claim = ownership.open_claim(lamp, "bo", "Mine.")
     assert ownership.rebuild_due(built_us) == 0
     ownership.verify(lamp, ISBN)

@@ -164,3 +164,21 @@ def test_without_an_index_its_commands_say_how_to_make_one(ec):
         ran = ec("index", command)
         assert ran.status == 1
         assert "index build" in ran.err
+
+
+def test_an_app_can_be_a_creators_own_and_is_shown_as_such(ec):
+    ada, bo = (ec.json("creators", "add", name, "--ref", name.lower()).row["id"] for name in ("Ada", "Bo"))
+    made = ec.json("keys", "create", "--role", "app", "--name", "shop", "--creator", "ada")
+    assert made.status == 0
+    assert ec.json("keys", "list").row["creator_id"] == ada
+    refused = ec.json("keys", "create", "--role", "app", "--name", "shop", "--creator", "bo")
+    assert (refused.status, refused.row["error"]) == (1, "app_linked")
+    assert len(ec.json("keys", "list").rows) == 1, "no key was made that nobody has seen"
+    assert ec("keys", "create", "--role", "app", "--name", "shop").status == 0
+    assert ec.json("keys", "unlink", "shop").row["changed"] is True
+    assert ec.json("keys", "link", "shop", "--creator", "bo").row["creator"] == bo
+    assert ec.json("keys", "link", "shop", "--creator", "bo").row["changed"] is False
+    for nobody in ("nobody", "~commons"):
+        assert ec("keys", "link", "shop", "--creator", nobody).status == 1
+        assert ec("keys", "create", "--role", "creator", "--creator", nobody).status == 1
+    assert ec("keys", "create", "--role", "operator", "--creator", "ada").status == 1
