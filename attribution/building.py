@@ -28,7 +28,7 @@ from attribution.lexical import GRAM_WORDS, I64, bm25_impacts, grams
 from attribution.normalise import words
 from attribution.novelty import Probe, common
 from attribution.ownership import Sentences, Verdicts, copies, paraphrases
-from attribution.replication import NOT_QUARANTINED, quarantine
+from attribution.replication import KNOWN_PART_MIN, NOT_QUARANTINED, quarantine
 from attribution.segments import segments
 from attribution.terms import SourceWork
 from attribution.vectors import VectorWriter, pack
@@ -340,15 +340,28 @@ def _judged(
         np.diff(arrays["sentence_token"]),
         arrays["work_sentence"],
     )
+    # Encoder and probe read English: any two Korean sentences look alike to the one, and worn to the other.
+    foreign = _known_part(arrays, background) < KNOWN_PART_MIN
     verdicts = copies(arrays, creator)
-    verdicts = verdicts.or_else(paraphrases(sentences, creator)).to_heads()
+    verdicts = verdicts.or_else(paraphrases(sentences, creator).released(foreign)).to_heads()
     reasons = _quarantine(_coherence(directory, arrays), arrays, background)
     nothing = Verdicts.none(len(ordered))
     verdicts = verdicts.or_else(Verdicts(reasons, nothing.of, nothing.part_ppm))
     probe = Probe.open()
     if probe.model_sha256 == model_sha256:
-        verdicts = verdicts.or_else(common(probe, sentences, arrays, background, creator))
+        worn = common(probe, sentences, arrays, background, creator)
+        verdicts = verdicts.or_else(worn.released(foreign))
     return verdicts.released(np.array([work.reviewed or work.commons for work in ordered], bool))
+
+
+def _known_part(arrays: Arrays, background: Background) -> NDArray[np.float64]:
+    """Return the part of each work's words that the background table knows; 1 for a work without words."""
+    idf = background.idf(arrays["vocab_hash"], 0)
+    known = (idf < background.idf(np.zeros(1, np.uint64), 0)[0])[arrays["token_word"]]
+    bounds = arrays["work_token"]
+    total = np.concatenate(([0], np.cumsum(known)))
+    lengths = np.diff(bounds)
+    return np.where(lengths > 0, np.diff(total[bounds]) / np.maximum(lengths, 1), 1.0)
 
 
 def _quarantine(coherence: NDArray[np.float32], arrays: Arrays, background: Background) -> NDArray[np.uint8]:

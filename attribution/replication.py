@@ -51,6 +51,9 @@ COHERENCE_MIN = 0.17
 LIST_SENTENCES_MIN = 20
 STOP_IDF, STOP_PART_MIN, WORDS_MIN = 1.5, 0.1, 100
 DISTINCT_PART_MIN = 0.3
+# Of a work's words, in the background table: English works have .93 and more, French .65 ("on", "me", names).
+# Rules made for English judge no work with fewer.
+KNOWN_PART_MIN = 0.8
 
 
 def quarantine(
@@ -74,6 +77,6 @@ def quarantine(
     reason = np.zeros(count, np.uint8)
     reason[(coherence < COHERENCE_MIN) & (sentences >= LIST_SENTENCES_MIN)] = LIST
     long = lengths >= WORDS_MIN
-    reason[(stop < STOP_PART_MIN) & (known > 0.6) & long] = KEYWORDS
+    reason[(stop < STOP_PART_MIN) & (known >= KNOWN_PART_MIN) & long] = KEYWORDS
     reason[(distinct_grams < DISTINCT_PART_MIN) & long] = REPETITION
     return reason
