@@ -136,8 +136,21 @@ class Billing(Section, frozen=True):
     royalty_ppm: Ppm = 300_000
     rate: str = "0.002"
     unattributed: Literal["common", "platform", "not_charged"] = "common"
+    pay_own_apps: bool = False
     schemes: tuple[Scheme, ...] = ()
     rates: tuple[DirectRate, ...] = ()
+
+
+class Concentration(Section, frozen=True):
+    """[concentration]: what `periods report` calls out of the ordinary. Parts are of what creators earned."""
+
+    least_earned: str = "10"
+    creator_ppm: Ppm = 200_000
+    work_ppm: Ppm = 100_000
+    one_app_ppm: Ppm = 800_000
+    herfindahl_ppm: Ppm = 250_000
+    growth_ppm: Positive = 5_000_000
+    top_rows: Positive = 20
 
 
 class Settings(Section, frozen=True):
@@ -151,6 +164,7 @@ class Settings(Section, frozen=True):
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
+    concentration: Concentration = Concentration()
     data_dir: Path = Path("var")
 
     @property
@@ -178,6 +192,7 @@ class _File(Section, frozen=True):
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
+    concentration: Concentration = Concentration()
 
 
 def load_settings(config: Path | None, *, data_dir: Path | None = None) -> Settings:

@@ -68,13 +68,13 @@ def owners_by_app_name(engine: sa.Engine) -> dict[str, str]:
         return {row.name: row.owner_creator for row in connection.execute(query)}
 
 
-def _find(connection: sa.Connection, app: str) -> sa.Row[Any] | None:
+def _find(connection: sa.Connection, app: str) -> Any:
     # An id wins over another app's name that looks like it.
     named = sa.select(_app.c.id, _app.c.owner_creator).where(sa.or_(_app.c.id == app, _app.c.name == app))
     return connection.execute(named.order_by(sa.case((_app.c.id == app, 0), else_=1))).first()
 
 
-def _refuse_taken(row: sa.Row[Any], creator_id: str) -> None:
+def _refuse_taken(row: Any, creator_id: str) -> None:
     owner = row.owner_creator or ""
     if owner and creator_id and owner != creator_id:
         remedy = f"`endcredits keys unlink {row.id}` first"

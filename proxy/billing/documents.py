@@ -30,7 +30,7 @@ from proxy.billing.money import (
     parts,
     plain,
 )
-from proxy.billing.statements import Statement, StatementLine, Totals, canonical
+from proxy.billing.statements import OWN_APP, Statement, StatementLine, Totals, canonical
 from proxy.clock import iso_utc
 
 FORMAT: Final = "endcredits-statement/1"
@@ -238,6 +238,10 @@ _REASONS: Final = {
     ),
     "cut_by_crash": ("Cut off, held", "Answers lost when a server stopped. The money is held."),
     "free": ("Free works", "Parts owed to works whose creators ask for no payment."),
+    "own_app": (
+        "Creators' own apps",
+        "What creators' own apps brought for their own works; it is paid to nobody.",
+    ),
     "prohibited": (
         "Use against consent",
         "Parts of works used although their creators said no.",
@@ -364,6 +368,8 @@ def _basis(statement: Statement, lines: list[StatementLine]) -> str:
         return "free by your choice: told, not paid"
     if line.verdict == "prohibited":
         return "used although consent was refused: not paid, and nobody keeps it"
+    if line.verdict == OWN_APP:
+        return "your own app: told, not paid"
     if line.scheme == "direct":
         rate = SYMBOLS.get(currency, f"{currency} ") + decimal_text(line.rate_grains, currency)
         return f"{rate} for a whole answer, times the share"

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from proxy.access.links import AppLinks
 from proxy.billing.prices import PriceTable
 from proxy.billing.schemes import Rated, Terms, rate
 from proxy.clock import iso_utc
@@ -46,8 +47,13 @@ class Charge:
         return sum(self.works.values()) + sum(self.common.values()) + self.platform
 
 
-# work, app, model, day (days since the epoch), scheme, verdict
-CellKey = tuple[str, str, str, int, str, str]
+# work, app, model, day (days since the epoch), scheme, verdict, and whose own app it was ("" for nobody's)
+CellKey = tuple[str, str, str, int, str, str, str]
+
+
+def line_seed(key: CellKey) -> str:
+    """Return what names a line in a division: its values joined by bars, the last only where there is one."""
+    return "|".join(map(str, key if key[-1] else key[:-1]))
 
 
 @dataclass(slots=True)
@@ -69,8 +75,8 @@ class Rollup:
     first_us: int = 0
     last_us: int = 0
 
-    def add(self, event: MeteredEvent, rated: Rated) -> None:
-        """Count one event and what it pays."""
+    def add(self, event: MeteredEvent, rated: Rated, own_app_of: str = "") -> None:
+        """Count one event and what it pays. own_app_of: whose own app it was, whom it pays nothing."""
         self.events += 1
         self.estimated += event.estimated
         bump(self.outcomes, event.outcome, 1)
@@ -91,7 +97,8 @@ class Rollup:
             bump(charge.common, reason, grains)
         day = event.occurred_us // DAY_US
         for line, due in zip(event.lines, rated.dues, strict=True):
-            key = (line.work, event.app_id, event.model, day, rated.scheme, line.verdict)
+            whose = own_app_of if line.verdict == "paid" else ""
+            key = (line.work, event.app_id, event.model, day, rated.scheme, line.verdict, whose)
             cell = self.cells.get(key)
             if cell is None:
                 cell = self.cells[key] = Cell()
@@ -125,9 +132,19 @@ def bump(sums: dict[str, int], key: str, by: int) -> None:
     sums[key] = sums.get(key, 0) + by
 
 
-def roll_up(label: str, events: Iterable[MeteredEvent], terms: Terms, prices: PriceTable) -> Rollup:
+NO_LINKS: Final = AppLinks()
+
+
+def roll_up(
+    label: str,
+    events: Iterable[MeteredEvent],
+    terms: Terms,
+    prices: PriceTable,
+    links: AppLinks = NO_LINKS,
+) -> Rollup:
     """Return the sums of `events`, in any order, each once.
 
+    links: whose own each app was, asked by the registry's number that the event carries.
     Raises Conflict (code "unpriced_models") naming each model that has no price in the terms' currency, with
     how many events and since when; nothing of the period can then be closed.
     """
@@ -137,7 +154,8 @@ def roll_up(label: str, events: Iterable[MeteredEvent], terms: Terms, prices: Pr
         if rated is None:
             rollup.refuse(event)
         else:
-            rollup.add(event, rated)
+            whose = "" if terms.pay_own_apps else links.creator_of(event.app_id, event.registry_seq)
+            rollup.add(event, rated, whose)
     if rollup.unpriced:
         raise _unpriced(label, rollup.unpriced, terms.currency)
     return rollup

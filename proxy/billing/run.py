@@ -13,16 +13,17 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
+from proxy.access.links_store import app_links
 from proxy.access.store import app_names
-from proxy.billing import ledger, store
+from proxy.billing import concentration, ledger, store
 from proxy.billing.prices import PriceTable
 from proxy.billing.rollup import roll_up
 from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing
 from proxy.billing.statements import close_period as closed
-from proxy.errors import BadRequest, Unavailable
+from proxy.errors import BadRequest, NotFound, Unavailable
 from proxy.metering.store import events_between, watermarks
-from proxy.settings import Billing
+from proxy.settings import Billing, Concentration
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)
 _PAYEE: Final = ledger.payee("")
@@ -53,6 +54,32 @@ def close_period(
         ) from error
 
 
+def concentration_of(engine: sa.Engine, label: str, rules: Concentration) -> concentration.Report:
+    """Return what is concentrated in a closed period, beside the one before it. Raises NotFound."""
+    periods = store.list_periods(engine)  # newest first
+    place = next((place for place, period in enumerate(periods) if period.label == label), None)
+    if place is None:
+        raise NotFound(f"no period '{label}' is closed", remedy="`endcredits periods list` shows them")
+    period, earlier = periods[place], periods[place + 1 :]
+    before = next((one for one in earlier if one.currency == period.currency), None)
+    earned = (
+        {one.creator: one.earned_grains for one in store.list_statements(engine, label=before.label)}
+        if before
+        else {}
+    )
+    since = earlier[0].basis.registry_seq if earlier else 0
+    return concentration.report(
+        label,
+        period.totals,
+        concentration.tally(store.statements(engine, label)),
+        concentration.Thresholds.from_settings(rules, period.currency),
+        currency=period.currency,
+        previous=before.label if before else "",
+        before=earned,
+        registered=store.registered_between(engine, since, period.basis.registry_seq),
+    )
+
+
 def _close(
     engine: sa.Engine, label: str, billing: Billing, prices: PriceTable, *, dry_run: bool, now_us: int
 ) -> Closing:
@@ -62,7 +89,8 @@ def _close(
     after_seq, start = store.last_period(engine)
     end = watermarks(engine)
     terms = Terms.from_settings(billing)
-    rollup = roll_up(label, events_between(engine, start, end), terms, prices)
+    links = app_links(engine)
+    rollup = roll_up(label, events_between(engine, start, end), terms, prices, links)
     registry_seq = store.registry_now(engine)
     splits = store.splits_of(engine, rollup.works, registry_seq)
     opening = {

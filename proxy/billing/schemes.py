@@ -49,13 +49,17 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The operator's [billing] rules, amounts read once."""
+    """The operator's [billing] rules, amounts read once.
+
+    pay_own_apps: whether a creator's own app earns them anything.
+    """
 
     currency: str
     royalty_ppm: int
     unattributed: Literal["common", "platform", "not_charged"]
     scheme_of: Callable[[str, str], SchemeName]
     rate_of: Callable[[str, str], int]
+    pay_own_apps: bool = False
 
     @classmethod
     def from_settings(cls, billing: Billing) -> Terms:
@@ -86,7 +90,14 @@ class Terms:
                     return grains
             return default
 
-        return cls(billing.currency, billing.royalty_ppm, billing.unattributed, scheme_of, rate_of)
+        return cls(
+            billing.currency,
+            billing.royalty_ppm,
+            billing.unattributed,
+            scheme_of,
+            rate_of,
+            billing.pay_own_apps,
+        )
 
 
 def _pattern(text: str) -> _Match:

@@ -23,11 +23,13 @@ import msgspec
 from proxy.billing import ledger
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
 from proxy.billing.money import PPM, allocate, checked, decimal_text
-from proxy.billing.rollup import CellKey, Charge, Rollup, bump, day_text
+from proxy.billing.rollup import CellKey, Charge, Rollup, bump, day_text, line_seed
 from proxy.billing.schemes import HELD, Terms
 from proxy.clock import base32
 
 UNCLAIMED: Final = "~unclaimed"
+# What a line says, and the reason in the common account, where a creator's own app used their work.
+OWN_APP: Final = "own_app"
 
 
 class SplitSet(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class SplitSet(msgspec.Struct, frozen=True):
 class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
     """One work in one app, by model, day, scheme and verdict. gross: the work's; net: this creator's part.
 
+    verdict: as metered, or "own_app" where the app was this creator's own, which earns them nothing.
     price_grains: what those answers cost together (royalty); rate_grains: what a whole answer pays (direct).
     """
 
@@ -92,8 +95,12 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     last_occurred_us: int
 
 
-class Basis(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recomputation needs beside the events: the interval of the log, the rules and their versions."""
+class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a recomputation needs beside the events: the interval of the log, the rules and their versions.
+
+    pay_own_apps is written where it holds, so that periods closed before there was such a rule stay the same
+    bytes.
+    """
 
     start_bounds: dict[str, int]
     end_bounds: dict[str, int]
@@ -102,6 +109,7 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
     unattributed: str
     price_versions: tuple[str, ...]
     methods: tuple[str, ...]
+    pay_own_apps: bool = False
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +179,7 @@ def close_period(
         unattributed=terms.unattributed,
         price_versions=tuple(sorted(rollup.versions)),
         methods=tuple(sorted(rollup.methods)),
+        pay_own_apps=terms.pay_own_apps,
     )
     return _Close(label, terms, books, rollup, closed_us, basis).closing()
 
@@ -195,21 +204,25 @@ class _Close:
         ]
         earned: dict[str, int] = {}
         lines: dict[str, list[StatementLine]] = {}
-        escrow = 0
+        escrow = own = 0
         for work, keys in by_work.items():
             split = self.books.splits.get(work) or SplitSet(0, ((UNCLAIMED, PPM),))
             gross = sum(self.rollup.cells[key].due for key in keys)
             shares = allocate(checked(gross), split.parties, f"{self.label}|{work}|{split.version}")
             escrow += shares.get(UNCLAIMED, 0)
-            if gross:
-                transfers.append(self._divide(work, split, gross, shares))
+            withheld = 0
             for party, ppm in split.parties:
                 if party != UNCLAIMED:
-                    bump(earned, party, shares[party])
-                    lines.setdefault(party, []).extend(
-                        self._lines(work, split, keys, party=party, ppm=ppm, share=shares[party])
-                    )
-        totals = self._totals(sum(earned.values()), escrow)
+                    made = self._lines(work, split, keys, party=party, ppm=ppm, share=shares[party])
+                    paid = sum(line.net_grains for line in made)
+                    withheld += shares[party] - paid
+                    shares[party] = paid
+                    bump(earned, party, paid)
+                    lines.setdefault(party, []).extend(made)
+            own += withheld
+            if gross:
+                transfers.append(self._divide(work, split, gross, shares, withheld))
+        totals = self._totals(sum(earned.values()), escrow, own)
         statements = tuple(
             self._statement(creator, lines.get(creator, []), earned.get(creator, 0), totals)
             for creator in sorted({*lines, *(who for who, owed in self.books.opening_grains.items() if owed)})
@@ -237,13 +250,17 @@ class _Close:
         entries += [Entry(account, "C", grains) for account, grains in credit if grains]
         return self._transfer("charge", f"{self.label}|{app}", app, entries)
 
-    def _divide(self, work: str, split: SplitSet, gross: int, shares: Mapping[str, int]) -> Transfer:
-        """A work's money to the parties of its split."""
+    def _divide(
+        self, work: str, split: SplitSet, gross: int, shares: Mapping[str, int], withheld: int
+    ) -> Transfer:
+        """A work's money to the parties of its split; what their own apps brought, to the common account."""
         entries = [Entry(ledger.of_work(work, split.version), "D", gross)]
         for party, grains in shares.items():
             if grains:
                 account = ledger.unclaimed(work) if party == UNCLAIMED else ledger.payee(party)
                 entries.append(Entry(account, "C", grains))
+        if withheld:
+            entries.append(Entry(ledger.common(self.label, OWN_APP), "C", withheld))
         return self._transfer("split", f"{self.label}|{work}|{split.version}", work, entries)
 
     def _transfer(self, kind: str, source: str, ref: str, entries: list[Entry]) -> Transfer:
@@ -264,9 +281,12 @@ class _Close:
     def _lines(
         self, work: str, split: SplitSet, keys: list[CellKey], *, party: str, ppm: int, share: int
     ) -> list[StatementLine]:
-        """A party's part of a work, divided over the work's lines so that the nets sum to it."""
+        """A party's part of a work, divided over the work's lines so that the nets sum to it.
+
+        A line of the party's own app shows what was used, and its net is 0: what is missing goes to nobody.
+        """
         cells = [self.rollup.cells[key] for key in keys]
-        weights = [("|".join(map(str, key)), cell.due) for key, cell in zip(keys, cells, strict=True)]
+        weights = [(line_seed(key), cell.due) for key, cell in zip(keys, cells, strict=True)]
         nets = allocate(share, weights, f"{self.label}|{work}|{split.version}|{party}")
         return [
             StatementLine(
@@ -276,7 +296,7 @@ class _Close:
                 model=key[2],
                 day=day_text(key[3]),
                 scheme=key[4],
-                verdict=key[5],
+                verdict=OWN_APP if key[6] == party else key[5],
                 answers=cell.answers,
                 ppm_sum=cell.ppm,
                 price_grains=cell.price,
@@ -284,17 +304,19 @@ class _Close:
                 gross_grains=cell.due,
                 split_version=split.version,
                 split_ppm=ppm,
-                net_grains=net,
+                net_grains=0 if key[6] == party else net,
             )
             for key, cell, net in zip(keys, cells, nets.values(), strict=True)
         ]
 
-    def _totals(self, creators: int, escrow: int) -> Totals:
+    def _totals(self, creators: int, escrow: int, own: int) -> Totals:
         roll = self.rollup
         common: dict[str, int] = {}
         for charge in roll.charges.values():
             for reason, grains in charge.common.items():
                 bump(common, reason, grains)
+        if own:
+            bump(common, OWN_APP, own)
         platform = sum(charge.platform for charge in roll.charges.values())
         charged = checked(sum(charge.total for charge in roll.charges.values()))
         excess = charged - creators - escrow - sum(common.values()) - platform

@@ -19,8 +19,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel
 
 from proxy.billing.ledger import Entry, Transfer, normal_side
-from proxy.billing.statements import Basis, Closing, SplitSet, Statement, Totals, canonical
+from proxy.billing.statements import UNCLAIMED, Basis, Closing, SplitSet, Statement, Totals, canonical
 from proxy.catalogue.tables import CreatorRow, SplitRow, WorkRow
+from proxy.catalogue.works import COMMONS
 from proxy.database import registry_seq
 from proxy.errors import Conflict, NotFound
 from proxy.metering.store import AttributedRow, EventRow
@@ -178,7 +179,9 @@ def splits_of(engine: sa.Engine, works: Collection[str], seq: int) -> dict[str, 
             query = sa.select(_work.c.id, _work.c.creator_id, _work.c.title).where(_work.c.id.in_(some))
             for work_id, creator, title in connection.execute(query):
                 titles[work_id] = title
-                result[work_id] = SplitSet(0, ((creator, WHOLE_PPM),), title)
+                # What is nobody's is never credited as paid; were it, its money would wait, and pay nobody.
+                party = UNCLAIMED if creator == COMMONS else creator
+                result[work_id] = SplitSet(0, ((party, WHOLE_PPM),), title)
             query = (
                 sa.select(_split.c.work_id, _split.c.version, _split.c.party, _split.c.ppm)
                 .where(_split.c.work_id.in_(some), _split.c.valid_from_seq <= seq)
@@ -205,6 +208,17 @@ def creator_names(engine: sa.Engine, ids: Collection[str]) -> dict[str, str]:
             )
             result.update({str(key): str(name) for key, name in found})
     return result
+
+
+def registered_between(engine: sa.Engine, after_seq: int, upto_seq: int) -> dict[str, int]:
+    """Return {creator: works they registered} with after_seq < the registry's number <= upto_seq."""
+    query = (
+        sa.select(_work.c.creator_id, sa.func.count())
+        .where(_work.c.registered_seq > after_seq, _work.c.registered_seq <= upto_seq)
+        .group_by(_work.c.creator_id)
+    )
+    with engine.connect() as connection:
+        return {str(creator): int(count) for creator, count in connection.execute(query)}
 
 
 def count_pending(engine: sa.Engine) -> int:

@@ -243,6 +243,39 @@ def show(desk: Desk, label: str) -> None:
     desk.say(_closing_json(closing, dry_run=False), _closing_text(closing, dry_run=False))
 
 
+@command(periods)
+@click.argument("label")
+def report(desk: Desk, label: str) -> None:
+    """Show what is concentrated in a closed period: large parts, income from one app, sudden growth."""
+    from proxy.billing.run import concentration_of
+
+    found = concentration_of(desk.engine, label, desk.settings.concentration)
+    if desk.as_json:
+        desk.say(found, "")
+        return
+    from proxy.billing.concentration import percent
+    from proxy.billing.money import decimal_text
+
+    def money(grains: int) -> str:
+        return f"{decimal_text(grains, found.currency)} {found.currency}"
+
+    click.echo(
+        f"period {label}: {money(found.creators_grains)} to {found.creators} creators "
+        f"for {found.works} works by {found.apps} apps; {found.works_registered} works registered\n"
+        f"sum of squared parts: creators {percent(found.herfindahl_creators_ppm)}, "
+        f"works {percent(found.herfindahl_works_ppm)}; creators' own apps: {money(found.own_app_grains)}"
+    )
+    rows = (
+        {"name": row.name, "earned": money(row.earned_grains), "part": percent(row.part_ppm)}
+        | {"works": row.works, "from one app": percent(row.top_app_ppm), "registered": row.registered}
+        for row in found.top_creators
+    )
+    columns = ("name", "earned", "part", "works", "from one app", "registered")
+    desk.table(rows, columns, empty="nobody earned anything")
+    flags = ({"look at": one.name, "id": one.subject, "because it": one.reason} for one in found.flags)
+    desk.table(flags, ("look at", "id", "because it"), empty="nothing is out of the ordinary")
+
+
 def _creator_id(desk: Desk, handle: str | None) -> str:
     if not handle:
         return ""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from proxy.billing.prices import PriceTable, load
-from proxy.billing.rollup import roll_up
+from proxy.billing.rollup import NO_LINKS, roll_up
 from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing, SplitSet, close_period
 from proxy.clock import parse_time_us
@@ -116,11 +116,11 @@ def close(prices) -> Close:
 
     rules = Billing()
 
-    def closed(events, books, *, label="2026-11", billing=rules, end=None, start=None):
+    def closed(events, books, *, label="2026-11", billing=rules, end=None, start=None, links=NO_LINKS):
         terms = Terms.from_settings(billing)
         return close_period(
             label=label,
-            rollup=roll_up(label, events, terms, prices),
+            rollup=roll_up(label, events, terms, prices, links),
             terms=terms,
             books=books,
             start_bounds=start or {},

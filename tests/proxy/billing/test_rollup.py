@@ -2,8 +2,9 @@ import random
 
 import pytest
 
+from proxy.access.links import AppLinks
 from proxy.billing.prices import load
-from proxy.billing.rollup import MODELS_NAMED_MAX, day_text, roll_up
+from proxy.billing.rollup import MODELS_NAMED_MAX, day_text, line_seed, roll_up
 from proxy.billing.schemes import Terms
 from proxy.errors import Conflict
 from proxy.metering.usage import Line
@@ -42,3 +43,18 @@ def test_a_flood_of_unpriced_models_stays_readable(event):
 
 def test_a_day_is_told_as_a_date():
     assert [day_text(day) for day in (0, 20_779)] == ["1970-01-01", "2026-11-22"]
+
+
+def test_what_names_a_line_is_as_it_was_where_the_app_is_nobodys_own():
+    assert line_seed(("w", "a", "m", 3, "royalty", "paid", "")) == "w|a|m|3|royalty|paid"
+    assert line_seed(("w", "a", "m", 3, "royalty", "paid", "c_1")) == "w|a|m|3|royalty|paid|c_1"
+
+
+def test_an_own_app_is_known_by_the_number_of_the_answer(event):
+    links = AppLinks({"app_a": ((5, "c_a"),)})
+    lines = (Line("w_1", 500_000), Line("w_2", 1, "free"))
+    rollup = roll_up("p", [event(n, lines, registry_seq=n) for n in (4, 5)], TERMS, PRICES, links)
+    assert sorted(key[6] for key in rollup.cells) == ["", "", "c_a"]
+    allowed = Terms.from_settings(Billing(pay_own_apps=True))
+    paid = roll_up("p", [event(5, lines, registry_seq=5)], allowed, PRICES, links)
+    assert {key[6] for key in paid.cells} == {""}

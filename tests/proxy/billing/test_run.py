@@ -1,14 +1,18 @@
 import pytest
+import sqlalchemy as sa
+from sqlmodel import SQLModel
 
+from proxy.access.links_store import app_links, link_app
 from proxy.billing import store
 from proxy.billing.money import PPM
 from proxy.billing.prices import load
-from proxy.billing.run import close_period
+from proxy.billing.run import close_period, concentration_of
 from proxy.billing.statements import Books, SplitSet, canonical
 from proxy.database import open_engine
-from proxy.errors import BadRequest, Conflict, Unavailable
+from proxy.errors import BadRequest, Conflict, NotFound, Unavailable
 from proxy.metering.usage import Line
-from proxy.settings import Billing
+from proxy.settings import Billing, Concentration
+from tests.fakes import FrozenClock
 
 PRICES, NOW_US = load(), 1_796_083_200_000_000
 BOOKS = Books(
@@ -135,3 +139,54 @@ def test_a_store_that_is_away_is_told_as_such(tmp_path):
     with pytest.raises(Unavailable) as refused:
         run(open_engine(f"sqlite:///{tmp_path / 'nowhere' / 'store.db'}"))
     assert refused.value.code == "store_unavailable"
+
+
+def test_a_creators_own_app_is_told_and_not_paid_from_the_store_too(engine, into_store, event, close):
+    into_store.register(engine, BOOKS)
+    link_app(engine, "Choir", "c_a", clock=FrozenClock())
+    ((seq, _),) = app_links(engine).history["app_a"]
+    events = [event(n, HALF, registry_seq=seq - (n == 1)) for n in range(1, 4)]
+    into_store.meter(engine, events)
+    link_app(engine, "Choir", "", clock=FrozenClock())
+    closing = run(engine)
+    (ada,) = closing.statements
+    assert {line.verdict: line.answers for line in ada.lines} == {"paid": 1, "own_app": 2}
+    assert closing.totals.common_grains["own_app"] > 0
+    again = close(events, BOOKS, end={"shd_a": 6}, links=app_links(engine))
+    assert again.totals == closing.totals
+    assert [s.lines_sha256 for s in again.statements] == [s.lines_sha256 for s in closing.statements]
+    assert store.load_closing(engine, "2026-11") == closing
+    assert store.balances(engine, "liab:payee:") == {("liab:payee:c_a", "USD"): ada.earned_grains}
+
+
+def test_what_is_nobodys_gets_no_statement_and_pays_nobody(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    works = SQLModel.metadata.tables["work"]
+    row = {
+        "id": "w_c", "ref": "w_c", "creator_id": "~commons", "title": "Psalm", "medium": "text", "text_sha256": "",
+        "text_bytes": 0, "licence": "", "url": "", "registered_us": 0, "registered_seq": 9, "status": "active",
+    }  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(sa.insert(works), [row])
+    into_store.meter(engine, [event(1, (Line("w_c", PPM, "free"),)), event(2, (Line("w_c", PPM),))])
+    closing = run(engine)
+    assert closing.statements == ()
+    assert closing.totals.common_grains["free"] == closing.totals.escrow_grains > 0
+
+
+def test_the_report_sets_a_period_beside_the_one_before_it(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    into_store.meter(engine, [event(1, HALF, price_grains=1_000)])
+    run(engine, "a")
+    into_store.meter(engine, [event(2, HALF, price_grains=9_000)])
+    run(engine, "b")
+    rules = Concentration(least_earned="0")
+    first, second = (concentration_of(engine, label, rules) for label in ("a", "b"))
+    assert (first.previous, second.previous) == ("", "a")
+    assert first.top_creators[0].growth_ppm is None
+    assert second.top_creators[0].growth_ppm == 9_000_000
+    assert "growth" in {flag.kind for flag in second.flags}
+    assert store.registered_between(engine, 0, 999_999) == {}
+    assert store.registered_between(engine, 0, 1_000_000) == {"c_a": 1}
+    with pytest.raises(NotFound):
+        concentration_of(engine, "nowhere", rules)

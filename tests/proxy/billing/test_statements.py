@@ -1,10 +1,12 @@
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.access.links import AppLinks
 from proxy.billing import ledger
 from proxy.billing.ledger import balances
 from proxy.billing.money import PPM, parse
@@ -217,3 +219,84 @@ def test_a_summary_says_the_sums_in_money(close, event):
         "0.00",
         3,
     )
+
+
+# Creators' own apps
+
+OWN = AppLinks({"app_a": ((5, "c_a"), (9, ""))})
+
+
+def test_a_creators_own_app_earns_that_creator_nothing_and_the_others_everything(close, event):
+    events = [event(1, (W1,), registry_seq=5), event(2, (W1,), registry_seq=5, app_id="app_b")]
+    usual, own = close(events, BOOKS), close(events, BOOKS, links=OWN)
+    conserved(own)
+    before = {statement.creator: statement for statement in usual.statements}
+    after = {statement.creator: statement for statement in own.statements}
+    assert after["c_b"] == msgspec.structs.replace(before["c_b"], totals=after["c_b"].totals)
+    mine = {line.app: line for line in after["c_a"].lines}
+    assert (mine["app_a"].verdict, mine["app_a"].net_grains, mine["app_a"].answers) == ("own_app", 0, 1)
+    assert (
+        mine["app_a"].gross_grains == {line.app: line for line in before["c_a"].lines}["app_a"].gross_grains
+    )
+    assert mine["app_b"].verdict == "paid"
+    lost = before["c_a"].earned_grains - after["c_a"].earned_grains
+    assert lost > 0
+    assert own.totals.common_grains["own_app"] == lost
+    assert own.totals.charged_grains == usual.totals.charged_grains, "the app is charged all the same"
+    assert balances(own.transfers)[ledger.common("2026-11", "own_app"), "USD"] == lost
+
+
+def test_it_is_the_link_at_the_time_of_the_answer_that_counts(close, event):
+    events = [event(number, (W1,), registry_seq=number) for number in range(1, 13)]
+    closing = close(events, BOOKS, links=OWN)
+    conserved(closing)
+    (ada,) = [statement for statement in closing.statements if statement.creator == "c_a"]
+    assert {line.verdict: line.answers for line in ada.lines} == {"paid": 8, "own_app": 4}
+    shuffled = random.Random(3).sample(events, len(events))
+    assert close(shuffled, BOOKS, links=OWN).manifest_sha256 == closing.manifest_sha256
+
+
+def test_own_apps_are_paid_where_the_operator_says_so_and_the_statement_says_it(close, event):
+    events = [event(1, (W1,), registry_seq=5)]
+    paying = Billing(pay_own_apps=True)
+    closing = close(events, BOOKS, links=OWN, billing=paying)
+    assert "own_app" not in closing.totals.common_grains
+    assert closing.transfers == close(events, BOOKS, billing=paying).transfers
+    assert b'"pay_own_apps":true' in canonical(closing.basis)
+    assert b"pay_own_apps" not in canonical(close(events, BOOKS).basis)
+
+
+def test_links_that_concern_nobody_in_the_split_change_nothing(close, event):
+    events = [event(1, (W1, Line("w_2", 100_000, "free")), registry_seq=5)]
+    other = AppLinks({"app_a": ((1, "c_other"),), "app_b": ((1, "c_a"),)})
+    usual, linked = close(events, BOOKS), close(events, BOOKS, links=other)
+    assert linked.totals == usual.totals
+    assert [s.earned_grains for s in linked.statements] == [s.earned_grains for s in usual.statements]
+
+
+@given(
+    linked=st.dictionaries(
+        st.sampled_from([f"app_{n}" for n in range(7)]),
+        st.sampled_from([f"c_{n:04d}" for n in range(12)]),
+    ),
+    billing=st.sampled_from(RULES),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_apps_are_whose_every_grain_is_somewhere(close, make, linked, billing, seed):
+    small = make(count=120, creators=12, works=25, seed=seed)
+    links = AppLinks({app: ((0, creator),) for app, creator in linked.items()})
+    usual, own = (
+        close(small.events, small.books, billing=billing),
+        close(small.events, small.books, billing=billing, links=links),
+    )
+    conserved(own)
+    assert own.totals.charged_grains == usual.totals.charged_grains
+    before = {statement.creator: statement.earned_grains for statement in usual.statements}
+    after = {statement.creator: statement.earned_grains for statement in own.statements}
+    assert before.keys() == after.keys()
+    assert sum(before.values()) - sum(after.values()) == own.totals.common_grains.get("own_app", 0)
+    for creator, grains in after.items():
+        assert grains <= before[creator]
+        if creator not in linked.values():
+            assert grains == before[creator], "nobody else's money depends on it"

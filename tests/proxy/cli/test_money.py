@@ -133,3 +133,16 @@ def test_what_is_not_there_is_named_with_where_to_look(ec):
     assert "statements list" in ec("statements", "export").err
     assert "no period closed yet" in ec("periods", "list").out
     assert "close a period first" in ec("statements", "list").out
+
+
+def test_the_report_of_a_period_says_what_to_look_at(ec):
+    meter(ec, ("rct_1", 1_000_000_000_000, {"r1": 600_000, "r2": 400_000}))
+    assert ec("periods", "close", "2026-11").status == 0
+    told = ec.json("periods", "report", "2026-11").row
+    assert told["creators"] == 2
+    assert told["top_creators"][0]["name"] == "Ada"
+    assert {flag["kind"] for flag in told["flags"]} >= {"large_part", "period"}
+    shown = ec("periods", "report", "2026-11").out
+    assert "Ada" in shown
+    assert "because it" in shown
+    assert ec("periods", "report", "2026-12").status == 1
