@@ -1,19 +1,41 @@
 """The OpenAI wire without a socket: bytes in, values out, and the bytes kept as they came.
 
-What this package promises: it never re-encodes what it forwards, it reads bytes in whatever pieces the
-network made, and everything it keeps has a bound. It imports the standard library and msgspec, so that a test
-of the wire starts in milliseconds.
+Anthropic's Messages, which the same backends serve, are one more family here. What this package promises: it
+never re-encodes what it forwards, it reads bytes in whatever pieces the network made, and everything it keeps
+has a bound. It imports the standard library and msgspec, so that a test of the wire starts in milliseconds.
 """
 
 from __future__ import annotations
 
+from proxy.wire.audio import Speech, Transcriptions
 from proxy.wire.chat import ChatCompletions
+from proxy.wire.completions import Completions
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError
+from proxy.wire.measures import Measures
+from proxy.wire.messages import Messages
 from proxy.wire.output import Said, TextDelta, TokenCounts
+from proxy.wire.pictures import Pictures
+from proxy.wire.responses import Responses
 from proxy.wire.sse import Frame, SseDecoder
 
-_METERED: dict[tuple[str, str], Endpoint] = {("POST", "/v1/chat/completions"): ChatCompletions()}
+_PATHS: dict[str, Endpoint] = {
+    "/v1/chat/completions": ChatCompletions(),
+    "/v1/completions": Completions(),
+    "/v1/responses": Responses(),
+    "/v1/messages": Messages(),
+    "/v1/audio/transcriptions": Transcriptions(),
+    "/v1/audio/translations": Transcriptions("audio.translations"),
+    "/v1/audio/speech": Speech(),
+    "/v1/images/generations": Pictures("images.generations"),
+    "/v1/images/edits": Pictures("images.edits"),
+    "/v1/images/variations": Pictures("images.variations"),
+    "/v1/videos": Pictures("videos"),
+    "/v1/embeddings": Measures("embeddings"),
+    "/v1/moderations": Measures("moderations"),
+}
+ENDPOINTS = tuple(_PATHS.values())
+_METERED = {("POST", path): endpoint for path, endpoint in _PATHS.items() if path == "/v1/chat/completions"}
 
 
 def endpoint_for(method: str, path: str) -> Endpoint | None:
@@ -25,6 +47,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 __all__ = [
+    "ENDPOINTS",
     "Asked",
     "Endpoint",
     "Frame",

@@ -7,18 +7,18 @@ things to different readers.
 
 The `annotations` view is the one exception to the byte rule: it also adds url_citation entries, which chat
 user interfaces already show, to `choices[i].message.annotations` or, on the held chunk, to
-`delta.annotations`.
+`delta.annotations`; in a response to the annotations of its output_text parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from proxy.wire.errors import WireError
 from proxy.wire.headers import Status
-from proxy.wire.spans import elements, is_empty_container, last_brace, member_of
+from proxy.wire.spans import Span, elements, is_empty_container, last_brace, member_of
 from proxy.wire.sse import Frame
 
 _KEY = b'"attribution":'
@@ -55,6 +55,7 @@ class AttributionView(msgspec.Struct, frozen=True):
     method: str
     unattributed_ppm: int | None
     works: tuple[WorkView, ...] = ()
+    reason: str | msgspec.UnsetType = msgspec.UNSET  # why the status is off
 
 
 class UrlCitation(msgspec.Struct, frozen=True):
@@ -70,6 +71,17 @@ class Citation(msgspec.Struct, frozen=True):
     """One annotation entry of one choice, with our public id as an extra member."""
 
     url_citation: UrlCitation
+    work: str
+    type: str = "url_citation"
+
+
+class FlatCitation(msgspec.Struct, frozen=True):
+    """The same as Responses write it: without the member in between."""
+
+    start_index: int
+    end_index: int
+    title: str
+    url: str
     work: str
     type: str = "url_citation"
 
@@ -94,18 +106,35 @@ def spliced(body: bytes, view: AttributionView) -> bytes:
     return body[:end] + comma + _KEY + value + body[end:]
 
 
-def spliced_frame(frame: Frame, view: AttributionView, citations: Citations | None = None) -> bytes:
-    """Return the held frame's bytes with the field in its data.
+def spliced_frame(
+    frame: Frame, view: AttributionView, citations: Citations | None = None, *, holder: bytes = b""
+) -> bytes:
+    """Return the held frame's bytes with the field in its data, or in the object under `holder` there.
 
-    A frame whose data is not one run of bytes (several data lines) is left as it came: its shares are at the
-    id.
+    A frame whose data is not one run of bytes (several data lines), or has no such object, is left as it
+    came: its shares are at the id.
     """
     data = frame.data
     place = frame.raw.find(data) if data else -1
     if not data or place < 0:
         return frame.raw
-    changed = with_citations(data, citations, b"delta") if citations else data
-    return frame.raw[:place] + spliced(changed, view) + frame.raw[place + len(data) :]
+    if holder:
+        changed = _spliced_inside(data, view, citations, holder)
+    else:
+        changed = spliced(with_citations(data, citations, b"delta") if citations else data, view)
+    return frame.raw[:place] + changed + frame.raw[place + len(data) :]
+
+
+def _spliced_inside(data: bytes, view: AttributionView, citations: Citations | None, holder: bytes) -> bytes:
+    try:
+        held = member_of(data, data.find(b"{"), holder)
+    except WireError:
+        return data
+    if held is None or data[held[0] : held[0] + 1] != b"{":
+        return data
+    inner = data[held[0] : held[1]]
+    inner = with_response_citations(inner, citations) if citations else inner
+    return data[: held[0]] + spliced(inner, view) + data[held[1] :]
 
 
 def with_citations(body: bytes, citations: Citations, holder: bytes) -> bytes:
@@ -137,7 +166,65 @@ def _with_citations(body: bytes, citations: Citations, holder: bytes) -> bytes:
     return body
 
 
-def _annotating(body: bytes, held: tuple[int, int], entries: Sequence[Citation]) -> tuple[int, int, bytes]:
+def with_response_citations(response: bytes, citations: Citations) -> bytes:
+    """Return a response's bytes with entries added to the annotations of its output_text parts.
+
+    Citations count in all parts joined; here each is told in its own part's places, cut where a part ends.
+    """
+    try:
+        return _with_response_citations(response, citations.get(0, []))
+    except (WireError, msgspec.DecodeError, UnicodeDecodeError):
+        return response
+
+
+def _with_response_citations(body: bytes, entries: Sequence[Citation]) -> bytes:
+    edits: list[tuple[int, int, bytes]] = []
+    begun = 0  # where this part begins in the text of all parts
+    for part in _text_parts(body):
+        text = member_of(body, part[0], b"text")
+        if text is None:
+            continue
+        length = len(msgspec.json.decode(body[text[0] : text[1]], type=str))
+        found = [entry for entry in (_within(entry, begun, length) for entry in entries) if entry is not None]
+        begun += length
+        if found:
+            edits.append(_annotating(body, part, found))
+    for first, last, written in reversed(edits):
+        body = body[:first] + written + body[last:]
+    return body
+
+
+def _text_parts(body: bytes) -> Iterator[Span]:
+    """Yield the span of each output_text part, in order."""
+    output = member_of(body, body.find(b"{"), b"output")
+    for item in _objects(body, output):
+        if _string_of(body, item, b"type") == b'"message"':
+            for part in _objects(body, member_of(body, item[0], b"content")):
+                if _string_of(body, part, b"type") == b'"output_text"':
+                    yield part
+
+
+def _objects(body: bytes, array: Span | None) -> Iterator[Span]:
+    if array is not None and body[array[0] : array[0] + 1] == b"[":
+        for span in elements(body, array[0]):
+            if body[span[0] : span[0] + 1] == b"{":
+                yield span
+
+
+def _string_of(body: bytes, holder: Span, key: bytes) -> bytes:
+    span = member_of(body, holder[0], key)
+    return b"" if span is None else body[span[0] : span[1]]
+
+
+def _within(entry: Citation, begun: int, length: int) -> FlatCitation | None:
+    cited = entry.url_citation
+    first, last = max(cited.start_index - begun, 0), min(cited.end_index - begun, length)
+    return FlatCitation(first, last, cited.title, cited.url, entry.work) if first < last else None
+
+
+def _annotating(
+    body: bytes, held: Span, entries: Sequence[Citation] | Sequence[FlatCitation]
+) -> tuple[int, int, bytes]:
     """Return (from, to, bytes) of the one edit that adds the entries to the object at `held`."""
     written = _encode(entries)
     present = member_of(body, held[0], b"annotations")

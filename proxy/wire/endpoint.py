@@ -1,49 +1,77 @@
-"""What the relay must know of a route to attribute and meter its answers, behind one protocol."""
+"""What the relay must know of a route to attribute and meter its answers, one value for each family.
+
+A family says how its requests and answers are read and nothing else: what travels is never rebuilt from what
+was read. The defaults here are what most routes do, so a family's own file holds only what is peculiar to it.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal
 
 import msgspec
 
-from proxy.wire.output import Said
+from proxy.wire.output import NOTHING, Said
+from proxy.wire.sse import FRAME_BYTES_MAX
+
+# Why a route's answers are metered and not attributed; the journal's words.
+Unscored = Literal["", "no_text", "not_attributed"]
+# Where url_citation entries have a place: in chat's choices, in a response's output parts, or nowhere.
+Citing = Literal["", "choices", "response"]
 
 
 class Asked(msgspec.Struct, frozen=True):
     """What a request asks for, as far as the relay needs to know.
 
-    choices: how many answers were asked for (`n`). prompt: the request's own text, still as JSON; it is read
-    only when the backend reported no usage and the input must be estimated.
+    model: "" when the request leaves it to the backend. choices: how many answers were asked for (`n`).
+    wants_usage: usage comes without our asking. prompt: the request's own text, still as JSON; it is read
+    only when the backend reported no usage and the input must be estimated. spoken: text of the request that
+    the answer will say aloud. is_background: the answer is fetched later, by its id.
     """
 
     model: str
-    is_streaming: bool
-    choices: int
-    wants_usage: bool
-    prompt: msgspec.Raw
+    is_streaming: bool = False
+    choices: int = 1
+    wants_usage: bool = True
+    prompt: msgspec.Raw = msgspec.Raw(b"null")
+    spoken: str = ""
+    is_background: bool = False
 
 
-class Endpoint(Protocol):
-    """How one route's bytes are read. Every method is pure; none keeps the bytes."""
+class Endpoint:
+    """How one route's bytes are read. Every method is pure; none keeps the bytes.
 
-    name: str
+    name: as usage lines and metrics call it. holder: the member of the held event's object that takes the
+    field; empty: the object itself. citing: where citations have a place. unscored: why its answers are
+    never compared with works; empty when they are. takes_field: whether the field has a place in its JSON.
+    reads_plain: whether a text/* answer is held and read. tells_text: whether what it tells is counted where
+    a backend gave no output tokens. frame_bytes_max: the longest event of its streams.
+    """
 
-    def read_request(self, body: bytes) -> Asked:
+    name = ""
+    holder = b""
+    citing: Citing = ""
+    unscored: Unscored = ""
+    takes_field = True
+    reads_plain = False
+    tells_text = True
+    frame_bytes_max = FRAME_BYTES_MAX
+
+    def read_request(self, body: bytes, content_type: bytes = b"") -> Asked:
         """Return what is asked for. Raises WireError naming the place in the JSON that cannot be read."""
-        ...
+        raise NotImplementedError
 
     def read_reply(self, body: bytes) -> Said | None:
-        """Return what a whole JSON reply says, or None when it is not this endpoint's JSON."""
-        ...
+        """Return what a whole reply says, or None when it is not this endpoint's JSON (or text)."""
+        raise NotImplementedError
 
-    def read_chunk(self, data: bytes) -> Said:
+    def read_chunk(self, data: bytes) -> Said:  # noqa: ARG002  the default reads nothing
         """Return what one event's data says; data that cannot be read says nothing and still goes by."""
-        ...
+        return NOTHING
 
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body of a streamed request, changed only so far that the backend reports usage."""
-        ...
+        return body
 
-    def prompt_text(self, asked: Asked) -> str:
+    def prompt_text(self, asked: Asked) -> str:  # noqa: ARG002  the default has none
         """Return the request's text, for an estimate of its tokens."""
-        ...
+        return ""

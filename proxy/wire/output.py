@@ -27,7 +27,9 @@ class Said(msgspec.Struct, frozen=True):
     """What one chunk or one whole reply says.
 
     finished: the choices that end here. usage_only: a chunk that exists to carry usage and has no choices,
-    which is what a client gets only if it asked. model: as the backend names it, or empty.
+    which is what a client gets only if it asked. model: as the backend names it, or empty. whole: text so far
+    said again as a whole, taken only where nothing of it was heard before (a stream taken up in its middle).
+    is_end: nothing more is said after this. is_unfinished: a whole reply that only promises one, by its id.
     """
 
     texts: tuple[TextDelta, ...] = ()
@@ -35,6 +37,9 @@ class Said(msgspec.Struct, frozen=True):
     counts: TokenCounts | None = None
     usage_only: bool = False
     model: str = ""
+    whole: tuple[TextDelta, ...] = ()
+    is_end: bool = False
+    is_unfinished: bool = False
 
 
 NOTHING = Said()

@@ -17,6 +17,7 @@ from proxy.wire.annotate import (
     spliced,
     spliced_frame,
     with_citations,
+    with_response_citations,
 )
 from proxy.wire.sse import SseDecoder
 
@@ -136,3 +137,56 @@ def test_what_is_too_wide_to_walk_stays_as_it_is(body):
     assert with_citations(body, {0: CITED}, b"message") == body
     if b"attribution" in body:
         assert spliced(body, VIEW) == body
+
+
+def final(response: bytes) -> bytes:
+    return (
+        b'event: response.completed\ndata: {"type":"response.completed","response":'
+        + response
+        + b',"sequence_number":9}\n\n'
+    )
+
+
+def test_the_field_goes_into_the_object_that_is_named():
+    raw = final(b'{"id":"resp_1", "output":[ ]}')
+    out = spliced_frame(SseDecoder().feed(raw)[0], VIEW, holder=b"response")
+    place = out.index(b',"attribution":{"id":"rct_a"')
+    _, length = json.JSONDecoder().raw_decode(out[place + 15 :].decode())
+    assert out[:place] + out[place + 15 + length :] == raw
+    data = json.loads(out.split(b"data: ")[1])
+    assert list(data) == ["type", "response", "sequence_number"]
+    assert data["response"]["attribution"]["id"] == "rct_a"
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"type":"x"}', b'{"response":null}', b'{"response":[1]}', b"[1]", b"junk"]
+)
+def test_an_event_without_that_object_stays_as_it_came(data):
+    raw = b"data: " + data + b"\n\n"
+    assert spliced_frame(SseDecoder().feed(raw)[0], VIEW, holder=b"response") == raw
+
+
+def test_citations_of_a_response_are_told_in_the_places_of_each_part():
+    parts = [{"type": "output_text", "text": "Älpha ", "annotations": []}, {"type": "refusal", "refusal": "x"},
+             {"type": "output_text", "text": "beta gamma"}]  # fmt: skip
+    response = {"output": [{"type": "reasoning", "content": [{"type": "output_text", "text": "no"}]},
+                           {"type": "message", "content": parts}]}  # fmt: skip
+    cited = {0: [Citation(UrlCitation(3, 10, "T", "https://a.example"), "w_a")]}
+    out = json.loads(with_response_citations(json.dumps(response).encode(), cited))
+    first, _, second = out["output"][1]["content"]
+    assert [(c["start_index"], c["end_index"], c["type"], c["work"]) for c in first["annotations"]] == [
+        (3, 6, "url_citation", "w_a")
+    ]
+    assert [(c["start_index"], c["end_index"]) for c in second["annotations"]] == [(0, 4)]
+    assert out["output"][0] == response["output"][0]
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"output":5}', b'{"output":[5,{"type":"message","content":null}]}',
+                                  b'{"output":[{"type":"message","content":[{"type":"output_text","text":5}]}]}'])  # fmt: skip
+def test_a_response_without_a_place_for_citations_gets_none(body):
+    assert with_response_citations(body, {0: CITED}) == body
+
+
+def test_a_reason_is_told_only_where_there_is_one():
+    view = AttributionView("r", "off", "m", None, reason="not_attributed")
+    assert json.loads(spliced(b"{}", view))["attribution"]["reason"] == "not_attributed"

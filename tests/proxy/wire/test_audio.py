@@ -1,0 +1,80 @@
+"""Transcriptions in every format, and speech."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.wire.audio import Speech, Transcriptions, spoken_in
+from proxy.wire.output import NOTHING, TextDelta, TokenCounts
+from tests.proxy.wire.test_multipart import KIND, form
+
+AUDIO = Transcriptions()
+SPEECH = Speech()
+
+
+def test_a_form_says_model_and_stream():
+    asked = AUDIO.read_request(
+        form((b'name="model"', b"w"), (b'name="stream"', b"True"), (b'name="prompt"', b"hi")), KIND
+    )
+    assert (asked.model, asked.is_streaming, AUDIO.prompt_text(asked)) == ("w", True, "hi")
+    assert AUDIO.read_request(b"junk", b"").model == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"text":"The sea is old."}',
+        b'{"task":"transcribe","duration":1.5,"text":"The sea is old.","segments":[{"text":"The sea"}],"words":[]}',
+        b"The sea is old.\n",
+        b"1\n00:00:00,000 --> 00:00:02,000\nThe sea is old.\n\n",
+        b"\xef\xbb\xbfWEBVTT\r\n\r\nNOTE by 00\r\n\r\n00:00.000 --> 00:02.000 align:start\r\nThe sea is old.\r\n\r\n",
+    ],
+)
+def test_the_text_is_the_same_in_every_format(body):
+    said = AUDIO.read_reply(body)
+    assert said is not None
+    assert said.texts == (TextDelta(0, "The sea is old."),)
+
+
+def test_bytes_that_are_no_text_say_nothing():
+    assert AUDIO.read_reply(b"\xff\xfe\x00") is None
+    assert AUDIO.read_reply(b'{"text":') is None
+
+
+def test_tokens_are_counted_and_seconds_are_not():
+    tokens = AUDIO.read_reply(b'{"text":"a","usage":{"type":"tokens","input_tokens":14,"output_tokens":2}}')
+    seconds = AUDIO.read_reply(b'{"text":"a","usage":{"type":"duration","seconds":9}}')
+    assert tokens is not None
+    assert seconds is not None
+    assert (tokens.counts, seconds.counts) == (TokenCounts(14, 2), TokenCounts())
+
+
+def test_a_stream_tells_deltas_and_ends_with_the_whole():
+    assert AUDIO.read_chunk(b'{"type":"transcript.text.delta","delta":"The "}').texts == (
+        TextDelta(0, "The "),
+    )
+    assert AUDIO.read_chunk(b'{"type":"transcript.text.segment","text":"The","speaker":"A"}') == NOTHING
+    done = AUDIO.read_chunk(
+        b'{"type":"transcript.text.done","text":"The sea","usage":{"input_tokens":1,"output_tokens":2}}'
+    )
+    assert (done.finished, done.whole, done.is_end) == ((0,), (TextDelta(0, "The sea"),), True)
+    assert done.counts == TokenCounts(1, 2)
+
+
+def test_cues_of_several_lines_and_text_with_numbers_are_kept():
+    assert (
+        spoken_in("1\n00:00:00,000 --> 00:00:02,000\nA\nB\n\n2\n00:00:02,000 --> 00:00:03,000\n1984\n")
+        == "A\nB\n1984"
+    )
+    assert spoken_in("12\nplain --> text\n") == "12\nplain --> text"
+
+
+def test_what_is_spoken_is_the_requests_own_text():
+    asked = SPEECH.read_request(b'{"model":"tts","input":"The sea","voice":"a","response_format":"mp3"}')
+    assert (asked.model, asked.spoken, SPEECH.prompt_text(asked)) == ("tts", "The sea", "The sea")
+
+
+def test_speech_as_events_ends_with_its_usage():
+    assert SPEECH.read_chunk(b'{"type":"speech.audio.delta","audio":"AAAA"}') == NOTHING
+    done = SPEECH.read_chunk(b'{"type":"speech.audio.done","usage":{"input_tokens":4,"output_tokens":101}}')
+    assert (done.finished, done.counts, done.is_end) == ((0,), TokenCounts(4, 101), True)
