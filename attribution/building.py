@@ -307,19 +307,23 @@ def _encode(
                 progress(reused + writer.done, total)
 
 
-def _coherence(directory: Path, arrays: Arrays) -> NDArray[np.float32]:
-    """Return each work's mean cosine of neighbouring sentences; 1 where there are too few to tell."""
-    rows = np.load(directory / "vectors.npy", mmap_mode="r")
-    scales = np.load(directory / "scales.npy", mmap_mode="r").astype(np.float32)
-    owner, result = arrays["sentence_work"], np.ones(len(arrays["work_sentence"]) - 1, np.float32)
-    cosine = np.zeros(max(len(rows) - 1, 0), np.float32)
-    for at in range(0, len(cosine), 8192):
-        end = min(at + 8192, len(cosine))
-        block = rows[at : end + 1].astype(np.float32) * scales[at : end + 1, None]
+def _likeness(sentences: Sentences) -> NDArray[np.float32]:
+    """Return each sentence's cosine with the one that follows it; 0 for the last."""
+    count = len(sentences.words)
+    cosine = np.zeros(count, np.float32)
+    for at in range(0, count - 1, 8192):
+        end = min(at + 8192, count - 1)
+        block = sentences.vectors(at, end + 1)
         cosine[at:end] = np.einsum("nd,nd->n", block[:-1], block[1:])
+    return cosine
+
+
+def _coherence(likeness: NDArray[np.float32], arrays: Arrays) -> NDArray[np.float32]:
+    """Return each work's mean cosine of neighbouring sentences; 1 where there are too few to tell."""
+    owner, result = arrays["sentence_work"], np.ones(len(arrays["work_sentence"]) - 1, np.float32)
     same = owner[1:] == owner[:-1]
     count = np.bincount(owner[1:][same], minlength=len(result))
-    total = np.bincount(owner[1:][same], cosine[same], minlength=len(result))
+    total = np.bincount(owner[1:][same], likeness[:-1][same], minlength=len(result))
     enough = count >= 4
     result[enough] = (total[enough] / count[enough]).astype(np.float32)
     return result
@@ -344,12 +348,13 @@ def _judged(
     foreign = _known_part(arrays, background) < KNOWN_PART_MIN
     verdicts = copies(arrays, creator)
     verdicts = verdicts.or_else(paraphrases(sentences, creator).released(foreign)).to_heads()
-    reasons = _quarantine(_coherence(directory, arrays), arrays, background)
+    likeness = _likeness(sentences)
+    reasons = _quarantine(_coherence(likeness, arrays), arrays, background)
     nothing = Verdicts.none(len(ordered))
     verdicts = verdicts.or_else(Verdicts(reasons, nothing.of, nothing.part_ppm))
     probe = Probe.open()
     if probe.model_sha256 == model_sha256:
-        worn = common(probe, sentences, arrays, background, creator)
+        worn = common(probe, sentences, arrays, background, creator, likeness)
         verdicts = verdicts.or_else(worn.released(foreign))
     return verdicts.released(np.array([work.reviewed or work.commons for work in ordered], bool))
 

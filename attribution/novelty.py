@@ -39,7 +39,11 @@ COUNT_SCALE = 0.1  # brings them to the size of a vector's numbers, so that one 
 RARE_IDF, STOP_IDF = 5.5, 1.5
 SCORE_MAX = 4.0  # one sentence counts for no more than this
 HONEST_SCORE, PRIOR_SENTENCES = -3.6, 2.0
-COMMON_MIN = -1.1
+# Neighbouring sentences of honest prose are alike (cosine .3), those of a pile of phrases are not (.1).
+HONEST_COHERENCE, PRIOR_NEIGHBOURS = 0.3, 4.0
+COHERENCE_LOW, COHERENCE_WEIGHT = 0.25, 8.0
+COHERENT_MOST = 0.1  # above COHERENCE_LOW that counts: sorting a farm's phrases buys little
+COMMON_MIN = -1.15
 SHORT_SENTENCES = 8  # works below are judged with their creator's other short works
 WORDS_A_SENTENCE_MAX = 40
 
@@ -95,8 +99,12 @@ def common(
     arrays: Mapping[str, NDArray[Any]],
     background: Background,
     creator: I64,
+    likeness: F32,
 ) -> Verdicts:
-    """Return which works say only what anybody says. creator: a number a work, equal for one person."""
+    """Return which works say only what anybody says.
+
+    creator: a number a work, equal for one person. likeness: each sentence's cosine with the next one.
+    """
     bounds = sentences.work_sentence
     count = len(bounds) - 1
     verdicts = Verdicts.none(count)
@@ -113,13 +121,17 @@ def common(
     number = np.diff(bounds).astype(np.float64)
     total, words = (np.bincount(owner, column, minlength=count) for column in (scores * weight, weight))
     sounding = np.bincount(owner, weight * (scores > 0), minlength=count)
+    joined = np.append(owner[1:] == owner[:-1], False)
+    joins, alike = (np.bincount(owner, column, minlength=count) for column in (joined, joined * likeness))
     short = number < SHORT_SENTENCES
-    for column in (number, total, words):  # a creator's short works are one text
+    for column in (number, total, words, joins, alike):  # a creator's short works are one text
         pooled = np.bincount(creator[short], column[short], minlength=int(creator.max(initial=0)) + 1)
         column[short] = pooled[creator[short]]
     mean = total / np.maximum(words, 1)
     judged = (mean * number + HONEST_SCORE * PRIOR_SENTENCES) / (number + PRIOR_SENTENCES)
-    found = (judged >= COMMON_MIN) & (np.diff(bounds) > 0)
+    coherence = (alike + HONEST_COHERENCE * PRIOR_NEIGHBOURS) / (joins + PRIOR_NEIGHBOURS)
+    loose = np.maximum(COHERENCE_LOW - coherence, -COHERENT_MOST) * COHERENCE_WEIGHT
+    found = (judged + loose >= COMMON_MIN) & (np.diff(bounds) > 0)
     own = np.maximum(np.bincount(owner, weight, minlength=count), 1)
     verdicts.reason[found] = COMMON
     verdicts.part_ppm[found] = np.round(sounding / own * PPM)[found]

@@ -46,9 +46,9 @@ BLOCK_LIKE_MIN = (
 )
 BUCKETS_EACH = 3  # a block near a border is looked for on both sides
 BUCKET_BLOCKS_MAX = 8_192  # of one bucket, earliest first: 256 MB of likenesses at a time is the most
-LIKE_MIN = 0.65  # two sentences' cosine: a rewording of the same statement
-RESTATED_PART = 0.5
-ORDER_PART = 0.3  # of neighbouring sentences that restate neighbours-in-order: same subject does not do that
+LIKE_MIN = 0.6  # two sentences' cosine: a rewording of the same statement
+RESTATED_PART = 0.35
+ORDER_PART = 0.2  # of neighbours that restate neighbours in order: the same subject alone does not do that
 SENTENCES_MIN = 10  # abstracts of one narrow field restate each other by accident
 WORDS_A_SENTENCE_MAX = 40  # one endless list does not outweigh a chapter
 

@@ -44,7 +44,9 @@ REASONS = {
         "patchwork", "{percent} of its words stand in works that outrank it, most of them in {of}"
     ),
     PARAPHRASE: Reason("paraphrase", "{percent} of it restates {of}, which outranks it, in the same order"),
-    COMMON: Reason("common", "{percent} of it is what anybody says: boilerplate, sayings, worn phrases"),
+    COMMON: Reason(
+        "common", "it says what anybody says: boilerplate, sayings, worn phrases ({percent} on their own)"
+    ),
 }
 # Of 8,900 honest books and abstracts with enough sentences, 1 in 500 lies below .186; lists lie below .15.
 COHERENCE_MIN = 0.17
