@@ -2,34 +2,34 @@
 one.
 
 For each piece: the works of its best BM25 passages, the owner of its run, and works that are strong
-elsewhere in
-the same output (an answer that draws on a work in one sentence often does in the next, in words of its own).
-Each pair is one passage of the work and a sentence on either side.
+elsewhere in the same output (an answer that draws on a work in one sentence often does in the next, in words
+of its own). Each pair is one passage of the work and a sentence on either side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from attribution.features import OutputWords, Pairs, Piece
-from attribution.index import Index
-from attribution.lexical import I64
+from attribution.features import F32, OutputWords, Pairs, Piece
+from attribution.index import QUERIES_AT_ONCE, Index, Ranked
+from attribution.lexical import I64, distinct
 
 PASSAGES_MAX = 14  # asked of BM25, so that after taking one passage a work about WORKS_MAX works remain
 WORKS_MAX = 6
 ELSEWHERE_MAX = 4  # an answer draws on two to four works, seldom on more
+NEAR_PASSAGES_MAX = 8  # of a strong work, the strongest: where else in it a piece is looked for, two on
+NEAR_PASSAGES = 2  # either side; a chapter copied whole would ask for every passage it has
 QUERY_WORDS_MAX = 60  # distinct, the rarest: a chapter copied whole needs no longer query
 
-Ranked = tuple[I64, np.ndarray[tuple[int], np.dtype[np.float32]]]
-Ask = Callable[[I64, np.ndarray[tuple[int], np.dtype[np.float32]]], Ranked]
+Ask = Callable[[Sequence[I64]], list[Ranked]]
 
 
-def query(output: OutputWords, piece: Piece) -> tuple[I64, np.ndarray[tuple[int], np.dtype[np.float32]]]:
-    """Return the piece's distinct known words, rarest first, and their idf."""
-    ids, first = np.unique(output.ids[piece.start : piece.end], return_index=True)
-    idf = output.idf[piece.start : piece.end][first]
+def query(output: OutputWords, start: int, end: int) -> tuple[I64, F32]:
+    """Return the distinct known words of output words [start, end), rarest first, and their idf."""
+    ids, first = np.unique(output.ids[start:end], return_index=True)
+    idf = output.idf[start:end][first]
     kept = np.flatnonzero(ids >= 0)
     kept = kept[np.lexsort((ids[kept], -idf[kept]))][:QUERY_WORDS_MAX]
     return ids[kept], idf[kept]
@@ -37,43 +37,62 @@ def query(output: OutputWords, piece: Piece) -> tuple[I64, np.ndarray[tuple[int]
 
 def candidates(index: Index, output: OutputWords, pieces: list[Piece], ask: Ask) -> Pairs:
     """Return the pairs to look at, pieces in order. ask: BM25 over passages, remembered by the caller."""
+    queries = [query(output, piece.start, piece.end) for piece in pieces]
+    open_ = [number for number, piece in enumerate(pieces) if piece.claim is None]
+    ranked = dict(zip(open_, ask([queries[number][0] for number in open_]), strict=True))
     found: list[dict[int, int]] = []  # per piece: work -> passage
     strength: dict[int, float] = {}
-    places: dict[int, set[int]] = {}
-    for piece in pieces:
+    places: dict[int, dict[int, float]] = {}  # work -> passage -> strength there
+    for number, piece in enumerate(pieces):
         mine: dict[int, int] = {}
+        words = piece.end - piece.start
         if piece.claim is not None:
             sentence = int(index.sentence_at(np.array([piece.claim.place]))[0])
             passage = int(np.searchsorted(index.passage_sentence, sentence, "right")) - 1
-            mine[piece.claim.work] = passage
-            strength[piece.claim.work] = strength.get(piece.claim.work, 0.0) + (piece.end - piece.start)
+            weights = [(piece.claim.work, passage, float(words))]
         else:
-            terms, idf = query(output, piece)
-            bound = 2.2 * float(idf.sum()) or 1.0
-            for passage, total in zip(*ask(terms, idf), strict=True):
-                work = int(index.passage_work[passage])
-                if work not in mine and len(mine) < WORKS_MAX:
-                    mine[work] = int(passage)
-                    weight = (piece.end - piece.start) * max(float(total) / bound - 0.2, 0.0)
-                    strength[work] = strength.get(work, 0.0) + weight
-        for work, passage in mine.items():
-            places.setdefault(work, set()).add(passage)
+            passages, sums = ranked[number]
+            bound = 2.2 * float(queries[number][1].sum()) or 1.0
+            gains = words * np.maximum(sums / bound - 0.2, 0.0)
+            weights = list(
+                zip(index.passage_work[passages].tolist(), passages.tolist(), gains.tolist(), strict=True)
+            )
+        for work, passage, weight in weights:
+            if work not in mine and len(mine) < WORKS_MAX:
+                mine[work] = passage
+                strength[work] = strength.get(work, 0.0) + weight
+                there = places.setdefault(work, {})
+                there[passage] = there.get(passage, 0.0) + weight
         found.append(mine)
     strong = sorted(strength, key=lambda work: (-round(strength[work], 4), work))[:ELSEWHERE_MAX]
-    for piece, mine in zip(pieces, found, strict=True):
-        for work in strong:
-            if work not in mine and piece.claim is None:
-                mine[work] = _nearest(index, output, piece, work, places[work])
+    near = {work: _near(index, work, places[work]) for work in strong}
+    for at in range(0, len(open_), QUERIES_AT_ONCE):
+        some = open_[at : at + QUERIES_AT_ONCE]
+        _add_nearest(index, [queries[number][0] for number in some], [found[number] for number in some], near)
     return _pairs(index, found)
 
 
-def _nearest(index: Index, output: OutputWords, piece: Piece, work: int, known: set[int]) -> int:
-    """Return the passage of this work, at or beside one that is already strong, that suits the piece best."""
+def _near(index: Index, work: int, known: dict[int, float]) -> tuple[I64, F32]:
+    """Return the passages of this work at or beside those where it is strong, and 0 for copies, else 1."""
     low, high = int(index.work_passage[work]), int(index.work_passage[work + 1])
-    around = {near for passage in known for near in range(passage - 2, passage + 3) if low <= near < high}
-    passages = np.array(sorted(around), np.int64)
-    terms, _ = query(output, piece)
-    return int(passages[np.argmax(index.passage_sums(terms, passages))])
+    best = sorted(known, key=lambda passage: (-round(known[passage], 4), passage))[:NEAR_PASSAGES_MAX]
+    around = np.add.outer(np.array(best, np.int64), np.arange(-NEAR_PASSAGES, NEAR_PASSAGES + 1))
+    passages = distinct(np.clip(around.ravel(), low, high - 1))
+    return passages, index.is_listed(passages).astype(np.float32)
+
+
+def _add_nearest(
+    index: Index, queries: list[I64], found: list[dict[int, int]], near: dict[int, tuple[I64, F32]]
+) -> None:
+    """Give each piece the passage of every strong work that suits it best."""
+    terms = distinct(np.concatenate(queries))
+    asked = np.zeros((len(queries), len(terms)), np.float32)
+    for row, own in zip(asked, queries, strict=True):
+        row[np.searchsorted(terms, own)] = 1
+    for work, (passages, listed) in near.items():
+        best = passages[np.argmax(index.passage_sums(terms, asked, passages) * listed, axis=1)]
+        for mine, passage in zip(found, best.tolist(), strict=True):
+            mine.setdefault(work, passage)
 
 
 def _pairs(index: Index, found: list[dict[int, int]]) -> Pairs:

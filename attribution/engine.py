@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -21,10 +21,19 @@ import numpy as np
 from attribution.allocation import UNATTRIBUTED, to_ppm
 from attribution.background import Background
 from attribution.building import SentenceEncoder, build
-from attribution.candidates import PASSAGES_MAX, Ranked, candidates, query
+from attribution.candidates import PASSAGES_MAX, candidates, query
 from attribution.encoder import Encoder
-from attribution.features import F32, FEATURES, Described, OutputWords, Pairs, Piece, describe
-from attribution.index import Index, Manifest
+from attribution.features import (
+    F32,
+    FEATURES,
+    PIECE_WORDS_MAX,
+    Described,
+    OutputWords,
+    Pairs,
+    Piece,
+    describe,
+)
+from attribution.index import Index, Manifest, Ranked
 from attribution.lexical import I64
 from attribution.normalise import Words, words
 from attribution.runs import GAP_WORDS_MAX, claims
@@ -40,7 +49,8 @@ CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text 
 # stand in some registered book, and owe it nothing.
 CONTENT_WORDS_MIN = 4
 CONTENT_SHARED, CONTAINED = FEATURES.index("content_shared"), FEATURES.index("contained")
-PIECES_AT_ONCE = 32  # described together: some megabytes of temporary arrays
+PIECES_AT_ONCE = 32  # described together, and no more words than these: some megabytes of
+WORDS_AT_ONCE = 800  # temporary arrays, and some milliseconds
 
 
 T = TypeVar("T")
@@ -165,14 +175,13 @@ class AttributionStream:
         pairs = candidates(index, output, pieces, self._ask)
         yield
         rows: list[Described] = []
-        for at in range(0, len(pieces), PIECES_AT_ONCE):
+        for at, end in _blocks(pieces):
             yield
-            low, high = np.searchsorted(pairs.piece, [at, at + PIECES_AT_ONCE])
+            low, high = np.searchsorted(pairs.piece, [at, end])
             some = Pairs(
                 pairs.piece[low:high] - at,
                 *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)),
             )
-            end = at + PIECES_AT_ONCE
             rows.append(describe(index, output, pieces[at:end], vectors[at:end], some))
         empty = describe(index, output, [], vectors[:0], Pairs(*(np.zeros(0, np.int64) for _ in range(5))))
         parts = rows or [empty]
@@ -188,24 +197,27 @@ class AttributionStream:
         if index is None or not index.work_ids:
             return
         self._encode([segment.text for segment in segments[:room]])
-        for segment in segments[:room]:
-            found = words(segment.text)
-            ids, idf = index.word_ids(found.hashes)
-            none = np.zeros(len(ids), bool)
-            self._ask(*query(OutputWords(ids, idf, none, none), Piece(0, len(ids), 0, None)))
+        texts = [words(segment.text) for segment in segments[:room]]
+        if not texts:
+            return
+        bounds: list[int] = np.cumsum([0, *(len(found.texts) for found in texts)]).tolist()
+        ids, idf = index.word_ids(np.concatenate([found.hashes for found in texts]))
+        none = np.zeros(len(ids), bool)
+        output = OutputWords(ids, idf, none, none)
+        self._ask([query(output, low, high)[0] for low, high in itertools.pairwise(bounds)])
 
     def _encode(self, texts: list[str]) -> None:
         fresh = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if fresh:
             self._vectors.update(zip(fresh, self._owner.encoder.encode(fresh), strict=True))
 
-    def _ask(self, terms: I64, idf: F32) -> Ranked:
+    def _ask(self, queries: Sequence[I64]) -> list[Ranked]:
         index = self._index
         assert index is not None  # only asked with one
-        key = terms.tobytes()
-        if key not in self._ranked:
-            self._ranked[key] = index.best_passages(terms, idf, PASSAGES_MAX)
-        return self._ranked[key]
+        keys = [terms.tobytes() for terms in queries]
+        fresh = {key: terms for key, terms in zip(keys, queries, strict=True) if key not in self._ranked}
+        self._ranked.update(zip(fresh, index.best_passages(list(fresh.values()), PASSAGES_MAX), strict=True))
+        return [self._ranked[key] for key in keys]
 
     def _pieces(self, found: Words) -> list[Piece]:
         """Cut every sentence around the runs that go through it."""
@@ -300,6 +312,19 @@ def _portions(texts: list[str]) -> Iterator[list[str]]:
         size += len(text)
     if portion:
         yield portion
+
+
+def _blocks(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
+    """Cut the pieces into runs that are described together, [start, end) each."""
+    start, size = 0, 0
+    for number, piece in enumerate(pieces):
+        words_ = min(piece.end - piece.start, PIECE_WORDS_MAX)
+        if number > start and (number - start == PIECES_AT_ONCE or size + words_ > WORDS_AT_ONCE):
+            yield start, number
+            start, size = number, 0
+        size += words_
+    if pieces:
+        yield start, len(pieces)
 
 
 def _winners(scored: Scored, probability: F32, threshold: float, index: Index) -> dict[int, int]:

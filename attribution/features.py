@@ -1,6 +1,10 @@
 """What can be said about a piece of output beside a stretch of a work: one row of numbers per pair.
 
-Everything is counted for all pairs at once in numpy; a loop in Python over pairs costs more than the encoder.
+Everything is counted for all pieces at once: the distinct words of the pieces are the columns of a few
+small matrices, whose rows are pieces, catalogue sentences or passages, and what a pair shares is a product of
+two of them. A stretch that several pieces are held against is read once. Rarity is taken in steps of 2^-10,
+so that sums are exact in whatever order a kernel adds.
+
 Nothing here knows a work's length, date, id or creator: those tell where a text came from, not what it says.
 """
 
@@ -13,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.index import Index
-from attribution.lexical import I64, grams, ranges
+from attribution.lexical import I64, in_steps, product, ranges
 from attribution.runs import Claim
 
 F32 = NDArray[np.float32]
 RARE_IDF, VERY_RARE_IDF = 5.5, 7.5
+STOP_IDF, CONTENT_IDF = 1.5, 2.5
+KINDS = ("all", "rare", "very", "number", "name", "content")
 PIECE_WORDS_MAX = 200  # looked at of one piece: a run can be a whole chapter, and its first page decides
 FEATURES = (
     "words", "idf_sum", "idf_mean", "stop_part",
@@ -53,7 +59,10 @@ class OutputWords:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pieces beside works: each pair is a piece number, a work and sentences [low, high) of that work."""
+    """Pieces beside works: each pair is a piece number, a work and sentences [low, high) of that work.
+
+    The sentences follow from the passage: one before it to one after it, within the work.
+    """
 
     piece: I64
     work: I64
@@ -70,155 +79,268 @@ class Described:
     sentence: I64
 
 
-def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F32, pairs: Pairs) -> Described:  # noqa: PLR0915  one table, read from top to bottom
+def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F32, pairs: Pairs) -> Described:
     """Return the features of every pair. vectors: one unit row a piece."""
     count = len(pairs.piece)
     if not count:
         return Described(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.int64))
-    vocabulary = max(len(index.vocab_hash), 1)
-    starts = np.array([piece.start for piece in pieces], np.int64)
-    ends = np.minimum(np.array([piece.end for piece in pieces], np.int64), starts + PIECE_WORDS_MAX)
-    at, owner = ranges(starts, ends)
-    ids, idf = output.ids[at], output.idf[at]
+    asked = _Asked.of(output, pieces)
+    there = _There.read(index, asked, pairs)
+    mine, of = pairs.piece, there.of
 
-    # Distinct words of each piece.
-    keys = owner * (2 * vocabulary + len(output.ids) + 2) + ids + len(output.ids) + 1
-    _, first, term_of = np.unique(keys, return_index=True, return_inverse=True)
-    term_piece, term_id, term_idf = owner[first], ids[first], idf[first]
-    number = np.zeros(len(first), np.float32)
-    name = np.zeros(len(first), np.float32)
-    np.maximum.at(number, term_of, output.is_number[at].astype(np.float32))
-    np.maximum.at(name, term_of, output.is_name[at].astype(np.float32))
-    kinds = {
-        "all": term_idf,
-        "rare": (term_idf >= RARE_IDF).astype(np.float32),
-        "very": (term_idf >= VERY_RARE_IDF).astype(np.float32),
-        "number": number,
-        "name": name,
-        "content": (term_idf >= 2.5).astype(np.float32),
-    }
-    totals = {kind: np.bincount(term_piece, weight, minlength=len(pieces)) for kind, weight in kinds.items()}
-    idf_sum = np.maximum(totals["all"], 1e-6)
-
-    # The words of each pair's stretch, and which of the piece's words they are.
-    word_low, word_high = index.sentence_token[pairs.low], index.sentence_token[pairs.high]
-    place, pair = ranges(word_low, word_high)
-    there = index.token_word[place].astype(np.int64)
-    sentence = index.sentence_at(place)
-    base: I64 = np.append(0, np.cumsum(pairs.high - pairs.low)).astype(np.int64)
-    inst = base[pair] + sentence - pairs.low[pair]
-    inst_pair: I64 = np.repeat(np.arange(count), pairs.high - pairs.low)
-    term_key = term_piece * vocabulary + term_id
-    known = np.flatnonzero(term_id >= 0)
-    order = known[np.argsort(term_key[known], kind="stable")]
-    sorted_keys = term_key[order]
-    wanted = pairs.piece[pair] * vocabulary + there
-    if len(sorted_keys):
-        spot = np.minimum(np.searchsorted(sorted_keys, wanted), len(sorted_keys) - 1)
-        hit = np.flatnonzero(sorted_keys[spot] == wanted)
-        term = order[spot[hit]]
-    else:
-        hit, term = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    terms = len(first)
-    seen = np.unique(pair[hit] * terms + term)
-    shared = {
-        kind: np.bincount(seen // terms, weight[seen % terms], minlength=count)
-        for kind, weight in kinds.items()
-    }
-    mine = pairs.piece
-    in_sentence = np.unique(inst[hit] * terms + term)
-    sentence_sum = np.bincount(in_sentence // terms, term_idf[in_sentence % terms], minlength=base[-1])
-    spread = np.concatenate([inst[hit] + step for step in (-1, 0, 1)])
-    who = np.tile(pair[hit], 3)
-    valid = (spread >= base[who]) & (spread < base[who + 1])
-    in_window = np.unique(spread[valid] * terms + np.tile(term, 3)[valid])
-    window_sum = np.bincount(in_window // terms, term_idf[in_window % terms], minlength=base[-1])
-    best_lexical = _argmax_by(sentence_sum + 0.1 * window_sum, base)
-    there_idf = index.vocab_idf[there] if len(there) else np.zeros(0, np.float32)
-    inst_total = np.maximum(np.bincount(inst, there_idf, minlength=base[-1]), 1e-6)
-    inst_hit = np.bincount(inst[hit], there_idf[hit], minlength=base[-1])
-
-    # Vectors.
-    within = np.arange(int(base[-1]), dtype=np.int64) - base[inst_pair]
-    inst_sentence: I64 = within + pairs.low[inst_pair]
-    cosine = index.vectors.cosines(inst_sentence, vectors, mine[inst_pair])
-    best_cosine = _argmax_by(cosine, base)
-    lengths = np.maximum(np.diff(base), 1)
+    # Each pair's sentences: rows of `there`, from base[pair] on.
+    inst, inst_pair = ranges(there.base[of], there.base[of + 1])
+    inst_piece = mine[inst_pair]
+    base: I64 = np.append(0, np.cumsum(there.base[of + 1] - there.base[of])).astype(np.int64)
+    first = base[:-1]
+    sentence_sum = product(there.sentences, asked.by_idf)[inst, inst_piece]
+    window_sum = product(there.windows, asked.by_idf)[inst, inst_piece]
+    inst_hit = product(there.counts, asked.inside * there.term_idf)[inst, inst_piece]
+    best_lexical = _argmax_by(sentence_sum + np.float32(0.125) * window_sum, base, inst_pair)
+    cosine = index.vectors.cosines(there.sentence, vectors)[inst, inst_piece]
+    best_cosine = _argmax_by(cosine, base, inst_pair)
     without = cosine.copy()
     without[best_cosine] = -1
-    second = without[_argmax_by(without, base)]
-
-    rarest_shared = np.zeros(count)
-    np.maximum.at(rarest_shared, seen // terms, term_idf[seen % terms])
-    pair_terms, pair_of = ranges(
-        np.searchsorted(term_piece, mine, "left"), np.searchsorted(term_piece, mine, "right")
-    )
-    absent = ~np.isin(pair_of * terms + pair_terms, seen, assume_unique=True)
-    rarest_missing = np.zeros(count)
-    np.maximum.at(rarest_missing, pair_of[absent], term_idf[pair_terms[absent]])
-
-    overlap = {
-        width: _gram_overlap(width, ids, idf, owner, there, pair, place, mine, len(pieces), count)
-        for width in (2, 3, 4)
-    }
-    bm25_bound = np.bincount(term_piece, np.maximum(term_idf, 0) * 2.2, minlength=len(pieces))
-    sums = np.zeros(count, np.float32)
-    for number_of in np.unique(mine):
-        rows = np.flatnonzero(mine == number_of)
-        chosen = term_id[term_piece == number_of]
-        sums[rows] = index.passage_sums(chosen[chosen >= 0], pairs.passage[rows])
-    bm25 = sums / np.maximum(bm25_bound[mine], 1e-6)
-    contained_window = window_sum[_argmax_by(window_sum, base)] / idf_sum[mine]
     own_cosine = cosine[best_cosine]
-    words_of = np.bincount(owner, minlength=len(pieces)).astype(np.float32)
-    stop = np.bincount(owner, idf < 1.5, minlength=len(pieces)) / np.maximum(words_of, 1)
-    run = [piece.claim for piece in pieces]
-    run_words = np.array([claim.end - claim.start if claim else 0 for claim in run], np.float32)
-    run_idf = np.where(
-        run_words > 0, np.bincount(owner, idf, minlength=len(pieces)) / np.maximum(words_of, 1), 0
-    )
+
+    shared = product(there.wholes, asked.kinds).reshape(len(there.wholes), len(KINDS), -1)[of, :, mine]
+    missing = asked.totals[:, mine].T - shared
+    kind = {name: place for place, name in enumerate(KINDS)}
+    whole, wanted = there.wholes[of], asked.by_idf[mine]
+    grams = {width: there.grams(asked, width)[:, of, mine] for width in (2, 3, 4)}
+    longest = there.longest_runs(asked, mine)
+    idf_sum = np.maximum(asked.totals[0], 1e-6)
+    words_of = np.maximum(asked.words, 1)
+    bm25 = product(there.impacts, asked.inside)[of, mine] / np.maximum(2.2 * asked.totals[0], 1e-6)[mine]
+    contained_window = np.maximum.reduceat(window_sum, first) / idf_sum[mine]
+    run_words = np.array([one.claim.end - one.claim.start if one.claim else 0 for one in pieces], np.float32)
     contained_margin, contained_others = _against_others(contained_window, mine)
     cosine_margin, cosine_others = _against_others(own_cosine, mine)
     bm25_margin, _ = _against_others(bm25, mine)
     columns = {
-        "words": np.log1p(words_of)[mine], "idf_sum": np.log1p(idf_sum)[mine],
-        "idf_mean": (np.bincount(owner, idf, minlength=len(pieces)) / np.maximum(words_of, 1))[mine],
-        "stop_part": stop[mine],
-        "contained": shared["all"] / idf_sum[mine], "contained_window": contained_window,
-        "contained_sentence": sentence_sum[_argmax_by(sentence_sum, base)] / idf_sum[mine],
-        "sentence_covered": (inst_hit / inst_total)[best_lexical],
-        "bm25": bm25, "bigrams": overlap[2][0], "bigrams_idf": overlap[2][1], "trigrams": overlap[3][0],
-        "fourgrams": overlap[4][0], "longest_run": overlap[2][2],
-        "longest_run_part": overlap[2][2] / np.maximum(words_of[mine], 1),
-        "shared_rare": shared["rare"], "missing_rare": totals["rare"][mine] - shared["rare"],
-        "shared_very_rare": shared["very"], "missing_very_rare": totals["very"][mine] - shared["very"],
-        "rarest_shared": rarest_shared, "rarest_missing": rarest_missing,
-        "numbers_shared": shared["number"], "numbers_missing": totals["number"][mine] - shared["number"],
-        "names_shared": shared["name"], "names_missing": totals["name"][mine] - shared["name"],
-        "content_shared": shared["content"],
-        "cosine": own_cosine, "cosine_second": second,
-        "cosine_mean": np.bincount(inst_pair, cosine, minlength=count) / lengths,
+        "words": np.log1p(asked.words)[mine], "idf_sum": np.log1p(idf_sum)[mine],
+        "idf_mean": asked.idf_mean[mine], "stop_part": asked.stop_part[mine],
+        "contained": shared[:, kind["all"]] / idf_sum[mine], "contained_window": contained_window,
+        "contained_sentence": np.maximum.reduceat(sentence_sum, first) / idf_sum[mine],
+        "sentence_covered": (inst_hit / np.maximum(there.totals[inst], 1e-6))[best_lexical],
+        "bm25": bm25, "bigrams": grams[2][0], "bigrams_idf": grams[2][1], "trigrams": grams[3][0],
+        "fourgrams": grams[4][0], "longest_run": longest, "longest_run_part": longest / words_of[mine],
+        "shared_rare": shared[:, kind["rare"]], "missing_rare": missing[:, kind["rare"]],
+        "shared_very_rare": shared[:, kind["very"]], "missing_very_rare": missing[:, kind["very"]],
+        "rarest_shared": (whole * wanted).max(axis=1), "rarest_missing": ((1 - whole) * wanted).max(axis=1),
+        "numbers_shared": shared[:, kind["number"]], "numbers_missing": missing[:, kind["number"]],
+        "names_shared": shared[:, kind["name"]], "names_missing": missing[:, kind["name"]],
+        "content_shared": shared[:, kind["content"]],
+        "cosine": own_cosine, "cosine_second": np.maximum.reduceat(without, first),
+        "cosine_mean": np.bincount(inst_pair, cosine, minlength=count) / np.diff(base),
         "cosine_lexical": cosine[best_lexical],
         "contained_margin": contained_margin, "cosine_margin": cosine_margin, "bm25_margin": bm25_margin,
         "contained_others": contained_others, "cosine_others": cosine_others,
-        "run_words": np.log1p(run_words)[mine], "run_idf": run_idf[mine],
+        "run_words": np.log1p(run_words)[mine],
+        "run_idf": np.where(run_words > 0, asked.idf_mean, 0)[mine],
     }  # fmt: skip
-    rows = np.stack([np.asarray(columns[name_], np.float64) for name_ in FEATURES], axis=1)
+    rows = np.stack([np.asarray(columns[name], np.float64) for name in FEATURES], axis=1)
     shown = np.where(own_cosine > cosine[best_lexical] + 0.1, best_cosine, best_lexical)
-    return Described(np.round(rows, 4).astype(np.float32), inst_sentence[shown])
+    return Described(np.round(rows, 4).astype(np.float32), there.sentence[inst[shown]])
 
 
-def _argmax_by(values: NDArray[Any], base: I64) -> I64:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The pieces' words as columns: 0 or 1, float32 (pieces, terms), and the same times rarity."""
+
+    terms: I64  # distinct word ids, those the catalogue does not know (negative) first
+    inside: F32
+    by_idf: F32
+    kinds: F32  # (kinds * pieces, terms): what each word of a piece weighs in KINDS
+    totals: NDArray[np.float64]  # (kinds, pieces)
+    words: I64
+    idf_mean: NDArray[np.float64]
+    stop_part: NDArray[np.float64]
+    grams: dict[int, _Grams]
+
+    @staticmethod
+    def of(output: OutputWords, pieces: list[Piece]) -> _Asked:
+        """Lay out the first PIECE_WORDS_MAX words of each piece."""
+        count = len(pieces)
+        starts = np.array([piece.start for piece in pieces], np.int64)
+        ends = np.minimum(np.array([piece.end for piece in pieces], np.int64), starts + PIECE_WORDS_MAX)
+        at, owner = ranges(starts, ends)
+        idf = in_steps(output.idf[at])
+        terms, first, column = np.unique(output.ids[at], return_index=True, return_inverse=True)
+        term_idf = idf[first]
+        cell = owner * len(terms) + column
+        inside = np.zeros((count, len(terms)), np.float32)
+        number, name = np.zeros_like(inside), np.zeros_like(inside)
+        inside.reshape(-1)[cell] = 1
+        number.reshape(-1)[cell[output.is_number[at]]] = 1
+        name.reshape(-1)[cell[output.is_name[at]]] = 1
+        by_idf = inside * term_idf
+        kinds = np.concatenate([
+            by_idf, inside * (term_idf >= RARE_IDF), inside * (term_idf >= VERY_RARE_IDF), number, name,
+            inside * (term_idf >= CONTENT_IDF),
+        ])  # fmt: skip
+        totals = kinds.sum(axis=1, dtype=np.float64).reshape(len(KINDS), count)
+        words_of = ends - starts
+        each = np.maximum(words_of, 1)
+        return _Asked(
+            terms, inside, by_idf, kinds, totals, words_of,
+            np.bincount(owner, idf, minlength=count) / each,
+            np.bincount(owner, idf < STOP_IDF, minlength=count) / each,
+            _Grams.all(column.astype(np.int64), owner, idf, count),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Grams:
+    """The distinct n-grams of the pieces as columns.
+
+    A key is the (n-1)-gram at a place times `step`, plus the one at the next place.
+    """
+
+    keys: I64
+    step: int
+    inside: F32  # (pieces, grams)
+    weights: F32  # the same times the sum of the words' idf
+    first: NDArray[np.int32]  # (pieces, grams): where in the pieces' words it stands first, or -1
+
+    @staticmethod
+    def all(column: I64, owner: I64, idf: F32, pieces: int) -> dict[int, _Grams]:
+        """Return those of two, three and four words."""
+        result: dict[int, _Grams] = {}
+        names, step = column, int(column.max(initial=0)) + 1
+        for width in (2, 3, 4):
+            last = max(len(owner) - width + 1, 0)
+            at = np.flatnonzero(owner[:last] == owner[width - 1 :])
+            keys, number = np.unique(names[at] * step + names[at + 1], return_inverse=True)
+            inside = np.zeros((pieces, len(keys)), np.float32)
+            inside[owner[at], number] = 1
+            weight = np.zeros(len(keys), np.float32)
+            weight[number] = np.add.reduce([idf[at + ahead] for ahead in range(width)])
+            first = np.full((pieces, len(keys)), -1, np.int32)
+            cells, earliest = np.unique(owner[at] * len(keys) + number, return_index=True)
+            first.reshape(-1)[cells] = at[earliest]
+            result[width] = _Grams(keys, step, inside, inside * weight, first)
+            names = np.zeros(last, np.int64)
+            names[at] = number
+            step = len(keys) + 1
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """The distinct stretches of the pairs, read once: what of the pieces' words stands in them, and where."""
+
+    of: I64  # pair -> stretch
+    base: I64  # stretch -> its first row of sentences
+    sentence: I64
+    term_idf: F32  # (terms,) 0 for words the catalogue does not know
+    counts: F32  # (sentences, terms)
+    sentences: F32  # the same, 0 or 1
+    windows: F32  # a sentence and its neighbours in the stretch
+    wholes: F32  # (stretches, terms) 0 or 1
+    impacts: F32  # (stretches, terms) of the passage alone; 0 for a later copy, which no word leads to
+    totals: NDArray[np.float64]  # (sentences,) idf of all its words
+    hits: dict[int, tuple[I64, I64, I64]]  # width -> stretch, place, gram of each gram that is also a piece's
+
+    @staticmethod
+    def read(index: Index, asked: _Asked, pairs: Pairs) -> _There:
+        """Read the pairs' stretches."""
+        passage, first, of = np.unique(pairs.passage, return_index=True, return_inverse=True)
+        low, high = pairs.low[first], pairs.high[first]
+        sentence, stretch = ranges(low, high)
+        base: I64 = np.append(0, np.cumsum(high - low)).astype(np.int64)
+        place, row = ranges(index.sentence_token[sentence], index.sentence_token[sentence + 1])
+        word = index.token_word[place]
+        unknown = int(np.searchsorted(asked.terms, 0))
+        column = index.column_of(asked.terms[unknown:], word).astype(np.int64)
+        column[column >= 0] += unknown
+        hit = np.flatnonzero(column >= 0)
+        terms = len(asked.terms)
+        counts = np.bincount(row[hit] * terms + column[hit], minlength=len(sentence) * terms)
+        counts = counts.reshape(len(sentence), terms).astype(np.float32)
+        sentences = np.minimum(counts, np.float32(1))
+        windows = sentences.copy()
+        together = (stretch[1:] == stretch[:-1]).astype(np.float32)[:, None]
+        np.maximum(windows[1:], sentences[:-1] * together, out=windows[1:])
+        np.maximum(windows[:-1], sentences[1:] * together, out=windows[:-1])
+        own = (sentence >= index.passage_sentence[passage][stretch]) & (
+            sentence < index.passage_sentence[passage + 1][stretch]
+        )
+        in_passage = np.add.reduceat(counts * own.astype(np.float32)[:, None], base[:-1], axis=0)
+        words_ = index.sentence_token[index.passage_sentence[passage + 1]]
+        words_ = words_ - index.sentence_token[index.passage_sentence[passage]]
+        impacts = np.zeros_like(in_passage)
+        listed = np.flatnonzero(index.is_listed(passage))
+        impacts[listed, unknown:] = index.impacts(
+            in_passage[listed, unknown:], asked.terms[unknown:], words_[listed]
+        )
+        term_idf = np.zeros(terms, np.float32)
+        term_idf[unknown:] = in_steps(index.vocab_idf[asked.terms[unknown:]])
+        totals = np.bincount(row, in_steps(index.vocab_idf[word]), minlength=len(sentence)).astype(np.float64)
+        return _There(
+            of.astype(np.int64), base, sentence, term_idf, counts, sentences, windows,
+            np.maximum.reduceat(sentences, base[:-1], axis=0), impacts, totals,
+            _hits(asked.grams, column, stretch[row]),
+        )  # fmt: skip
+
+    def grams(self, asked: _Asked, width: int) -> NDArray[np.float32]:
+        """Return the part of each piece's n-grams that each stretch shares, and the same by idf."""
+        stretch, _, gram = self.hits[width]
+        known = asked.grams[width]
+        held = np.zeros((len(self.wholes), len(known.keys)), np.float32)
+        held[stretch, gram] = 1
+        part = product(held, known.inside) / np.maximum(known.inside.sum(axis=1), 1)
+        by_idf = product(held, known.weights) / np.maximum(known.weights.sum(axis=1), 1e-6)
+        return np.stack([part, by_idf])
+
+    def longest_runs(self, asked: _Asked, mine: I64) -> NDArray[np.float32]:
+        """Return, for each pair, the words of the longest run that the stretch shares with the piece."""
+        stretch, place, gram = self.hits[2]
+        low = np.searchsorted(stretch, self.of, "left").astype(np.int64)
+        high = np.searchsorted(stretch, self.of, "right").astype(np.int64)
+        at, whose = ranges(low, high)
+        position = asked.grams[2].first[mine[whose], gram[at]]
+        both = np.flatnonzero(position >= 0)
+        run = np.zeros(len(mine), np.float32)
+        if len(both):
+            position, where, whose = position[both].astype(np.int64), place[at[both]], whose[both]
+            order = np.lexsort((where, where - position, whose))
+            position, where, whose = position[order], where[order], whose[order]
+            ahead = (np.diff(whose) != 0) | (np.diff(where - position) != 0) | (np.diff(where) != 1)
+            start = np.flatnonzero(np.append(True, ahead))
+            np.maximum.at(run, whose[start], np.diff(np.append(start, len(where))).astype(np.float32) + 1)
+        return run
+
+
+def _hits(grams: dict[int, _Grams], column: I64, stretch: I64) -> dict[int, tuple[I64, I64, I64]]:
+    """Return where the stretches' words hold an n-gram of the pieces: stretch, place, gram for each width.
+
+    column: each word's column, or -1; stretch: each word's stretch.
+    """
+    result: dict[int, tuple[I64, I64, I64]] = {}
+    names = column
+    at = np.flatnonzero((column[:-1] >= 0) & (column[1:] >= 0) & (stretch[:-1] == stretch[1:]))
+    for width in (2, 3, 4):
+        known = grams[width]
+        key = names[at] * known.step + names[at + 1]
+        number = np.minimum(np.searchsorted(known.keys, key), max(len(known.keys) - 1, 0))
+        found = np.flatnonzero(known.keys[number] == key) if len(known.keys) else np.zeros(0, np.int64)
+        at, number = at[found], number[found]
+        result[width] = (stretch[at], at, number)
+        names = np.zeros(len(column), np.int64)
+        names[at] = number
+        at = at[:-1][np.diff(at) == 1]  # both halves of a longer one stand there
+    return result
+
+
+def _argmax_by(values: NDArray[Any], base: I64, owner: I64) -> I64:
     """Return the place of the largest value, first of equals, in each stretch [base[i], base[i + 1])."""
-    owner = np.repeat(np.arange(len(base) - 1), np.diff(base))
-    order = np.lexsort((np.arange(len(values)), -values, owner))
-    return order[base[:-1]]
+    places = np.flatnonzero(values == np.maximum.reduceat(values, base[:-1])[owner])
+    return places[np.searchsorted(places, base[:-1])]
 
 
 def _against_others(value: NDArray[Any], piece: I64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each pair's margin over its piece's best other work, and the others' mean (0 without any)."""
-    if not len(piece):
-        return np.zeros(0), np.zeros(0)
     count = np.bincount(piece)
     total = np.bincount(piece, value)
     order = np.lexsort((-value, piece))
@@ -232,54 +354,3 @@ def _against_others(value: NDArray[Any], piece: I64) -> tuple[NDArray[np.float64
     rival = np.where(is_best, second[piece], best[piece])
     others = np.where(count[piece] > 1, (total[piece] - value) / np.maximum(count[piece] - 1, 1), 0)
     return np.asarray(value - rival, np.float64), np.asarray(others, np.float64)
-
-
-def _gram_overlap(
-    width: int,
-    ids: I64,
-    idf: F32,
-    owner: I64,
-    there: I64,
-    pair: I64,
-    place: I64,
-    mine: I64,
-    pieces: int,
-    count: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return, per pair: part of the piece's n-grams shared, the same by idf, and the longest shared run."""
-    nothing = np.zeros(count)
-    if len(ids) < width or len(there) < width:
-        return nothing, nothing, nothing
-    last = len(ids) - width + 1
-    whole = owner[:last] == owner[width - 1 :]
-    salt = np.uint64(0x632BE59BD9B4E019)
-    key = grams(ids.astype(np.uint64), width) ^ (owner[:last].astype(np.uint64) * salt)
-    weight = np.add.reduce([idf[step : step + last] for step in range(width)])
-    at = np.flatnonzero(whole)
-    distinct, first = np.unique(key[at], return_index=True)
-    first = at[first]
-    total = np.bincount(owner[first], minlength=pieces)
-    total_idf = np.bincount(owner[first], weight[first], minlength=pieces)
-    end = len(there) - width + 1
-    inside = pair[:end] == pair[width - 1 :]
-    sought = grams(there.astype(np.uint64), width) ^ (mine[pair[:end]].astype(np.uint64) * salt)
-    if not len(distinct):
-        return nothing, nothing, nothing
-    spot = np.minimum(np.searchsorted(distinct, sought), len(distinct) - 1)
-    hit = np.flatnonzero((distinct[spot] == sought) & inside)
-    both = np.unique(pair[hit] * len(distinct) + spot[hit])
-    held, what = both // len(distinct), both % len(distinct)
-    part = np.bincount(held, minlength=count) / np.maximum(total[mine], 1)
-    part_idf = np.bincount(held, weight[first[what]], minlength=count) / np.maximum(total_idf[mine], 1e-6)
-    run = np.zeros(count)
-    if len(hit):
-        position, where, whose = first[spot[hit]], place[hit], pair[hit]
-        order = np.lexsort((where, where - position, whose))
-        position, where, whose = position[order], where[order], whose[order]
-        fresh = np.append(
-            True, (np.diff(whose) != 0) | (np.diff(where - position) != 0) | (np.diff(where) != 1)
-        )
-        start = np.flatnonzero(fresh)
-        length = np.diff(np.append(start, len(fresh)))
-        np.maximum.at(run, whose[start], length + width - 1)
-    return part, part_idf, run

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,18 @@ from numpy.typing import NDArray
 
 from attribution.background import Background
 from attribution.errors import IndexCorrupt, IndexMissing, ModelMismatch
-from attribution.lexical import HOLDERS_MAX, I64, POSTINGS_MAX, ranges
-from attribution.vectors import REMEDY, Vectors
+from attribution.lexical import (
+    HOLDERS_MAX,
+    I64,
+    POSTINGS_MAX,
+    SHORTLIST_MAX,
+    bm25_impacts,
+    distinct,
+    in_steps,
+    product,
+    ranges,
+)
+from attribution.vectors import REMEDY, Vectors, mapped
 
 FORMAT = 1  # of the files below; another number is another set of files
 MANIFEST = "manifest.json"
@@ -70,6 +81,11 @@ class Manifest:
         return manifest
 
 
+QUERIES_AT_ONCE = 32  # sentences of an answer; more at once means larger tables, not less work
+_LOOKED_AT = 8 * SHORTLIST_MAX
+Ranked = tuple[I64, NDArray[np.float32]]
+
+
 class Index:
     """An open index: arrays by the names in ARRAYS, the works' ids and creators, the sentence vectors."""
 
@@ -85,7 +101,7 @@ class Index:
         check_sizes(directory, self.manifest)
         self.background = background
         try:
-            arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+            arrays = {name: mapped(directory / f"{name}.npy") for name in ARRAYS}
             self.vectors = Vectors(directory)
             works = [json.loads(line) for line in (directory / "works.jsonl").read_text().splitlines()]
         except (OSError, ValueError) as error:
@@ -100,22 +116,26 @@ class Index:
         self.token_word: NDArray[np.int32] = arrays["token_word"]
         self.token_start: NDArray[np.int32] = arrays["token_start"]
         self.token_length: NDArray[np.uint16] = arrays["token_length"]
-        self.work_token: I64 = np.array(arrays["work_token"])
-        self.sentence_token: I64 = np.array(arrays["sentence_token"])
-        self.sentence_work: NDArray[np.int32] = np.array(arrays["sentence_work"])
-        self.work_sentence: I64 = np.array(arrays["work_sentence"])
-        self.passage_sentence: I64 = np.array(arrays["passage_sentence"])
-        self.passage_work: NDArray[np.int32] = np.array(arrays["passage_work"])
-        self.work_passage: I64 = np.array(arrays["work_passage"])
+        self.work_token: I64 = arrays["work_token"]
+        self.sentence_token: I64 = arrays["sentence_token"]
+        self.sentence_work: NDArray[np.int32] = arrays["sentence_work"]
+        self.work_sentence: I64 = arrays["work_sentence"]
+        self.passage_sentence: I64 = arrays["passage_sentence"]
+        self.passage_work: NDArray[np.int32] = arrays["passage_work"]
+        self.work_passage: I64 = arrays["work_passage"]
         self.vocab_hash: NDArray[np.uint64] = arrays["vocab_hash"]
         self.vocab_idf: NDArray[np.float32] = arrays["vocab_idf"]
-        self.posting_start: I64 = np.array(arrays["posting_start"])
+        self.posting_start: I64 = arrays["posting_start"]
         self.posting_passage: NDArray[np.int32] = arrays["posting_passage"]
         self.posting_impact: NDArray[np.float16] = arrays["posting_impact"]
         self.gram_hash: NDArray[np.uint64] = arrays["gram_hash"]
         self.gram_place: NDArray[np.int32] = arrays["gram_place"]
-        self.work_reason: NDArray[np.uint8] = np.array(arrays["work_reason"])
+        self.work_reason: NDArray[np.uint8] = arrays["work_reason"]
+        # Scratch, zero between calls, 4 bytes a passage and a word: the only arrays a worker does not share.
         self._sums = np.zeros(len(self.passage_work), np.float32)
+        self._column = np.zeros(len(self.vocab_hash), np.int32)
+        ends = self.sentence_token[self.passage_sentence[[0, -1]]]
+        self._passage_words = max(float(ends[1] - ends[0]) / max(len(self.passage_work), 1), 1.0)
 
     def word_ids(self, hashes: NDArray[np.uint64]) -> tuple[I64, NDArray[np.float32]]:
         """Return each word's id here (negative and its own: unknown) and its idf."""
@@ -147,48 +167,108 @@ class Index:
         """Return the sentences that hold these places of the word stream."""
         return np.searchsorted(self.sentence_token, place, "right").astype(np.int64) - 1
 
-    def best_passages(
-        self, terms: I64, idf: NDArray[np.float32], count: int
-    ) -> tuple[I64, NDArray[np.float32]]:
-        """Return the `count` passages with the largest BM25 sums over these distinct terms, best first."""
-        known = terms >= 0
-        terms, idf = terms[known], idf[known]
-        order = np.argsort(-idf, kind="stable")
-        terms = terms[order]
-        lengths = self.posting_start[terms + 1] - self.posting_start[terms]
-        within = np.cumsum(lengths) <= POSTINGS_MAX
-        terms = terms[within]
-        if not len(terms):
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        sums, seeds, seen = self._sums, list[NDArray[np.int32]](), 0
-        for rank, term in enumerate(terms):
-            low, high = int(self.posting_start[term]), int(self.posting_start[term + 1])
-            passages = self.posting_passage[low:high]
-            sums[passages] += self.posting_impact[low:high]
-            # Only passages with one of the rarer terms can win; the common ones just add to their sums.
-            if rank < 4 or seen < 4_000:
-                seeds.append(passages)
-                seen += len(passages)
-        candidates = np.unique(np.concatenate(seeds)).astype(np.int64)
-        found = sums[candidates]
-        for term in terms:
-            sums[self.posting_passage[int(self.posting_start[term]) : int(self.posting_start[term + 1])]] = (
-                0.0
-            )
-        best = np.lexsort((candidates, -found))[:count]
-        return candidates[best], found[best]
+    def column_of(self, terms: I64, word: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the place of each of these words among `terms` (distinct, known), or -1."""
+        self._column[terms] = np.arange(1, len(terms) + 1, dtype=np.int32)
+        found = self._column[word]
+        self._column[terms] = 0
+        found -= 1
+        return found
 
-    def passage_sums(self, terms: I64, passages: I64) -> NDArray[np.float32]:
-        """Return the BM25 sums of these terms for chosen passages."""
-        sums = np.zeros(len(passages), np.float32)
-        for term in terms[terms >= 0]:
-            low, high = int(self.posting_start[term]), int(self.posting_start[term + 1])
-            row = self.posting_passage[low:high]
-            if not len(row):
+    def shortlist(self, terms: I64) -> I64:
+        """Return the SHORTLIST_MAX or fewer passages that look best by these terms' postings, rarest first.
+
+        No more than POSTINGS_MAX numbers are added, however large the catalogue: the rarest terms' whole
+        rows, and of the first that no longer fits, the earliest registered part.
+        """
+        room = POSTINGS_MAX
+        rows, weights = list[NDArray[np.int32]](), list[NDArray[np.float16]]()
+        starts, ends = self.posting_start[terms].tolist(), self.posting_start[terms + 1].tolist()
+        for low, high in zip(starts, ends, strict=True):
+            end = min(high, low + room)
+            rows.append(self.posting_passage[low:end])
+            weights.append(self.posting_impact[low:end])
+            room -= end - low
+            if not room:
+                break
+        if room == POSTINGS_MAX:
+            return np.zeros(0, np.int64)
+        passages = np.concatenate(rows)
+        np.add.at(self._sums, passages, np.concatenate(weights).astype(np.float32))
+        found = self._sums[passages]
+        self._sums[passages] = 0
+        if len(passages) > _LOOKED_AT:  # a passage stands here once for each of its terms
+            best = np.argpartition(found, len(found) - _LOOKED_AT)[-_LOOKED_AT:]
+            passages, found = passages[best], found[best]
+        order = np.lexsort((passages, -found))
+        passages = passages[order]
+        fresh = np.append(True, passages[1:] != passages[:-1])
+        return passages[fresh][:SHORTLIST_MAX].astype(np.int64)
+
+    def passage_sums(self, terms: I64, asked: NDArray[np.float32], passages: I64) -> NDArray[np.float32]:
+        """Return the BM25 sums (queries, passages) of queries over `terms`, from the passages' own words.
+
+        terms: distinct and known; asked: float32 (queries, terms), 1 where a query has the term.
+        """
+        low = self.sentence_token[self.passage_sentence[passages]]
+        high = self.sentence_token[self.passage_sentence[passages + 1]]
+        place, row = ranges(low, high)
+        column = self.column_of(terms, self.token_word[place])
+        hit = np.flatnonzero(column >= 0)
+        counts = np.bincount(row[hit] * len(terms) + column[hit], minlength=len(passages) * len(terms))
+        impacts = self.impacts(counts.reshape(len(passages), len(terms)), terms, high - low)
+        return product(impacts, asked).T
+
+    def impacts(self, counts: NDArray[Any], terms: I64, words: I64) -> NDArray[np.float32]:
+        """Return BM25 numbers (passages, terms) of counted terms in passages of so many words.
+
+        In steps of 2^-10, so that sums of some hundred are exact in float32 in whatever order they are made.
+        """
+        result = np.zeros(counts.shape, np.float32)
+        row, column = np.nonzero(counts)
+        idf, tf = self.vocab_idf[terms[column]], counts[row, column].astype(np.float32)
+        found = bm25_impacts(tf, words[row].astype(np.float32), idf, self._passage_words)
+        result[row, column] = in_steps(found)
+        return result
+
+    def is_listed(self, passages: I64) -> NDArray[np.bool_]:
+        """Return whether the words lead to each passage: to later copies and quarantined works none does.
+
+        By bisection in the row of the passage's first word, for all passages at once.
+        """
+        terms = self.token_word[self.sentence_token[self.passage_sentence[passages]]]
+        low, end = self.posting_start[terms], self.posting_start[terms + 1]
+        high = end.copy()
+        for _ in range(int((end - low).max(initial=0)).bit_length()):
+            middle = (low + high) // 2
+            below = (middle < high) & (self.posting_passage[np.minimum(middle, end - 1)] < passages)
+            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+        return (low < end) & (
+            self.posting_passage[np.minimum(low, len(self.posting_passage) - 1)] == passages
+        )
+
+    def best_passages(self, queries: Sequence[I64], count: int) -> list[Ranked]:
+        """Return for each query (distinct known terms, rarest first) its best passages and their BM25 sums.
+
+        Best first, ties by the earlier passage; a query's answer does not depend on those asked beside it.
+        """
+        result: list[Ranked] = []
+        for at in range(0, len(queries), QUERIES_AT_ONCE):
+            some = queries[at : at + QUERIES_AT_ONCE]
+            short = [self.shortlist(terms) for terms in some]
+            passages, terms = distinct(np.concatenate(short)), distinct(np.concatenate(some))
+            if not len(passages):
+                result += [(own, np.zeros(0, np.float32)) for own in short]
                 continue
-            at = np.minimum(np.searchsorted(row, passages), len(row) - 1)
-            sums += np.where(row[at] == passages, self.posting_impact[low:high][at], np.float32(0))
-        return sums
+            asked = np.zeros((len(some), len(terms)), np.float32)
+            for row, own in zip(asked, some, strict=True):
+                row[np.searchsorted(terms, own)] = 1
+            sums = self.passage_sums(terms, asked, passages)
+            for row, own in zip(sums, short, strict=True):
+                found = row[np.searchsorted(passages, own)]
+                best = np.lexsort((own, -found))[:count]
+                result.append((own[best], found[best]))
+        return result
 
 
 def check_sizes(directory: Path, manifest: Manifest) -> None:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from attribution.background import Background
-from attribution.candidates import ELSEWHERE_MAX, PASSAGES_MAX, WORKS_MAX, candidates, query
+from attribution.candidates import (
+    ELSEWHERE_MAX,
+    NEAR_PASSAGES,
+    NEAR_PASSAGES_MAX,
+    PASSAGES_MAX,
+    WORKS_MAX,
+    _near,
+    candidates,
+    query,
+)
 from attribution.features import OutputWords, Piece
 from attribution.index import Index, Manifest
 from attribution.normalise import words
@@ -24,12 +33,12 @@ def output_of(index, text):
 
 def look(index, text, pieces):
     output = output_of(index, text)
-    return candidates(index, output, pieces, lambda terms, idf: index.best_passages(terms, idf, PASSAGES_MAX))
+    return candidates(index, output, pieces, lambda queries: index.best_passages(queries, PASSAGES_MAX))
 
 
 def test_a_query_is_the_distinct_known_words_rarest_first(index):
     output = output_of(index, "the bee the larva qqzzx")
-    terms, idf = query(output, Piece(0, 5, 0, None))
+    terms, idf = query(output, 0, 5)
     assert len(terms) == 3
     assert (np.diff(idf) <= 0).all()
 
@@ -53,6 +62,20 @@ def test_a_work_strong_in_one_sentence_is_a_candidate_of_the_next(index):
     pairs = look(index, text, [Piece(0, 9, 0, None), Piece(9, 15, 1, None)])
     bees = index.work_ids.index("bees")
     assert bees in pairs.work[pairs.piece == 1].tolist()
+
+
+def test_words_the_catalogue_never_saw_lead_nowhere(index):
+    assert len(look(index, "qqzzx zzqqy xxyyz qqyyz", [Piece(0, 4, 0, None)]).piece) == 0
+
+
+def test_a_work_copied_at_length_is_searched_at_its_strongest_places_only(index):
+    work = index.work_ids.index("bees")
+    low, high = int(index.work_passage[work]), int(index.work_passage[work + 1])
+    passages, listed = _near(index, work, dict.fromkeys(range(low, high), 1.0))
+    assert len(passages) <= NEAR_PASSAGES_MAX * (2 * NEAR_PASSAGES + 1)
+    assert (low <= passages).all()
+    assert (passages < high).all()
+    assert listed.all()
 
 
 def test_a_pair_stays_inside_its_work(index, own_outputs):

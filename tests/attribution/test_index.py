@@ -84,13 +84,47 @@ def test_fingerprints_lead_to_the_places_that_hold_them(index, own_works):
     assert len(set(index.sentence_at(places).tolist())) == 1
 
 
-def test_the_best_passage_is_the_one_about_it(index):
-    ids, idf = index.word_ids(words("dampers hidden beneath the handrails of the footbridge").hashes)
+def terms_of(index, text):
+    ids, idf = index.word_ids(words(text).hashes)
     terms, first = np.unique(ids, return_index=True)
-    passages, sums = index.best_passages(terms, idf[first], 3)
+    return terms[np.argsort(-idf[first], kind="stable")][: int((terms >= 0).sum())]
+
+
+def test_the_best_passage_is_the_one_about_it(index):
+    terms = terms_of(index, "dampers hidden beneath the handrails of the footbridge")
+    ((passages, sums),) = index.best_passages([terms], 3)
     assert index.work_ids[index.passage_work[passages[0]]] == "bridge"
     assert (np.diff(sums) <= 0).all()
-    assert np.allclose(index.passage_sums(terms, passages), sums, rtol=1e-2)
+    known = np.sort(terms)
+    assert np.array_equal(index.passage_sums(known, np.ones((1, len(known)), np.float32), passages)[0], sums)
+
+
+def test_a_query_finds_the_same_whatever_is_asked_beside_it(index, own_outputs):
+    queries = [terms_of(index, output["text"])[:20] for output in own_outputs]
+    queries = [terms[terms >= 0] for terms in queries]
+    together = index.best_passages(queries, 5)
+    for terms, (passages, sums) in zip(queries, together, strict=True):
+        ((alone, own),) = index.best_passages([terms], 5)
+        assert np.array_equal(alone, passages)
+        assert np.array_equal(own, sums)
+
+
+def test_a_query_adds_a_bounded_number_of_postings(index, monkeypatch):
+    terms = terms_of(index, "the dampers of the footbridge and the handrails")
+    whole = index.shortlist(terms)
+    monkeypatch.setattr("attribution.index.POSTINGS_MAX", 2)
+    few = index.shortlist(terms)
+    assert 1 <= len(few) <= 2
+    assert set(few.tolist()) <= set(whole.tolist())
+    assert not index._sums.any()
+
+
+def test_no_word_leads_to_a_later_copy(index):
+    work = index.work_ids.index("lighthouse-copy")
+    passages = np.arange(index.work_passage[work], index.work_passage[work + 1])
+    assert not index.is_listed(passages).any()
+    first = index.work_ids.index("lighthouse")
+    assert index.is_listed(np.arange(index.work_passage[first], index.work_passage[first + 1])).all()
 
 
 def test_an_index_is_opened_by_the_encoder_that_made_it(own_index):

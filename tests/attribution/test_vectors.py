@@ -17,8 +17,20 @@ def test_eight_bits_keep_a_cosine_to_a_hundredth(tmp_path):
     writer = VectorWriter(tmp_path, 20, 384, "key")
     writer.put(np.arange(20), *pack(rows))
     writer.close()
-    found = Vectors(tmp_path).cosines(np.arange(20), rows[:1], np.zeros(20, np.int64))
-    assert np.abs(found - rows @ rows[0]).max() < 0.01
+    found = Vectors(tmp_path).cosines(np.arange(20), rows[:3])
+    assert np.abs(found - rows @ rows[:3].T).max() < 0.01
+
+
+def test_a_cosine_is_the_same_to_the_last_bit_whatever_is_asked_beside_it(tmp_path):
+    rows = unit_rows(300)
+    writer = VectorWriter(tmp_path, 300, 384, "key")
+    writer.put(np.arange(300), *pack(rows))
+    writer.close()
+    vectors = Vectors(tmp_path)
+    together = vectors.cosines(np.arange(300), rows[:40])
+    for number in (0, 7, 39):
+        alone = vectors.cosines(np.arange(299, -1, -1), rows[number : number + 1])[::-1, 0]
+        assert np.array_equal(alone, together[:, number])
 
 
 def test_progress_is_kept_for_the_same_texts_only(tmp_path):
@@ -30,7 +42,7 @@ def test_progress_is_kept_for_the_same_texts_only(tmp_path):
 
 def test_no_rows_are_an_index_too(tmp_path):
     VectorWriter(tmp_path, 0, 384, "key").close()
-    assert Vectors(tmp_path).cosines(np.zeros(0, np.int64), unit_rows(1), np.zeros(0, np.int64)).shape == (0,)
+    assert Vectors(tmp_path).cosines(np.zeros(0, np.int64), unit_rows(1)).shape == (0, 1)
 
 
 def test_rows_without_their_scales_are_corrupt(tmp_path):
