@@ -4,17 +4,18 @@ The client's bytes go up and the backend's bytes come down as they are. What is 
 waits (the finish_reason chunk of the last choice to finish, and all after it), until when (shares settled or
 late, and the usage on disk), what is spliced into it, and what is metered when the backend fails or the
 client leaves. The shell (handler.py) does what the actions say, in their order, and tells what happened.
+What the bytes mean is the endpoint's to say (proxy.wire); nothing here knows one wire from another.
 
 An answer that began (a 2xx from the backend) has exactly one event. A refusal by the backend has one,
 `failed`, only when it reports usage: nothing was given otherwise. After the client has left, the backend is
 still read, because only it knows the usage; that is bounded by the shell's time and by DRAINED_BYTES_MAX.
+A reply that only promises an answer goes out at once; the shell then fetches the answer until it is there.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Literal
 
 from proxy.metering.usage import Outcome
 from proxy.relay.actions import (
@@ -25,44 +26,27 @@ from proxy.relay.actions import (
     Forward,
     Offer,
     Record,
+    Reply,
     Send,
     Settle,
     own_reply,
 )
-from proxy.relay.credits import Credited, citations_of, unscored, view_of
+from proxy.relay.credits import Credited, unscored
+from proxy.relay.failures import FAILURES, FailureKind
+from proxy.relay.showing import Showing
 from proxy.relay.told import Told
-from proxy.wire.annotate import AttributionView, spliced, spliced_frame, with_citations
 from proxy.wire.coding import INFLATABLE, Inflater
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError, error_body
-from proxy.wire.headers import (
-    RawHeaders,
-    Status,
-    Wishes,
-    credit_headers,
-    downward,
-    field_of,
-    id_header,
-    read_wishes,
-    sized,
-    status_header,
-)
-from proxy.wire.output import Said, TokenCounts
+from proxy.wire.headers import RawHeaders, Status, Wishes, downward, field_of, kind_of, read_wishes, sized
+from proxy.wire.output import Said, TextDelta, TokenCounts
 from proxy.wire.sse import Frame, SseDecoder
-
-FailureKind = Literal["connect", "timeout", "cut", "protocol"]
 
 REPLY_BYTES_MAX = 64 << 20  # a whole JSON reply is held; one with this much text or audio is passed on unread
 REFUSAL_BYTES_MAX = 1 << 20  # an error's body is looked at for usage; a longer one is passed on unread
 HELD_BYTES_MAX = 8 << 20  # after the last finish_reason come a usage chunk and [DONE], not megabytes
 DRAINED_BYTES_MAX = 16 << 20  # read for its usage after the client left
 _DONE = b"[DONE]"
-_FAILURES: dict[FailureKind, tuple[int, str, str]] = {
-    "connect": (502, "backend_unreachable", "no backend could be reached; try again shortly"),
-    "timeout": (504, "backend_timeout", "the backend did not answer in time; try again, or ask for less"),
-    "cut": (502, "backend_cut", "the backend broke off its answer; try again"),
-    "protocol": (502, "backend_protocol", "the backend's answer breaks its protocol; tell its operator"),
-}
 
 
 class _Phase(enum.Enum):
@@ -76,7 +60,7 @@ class _Phase(enum.Enum):
 
 class _Mode(enum.Enum):
     STREAM = enum.auto()  # server-sent events
-    JSON = enum.auto()  # held whole
+    WHOLE = enum.auto()  # JSON, or text that the endpoint reads: held whole
     REFUSAL = enum.auto()  # the backend's own error, held while it is short
     UNREAD = enum.auto()  # neither, or encoded: passed on, one piece behind
 
@@ -100,6 +84,7 @@ class Exchange:
         self.told = Told(text_characters_max)
         self.status: Status = "off"
         self.outcome: Outcome = "complete"
+        self.promised = ""  # the id under which the answer must be fetched: the reply only promised it
         self.is_scored = True  # False: the scorer has no room and the operator chose to go on without it
         self._method = method
         self._phase = _Phase.WAITING
@@ -112,16 +97,19 @@ class Exchange:
         self._input: int | None = None
         self._output: int | None = None
         self._finished: set[int] = set()
-        self._is_read = False  # a whole reply that is JSON: only that is spliced
-        self._decoder = SseDecoder()
+        self._showing = Showing(event_id, endpoint, defaults, method=method)
+        self._is_json = False
+        self._is_read = False  # a whole reply that could be read: only such JSON is spliced
+        self._decoder = SseDecoder(endpoint.frame_bytes_max)
         self._inflate: Inflater | None = None
         self._credits: Credited | None = None
         self._head: tuple[int, list[tuple[bytes, bytes]]] = (200, [])
         self._body = bytearray()  # a held reply, at most REPLY_BYTES_MAX
-        self._final: Frame | None = None  # the frame that takes the field
-        # It and what follows, at most HELD_BYTES_MAX; None: nothing is held.
+        self._final: tuple[int, Frame] | None = None  # the frame that takes the field, and its place below
+        # It and what follows, bounded; None: nothing is held.
         self._held: list[bytes] | None = None
         self._held_bytes = 0
+        self._held_bytes_max = max(HELD_BYTES_MAX, 2 * endpoint.frame_bytes_max)
         self._drained_bytes = 0
 
     @property
@@ -137,16 +125,18 @@ class Exchange:
             and self._mode is not _Mode.REFUSAL
         )
 
-    # -- events
-    # ------------------------------------------------------------------------------------------------
+    # -- events ----------------------------------------------------------------------------------------------
 
     def client_asked(self, headers: RawHeaders, body: bytes) -> list[Action]:
         """Take the request. Raises nothing: what cannot be served is answered."""
         try:
             self.wishes = read_wishes(headers, self.wishes)
-            self.asked = asked = self.endpoint.read_request(body)
+            self.asked = asked = self.endpoint.read_request(body, kind_of(headers))
         except WireError as error:
             return self.refused(error.status, str(error), code=error.code, param=error.param)
+        self._showing = Showing(
+            self.id, self.endpoint, self.wishes, method=self._method, choices=asked.choices
+        )
         if asked.is_streaming and not asked.wants_usage:
             body = self.endpoint.asking_for_usage(body)
             self._asked_for_usage = True
@@ -157,7 +147,7 @@ class Exchange:
     ) -> list[Action]:
         """Answer with an error of ours, before anything was sent."""
         self._phase = _Phase.OVER
-        body = error_body(status, message, code=code, param=param)
+        body = error_body(status, message, code=code, param=param, shape=self.endpoint.errors)
         return [own_reply(self.id, status, body, extra), Close()]
 
     def upstream_began(self, status: int, headers: RawHeaders) -> list[Action]:
@@ -175,14 +165,16 @@ class Exchange:
         if not 200 <= status < 300:
             self._mode = _Mode.REFUSAL
             return []
+        spoken = self._spoken()
         if is_readable and kind == b"text/event-stream":
             self._mode = _Mode.STREAM
-            return [Began(), *self._begin_stream()]
-        if is_readable and (kind == b"application/json" or kind.endswith(b"+json")):
-            self._mode = _Mode.JSON
-            return [Began()]
+            return [Began(), *self._begin_stream(), *spoken]
+        self._is_json = kind == b"application/json" or kind.endswith(b"+json")
+        if is_readable and (self._is_json or kind in self.endpoint.plain_kinds):
+            self._mode = _Mode.WHOLE
+            return [Began(), *spoken]
         self._mode = _Mode.UNREAD
-        return [Began(), *self._begin_unread()]
+        return [Began(), *self._begin_unread(), *spoken]
 
     def upstream_sent(self, chunk: bytes) -> list[Action]:
         """Take some bytes of the backend's body, cut anywhere."""
@@ -200,7 +192,7 @@ class Exchange:
         if self._mode is _Mode.UNREAD or self._phase is _Phase.RELEASED:
             return self._unread_sent(chunk)
         self._body += chunk
-        bytes_max = REPLY_BYTES_MAX if self._mode is _Mode.JSON else REFUSAL_BYTES_MAX
+        bytes_max = REPLY_BYTES_MAX if self._mode is _Mode.WHOLE else REFUSAL_BYTES_MAX
         return self._too_long_to_read() if len(self._body) > bytes_max else []
 
     def upstream_ended(self) -> list[Action]:
@@ -217,18 +209,24 @@ class Exchange:
                 rest = self._decoder.finish()
                 actions = self._frames([rest]) if rest is not None else []
                 return actions if self._phase is not _Phase.FLOWING else [*actions, *self._settle()]
-            case _Mode.JSON:
-                return [*self._read_reply(), *self._settle()]
+            case _Mode.WHOLE:
+                offers = self._read_reply(bytes(self._body))
+                return self._promise() if self.promised else [*offers, *self._settle()]
             case _Mode.REFUSAL:
                 return self._end_refusal()
             case _Mode.UNREAD:
                 return self._settle()
 
+    def fetched(self, body: bytes) -> list[Action]:
+        """Take what stands under the promised id now; nothing to do while it is still only promised."""
+        said = self.endpoint.read_reply(body)
+        return [] if said is None or said.promised else [*self._read_reply(body), *self._settle()]
+
     def upstream_failed(self, kind: FailureKind) -> list[Action]:
         """The backend could not be reached, or its answer broke off."""
         is_refusal = self._phase is _Phase.FLOWING and self._mode is _Mode.REFUSAL
         if self._phase is _Phase.WAITING or is_refusal:  # nothing was sent yet
-            status, code, message = _FAILURES[kind]
+            status, code, message = FAILURES[kind]
             return self.refused(status, message, code=code)
         if self._phase is _Phase.RELEASED:
             self._phase = _Phase.OVER
@@ -242,7 +240,7 @@ class Exchange:
         """The shares are there, or (None) late."""
         self._phase = _Phase.RECORDING
         self._credits = credits_
-        if self.wishes.view != "off":
+        if self.wishes.view != "off" and not self.endpoint.unscored:
             self.status = "pending" if credits_ is None else "settled"
         self.outcome = self._judged()
         return [Record(self.outcome, self.model, self.counts, credits_)]
@@ -250,16 +248,17 @@ class Exchange:
     def recorded(self) -> list[Action]:
         """The event is durable: what was held goes out."""
         self._phase = _Phase.RELEASED
-        if self._client_is_gone:
+        if self._client_is_gone or self.promised:
             self._phase = _Phase.OVER
             return [Close(is_clean=False)]
         match self._mode:
-            case _Mode.JSON if self._failure is not None:
-                status, code, message = _FAILURES[self._failure]
+            case _Mode.WHOLE if self._failure is not None:
+                status, code, message = FAILURES[self._failure]
                 return self.refused(status, message, code=code)
-            case _Mode.JSON:
+            case _Mode.WHOLE:
                 self._phase = _Phase.OVER
-                return [*self._whole_reply(), Close()]
+                status, headers, body = self._whole_reply()
+                return [Begin(status, headers), Send(body), Close()]
             case _Mode.REFUSAL:
                 self._phase = _Phase.OVER
                 return [*self._refusal_passed_on(), Close()]
@@ -268,7 +267,7 @@ class Exchange:
 
     def not_recorded(self) -> list[Action]:
         """The journal refused: an answer without its event must not be completed."""
-        if self._mode in {_Mode.JSON, _Mode.REFUSAL} and not self._client_is_gone:
+        if self._mode in {_Mode.WHOLE, _Mode.REFUSAL} and not (self._client_is_gone or self.promised):
             message, retry = "usage cannot be recorded now; try again shortly", ((b"retry-after", b"5"),)
             return self.refused(503, message, code="journal_unavailable", extra=retry)
         self._phase = _Phase.OVER
@@ -276,6 +275,8 @@ class Exchange:
 
     def client_gone(self) -> list[Action]:
         """The client left. What was generated is still metered, so the backend is read on for its usage."""
+        if self.promised:
+            return []  # it has what it asked for
         self._client_is_gone = True
         if self._phase in {_Phase.RELEASED, _Phase.OVER}:
             self._phase = _Phase.OVER
@@ -292,16 +293,14 @@ class Exchange:
         """What the backend has reported so far."""
         return TokenCounts(self._input, self._output)
 
-    # -- streams
-    # -----------------------------------------------------------------------------------------------
+    # -- streams ---------------------------------------------------------------------------------------------
 
     def _begin_stream(self) -> list[Action]:
         status, kept = self._head
-        extra = [id_header(self.id)]
-        if self.wishes.view == "off":
-            extra.append(status_header("off"))
-        elif self._shares_come_later():
-            extra.append(status_header("pending"))
+        known: Status | None = "pending" if self._shares_come_later() else None
+        if self.wishes.view == "off" or self.endpoint.unscored:
+            known = "off"
+        extra = self._showing.headers(known)
         # A length the backend gave is wrong as soon as a byte is added.
         kept = [(name, value) for name, value in kept if name.lower() != b"content-length"]
         return self._to_client([Begin(status, [*kept, *extra])])
@@ -326,9 +325,11 @@ class Exchange:
                 self._take(said, offers)
                 if self._asked_for_usage and said.usage_only:
                     continue  # we asked for this chunk, the client did not
-            if self._held is None and said is not None and said.finished and self._is_last_finish():
+            if said is not None and said.finished and self._is_last_finish():
+                self._finish_at(frame)
+            if said is not None and said.is_end:
+                is_done = True
                 self._hold()
-                self._final = frame
             if self._held is None:
                 passed.append(frame.raw)
             else:
@@ -336,7 +337,7 @@ class Exchange:
                 self._held_bytes += len(frame.raw)
         actions: list[Action] = self._to_client([Send(b"".join(passed))]) if passed else []
         actions += offers
-        if self._held_bytes > HELD_BYTES_MAX:
+        if self._held_bytes > self._held_bytes_max:
             return [*actions, *self.upstream_failed("protocol")]
         # A client that left waits for nothing, so the end is waited for: usage may follow [DONE].
         if is_done and not self._client_is_gone and self._phase is _Phase.FLOWING:
@@ -347,26 +348,32 @@ class Exchange:
         if self._held is None:
             self._held = []
 
+    def _finish_at(self, frame: Frame) -> None:
+        if self._held is None or (self._final is not None and self.endpoint.holds_last):
+            self._hold()
+            self._final = len(self._held or ()), frame
+
     def _is_last_finish(self) -> bool:
         return len(self._finished) >= (self.asked.choices if self.asked else 1)
 
     def _take(self, said: Said, offers: list[Action]) -> None:
-        for delta in said.texts:
+        for delta in said.texts or (() if self.told.characters else said.whole):
             kept = self.told.add(delta.choice, delta.text)
             if kept and self.is_scored:
                 offers.append(Offer(delta.choice, kept))
         self._finished.update(said.finished)
         if said.counts is not None:  # the last word counts: some backends report a running total
-            self._input, self._output = said.counts.input, said.counts.output
+            given, told = said.counts.input, said.counts.output
+            self._input = self._input if given is None else given
+            self._output = self._output if told is None else told
         if not self._model and said.model:
             self._model = said.model[:256]
 
     def _release(self) -> list[Action]:
         held, self._held = self._held or [], None
-        final = self._final
-        if final is not None and self._failure is None and self._splices():
-            citations = citations_of(self._credits, top=self.wishes.works_top) if self._cites() else None
-            held[0] = spliced_frame(final, self._view(), citations)
+        if self._final is not None and self._failure is None:
+            place, frame = self._final
+            held[place] = self._showing.frame(frame, self._credits)
         rest = self._decoder.finish()  # what came after [DONE] and is no frame yet
         data = b"".join(held) + (rest.raw if rest is not None else b"")
         return [Send(data)] if data else []
@@ -380,31 +387,38 @@ class Exchange:
         self._phase = _Phase.OVER
         return [Close()]
 
-    # -- whole replies
-    # -----------------------------------------------------------------------------------------
+    # -- whole replies ---------------------------------------------------------------------------------------
 
-    def _read_reply(self) -> list[Action]:
-        said = self.endpoint.read_reply(bytes(self._body))
+    def _read_reply(self, body: bytes) -> list[Action]:
+        said = self.endpoint.read_reply(body)
         offers: list[Action] = []
         if said is not None:
             self._is_read = True
             self._take(said, offers)
+            if said.promised and self.asked is not None and self.asked.is_background:
+                self.promised = said.promised
         return offers
 
-    def _whole_reply(self) -> list[Action]:
+    def _spoken(self) -> list[Action]:
+        """Take the request's text that the answer will say aloud, now that the answer has begun."""
+        offers: list[Action] = []
+        if self.asked is not None and self.asked.spoken:
+            self._take(Said((TextDelta(0, self.asked.spoken),)), offers)
+        return offers
+
+    def _promise(self) -> list[Action]:
+        """Pass the promise on at once: its shares are pending, and its usage comes with the answer."""
+        if self.wishes.view != "off":
+            self.status = "pending"
+        return self._to_client([Reply(*self._whole_reply())])
+
+    def _whole_reply(self) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         status, kept = self._head
         body = bytes(self._body)
-        if self._is_read and self._splices():
-            if self._cites() and self._credits is not None:
-                body = with_citations(
-                    body, citations_of(self._credits, top=self.wishes.works_top), b"message"
-                )
-            body = spliced(body, self._view())
-        extra = [id_header(self.id), status_header(self.status)]
-        if self.status == "settled" and self._credits is not None:
-            shares = [(work.work, work.ppm) for work in self._credits.works[: self.wishes.works_top]]
-            extra += credit_headers(shares, self._credits.unattributed_ppm)
-        return [Begin(status, sized(kept, len(body), extra)), Send(body)]
+        if self._is_read and self._is_json:
+            body = self._showing.body(body, self._credits)
+        extra = self._showing.headers_with(self.status, self._credits)
+        return status, sized(kept, len(body), extra), body
 
     def _end_refusal(self) -> list[Action]:
         said = self.endpoint.read_reply(bytes(self._body))
@@ -420,15 +434,15 @@ class Exchange:
     def _refusal_passed_on(self) -> list[Action]:
         status, kept = self._head
         body = bytes(self._body)
-        extra = [id_header(self.id), status_header("off")]
+        extra = self._showing.headers("off")
         return self._to_client([Begin(status, sized(kept, len(body), extra)), Send(body)])
 
-    # -- what is passed on unread
-    # ------------------------------------------------------------------------------
+    # -- what is passed on unread ----------------------------------------------------------------------------
 
     def _begin_unread(self) -> list[Action]:
         status, kept = self._head
-        extra = [id_header(self.id), status_header("off")]
+        is_told = self.told.kept_characters > 0 and self.wishes.view != "off"
+        extra = self._showing.headers("pending" if is_told else "off")
         if self._inflate is not None:
             kept = [(name, value) for name, value in kept if name.lower() != b"content-length"]
         return self._to_client([Begin(status, [*kept, *extra])])
@@ -453,12 +467,14 @@ class Exchange:
         self._mode = _Mode.UNREAD
         return [*self._begin_unread(), *self._unread_sent(body)]
 
-    # -- the end
-    # -----------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------------
 
     def _settle(self) -> list[Action]:
+        if self.endpoint.unscored:
+            return self.attributed(unscored(self.endpoint.unscored, method=self._method))
         if self.told.kept_characters == 0:
-            reason = "not_attributed" if self._mode is _Mode.UNREAD else "no_text"
+            is_unknown = self._mode is _Mode.UNREAD or (self.promised and self._failure is not None)
+            reason = "not_attributed" if is_unknown else "no_text"
             return self.attributed(unscored(reason, method=self._method))
         if not self.is_scored:
             return self.attributed(unscored("not_attributed", method=self._method))
@@ -466,34 +482,18 @@ class Exchange:
         return [Settle(0 if self._shares_come_later() else self.wishes.deadline_ms)]
 
     def _shares_come_later(self) -> bool:
-        """Whether nobody waits for the shares: they are hidden, deferred, or have no place in this stream."""
+        """Whether nobody waits for the shares: they are hidden, deferred, or their place is gone by."""
         view = self.wishes.view
         is_bare_stream = view == "headers" and self._mode is _Mode.STREAM
-        return view == "off" or self.wishes.mode == "deferred" or is_bare_stream
+        is_gone_by = is_bare_stream or self._mode is _Mode.UNREAD or bool(self.promised)
+        return view == "off" or self.wishes.mode == "deferred" or is_gone_by
 
     def _judged(self) -> Outcome:
         if self._client_is_gone:
             return "cut"
         if self._failure is not None:
-            return "failed" if self._mode is _Mode.JSON else "cut"
+            return "failed" if self._mode is _Mode.WHOLE and not self.promised else "cut"
         return "complete"
-
-    def _splices(self) -> bool:
-        return self.wishes.view in {"body", "full", "annotations"}
-
-    def _cites(self) -> bool:
-        return self.wishes.view == "annotations"
-
-    def _view(self) -> AttributionView:
-        asked = self.asked
-        return view_of(
-            self.id,
-            self._credits,
-            view=self.wishes.view,
-            top=self.wishes.works_top,
-            choices=asked.choices if asked else 1,
-            method=self._method,
-        )
 
     def _to_client(self, actions: list[Action]) -> list[Action]:
         return [] if self._client_is_gone else actions

@@ -47,7 +47,7 @@ _speech = msgspec.json.Decoder(_Speech)
 class Transcriptions(Endpoint):
     """POST /v1/audio/transcriptions and, under its own name, /v1/audio/translations."""
 
-    reads_plain = True
+    plain_kinds = frozenset({b"text/plain", b"text/vtt", b"text/srt", b"application/x-subrip"})
 
     def __init__(self, name: str = "audio.transcriptions") -> None:
         self.name = name

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from proxy.wire.errors import Shape
 from proxy.wire.output import NOTHING, Said
 from proxy.wire.sse import FRAME_BYTES_MAX
 
@@ -43,8 +44,9 @@ class Endpoint:
     name: as usage lines and metrics call it. holder: the member of the held event's object that takes the
     field; empty: the object itself. citing: where citations have a place. unscored: why its answers are
     never compared with works; empty when they are. takes_field: whether the field has a place in its JSON.
-    reads_plain: whether a text/* answer is held and read. tells_text: whether what it tells is counted where
-    a backend gave no output tokens. frame_bytes_max: the longest event of its streams.
+    plain_kinds: content types other than JSON that are held and read. tells_text: whether what it tells is
+    counted where a backend gave no output tokens. holds_last: of several events that end a choice the last
+    takes the field. errors: the shape of our own. frame_bytes_max: the longest event of its streams.
     """
 
     name = ""
@@ -52,8 +54,10 @@ class Endpoint:
     citing: Citing = ""
     unscored: Unscored = ""
     takes_field = True
-    reads_plain = False
+    plain_kinds: frozenset[bytes] = frozenset()
     tells_text = True
+    holds_last = False
+    errors: Shape = "openai"
     frame_bytes_max = FRAME_BYTES_MAX
 
     def read_request(self, body: bytes, content_type: bytes = b"") -> Asked:

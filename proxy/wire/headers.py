@@ -153,6 +153,11 @@ def field_of(headers: RawHeaders, name: bytes) -> bytes:
     return b""
 
 
+def kind_of(headers: RawHeaders) -> bytes:
+    """Return the content type with its parameters, where a form says its boundary; empty without one."""
+    return next((value for name, value in headers if name.lower() == b"content-type"), b"")
+
+
 def sized(
     kept: list[tuple[bytes, bytes]], length: int, extra: list[tuple[bytes, bytes]]
 ) -> list[tuple[bytes, bytes]]:

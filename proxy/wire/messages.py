@@ -76,6 +76,8 @@ class Messages(Endpoint):
     """POST /v1/messages."""
 
     name = "messages"
+    holds_last = True
+    errors = "anthropic"
 
     def read_request(self, body: bytes, content_type: bytes = b"") -> Asked:  # noqa: ARG002  always JSON
         """Return what is asked for; the prompt is [system, messages]."""

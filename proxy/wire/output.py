@@ -29,7 +29,8 @@ class Said(msgspec.Struct, frozen=True):
     finished: the choices that end here. usage_only: a chunk that exists to carry usage and has no choices,
     which is what a client gets only if it asked. model: as the backend names it, or empty. whole: text so far
     said again as a whole, taken only where nothing of it was heard before (a stream taken up in its middle).
-    is_end: nothing more is said after this. is_unfinished: a whole reply that only promises one, by its id.
+    is_end: nothing more is said after this. promised: a whole reply that only promises an answer, and the id
+    under which to fetch it; else empty.
     """
 
     texts: tuple[TextDelta, ...] = ()
@@ -39,7 +40,7 @@ class Said(msgspec.Struct, frozen=True):
     model: str = ""
     whole: tuple[TextDelta, ...] = ()
     is_end: bool = False
-    is_unfinished: bool = False
+    promised: str = ""
 
 
 NOTHING = Said()

@@ -10,6 +10,8 @@ A background request is answered at once by a promise without usage; it is finis
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from proxy.wire.endpoint import Asked, Endpoint
@@ -19,7 +21,8 @@ from proxy.wire.reading import Content, Count, counts_of, decoded, plain, tolera
 FRAME_BYTES_MAX = 32 << 20  # the last event repeats the whole answer, pictures in base64 too
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _BEGUN = frozenset({"response.created", "response.in_progress", "response.queued"})
-_OVER = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_UNDER_WAY = frozenset({"queued", "in_progress"})
+_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # it goes into a path
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class _Response(msgspec.Struct, frozen=True):
     usage: _Usage | None = None
     model: str | None = None
     status: str | None = None
+    id: str | None = None
 
 
 class _Bare(msgspec.Struct, frozen=True):
@@ -58,6 +62,7 @@ class _Bare(msgspec.Struct, frozen=True):
     usage: _Usage | None = None
     model: str | None = None
     status: str | None = None
+    id: str | None = None
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -142,12 +147,12 @@ def _told(response: _Response) -> str:
 
 
 def _said(response: _Response | _Bare, text: str) -> Said:
-    usage = response.usage
+    usage, answer_id = response.usage, response.id or ""
     counts: TokenCounts | None = None if usage is None else counts_of(usage.input_tokens, usage.output_tokens)
     return Said(
         (TextDelta(0, text),) if text else (),
         (0,),
         counts,
         model=response.model or "",
-        is_unfinished=response.status is not None and response.status not in _OVER,
+        promised=answer_id if response.status in _UNDER_WAY and _ID.fullmatch(answer_id) else "",
     )

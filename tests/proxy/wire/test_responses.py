@@ -55,18 +55,26 @@ def test_a_whole_response_says_its_output_text_and_usage():
         TokenCounts(3, 5),
         "m2",
     )
-    assert not said.is_unfinished
+    assert not said.promised
 
 
 @pytest.mark.parametrize(
-    ("status", "is_unfinished"), [("queued", True), ("in_progress", True), ("failed", False)]
+    ("status", "answer_id", "promised"),
+    [
+        ("queued", "resp_1", "resp_1"),
+        ("in_progress", "r-2", "r-2"),
+        ("failed", "resp_1", ""),
+        ("queued", "..", ""),
+        ("queued", "a/b", ""),
+        ("queued", "", ""),
+    ],
 )
-def test_a_promise_is_told_from_an_answer(status, is_unfinished):
+def test_a_promise_is_told_from_an_answer(status, answer_id, promised):
     said = RESPONSES.read_reply(
-        json.dumps({"id": "r", "status": status, "output": [], "usage": None}).encode()
+        json.dumps({"id": answer_id, "status": status, "output": [], "usage": None}).encode()
     )
     assert said is not None
-    assert (said.is_unfinished, said.counts) == (is_unfinished, None)
+    assert (said.promised, said.counts) == (promised, None)
 
 
 def test_output_that_cannot_be_read_leaves_usage_and_status():
