@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 I64 = NDArray[np.int64]
 GRAM_WORDS = 5
 HOLDERS_MAX = 48  # places looked at per fingerprint, earliest registered first; a phrase in more is nobody's
-POSTINGS_MAX = 16_000  # numbers added for one segment: a tenth of a millisecond
-SHORTLIST_MAX = 48  # passages of a segment whose own words are counted
+POSTINGS_MAX = 8_000  # numbers added for one segment: a tenth of a millisecond; more finds no more
+SHORTLIST_MAX = 32  # passages of a segment whose own words are counted
 BLAS_ALONE_MAX = 4 << 16  # multiplications of a product that OpenBLAS does on one thread
 BLAS_VECTOR_ALONE_MAX = 9_000  # the same of a matrix and one vector
 BM25_K1, BM25_B = 1.2, 0.6
