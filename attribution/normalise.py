@@ -7,7 +7,8 @@ of emphasis inside a word. The fold works character by character, so each folded
 came from, and evidence points into the original text. What is folded and what is not: docs/attribution.md,
 "Languages and shapes".
 
-Scripts written without spaces give one word a character (with the vowel signs that hang on it): the exact
+Scripts written without spaces give one word a character (with the vowel signs that hang on it), known by
+itself and the character that touches it: single ones are shared by any two texts of a language. The exact
 stage then works on characters, and a share counts characters above and below its line.
 """
 
@@ -55,6 +56,8 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u0640") | fro
     map(chr, itertools.chain(range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)))
 )
 REMEMBERED_CHARS_MAX = 80  # longer is no word of a language (code, base64), and must not fill the memory
+RARE_LETTERS_MAX = 48  # passes over the text that are cheaper than looking at each of its letters
+_ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ`", "abcdefghijklmnopqrstuvwxyz'")
 _VIRAMA = 9  # its combining class: it joins two consonants, so it stays; accents, points and tones go
 _SPACELESS = (
     "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\u3005-\u3007"
@@ -126,6 +129,7 @@ _MARKS = _marks()
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 _LETTERS = rf"[^\W_{_SPACELESS}]+(?:[{_MARKS}]+[^\W_{_SPACELESS}]*)*"
 _WORD = re.compile(rf"{_LETTERS}(?:'{_LETTERS})*|(?=[^\W_])[{_SPACELESS}][{_MARKS}]*")
+_SPACELESS_CHAR = re.compile(f"[{_SPACELESS}]")
 _RARE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f&]|\*\*")
 _MARKUP = re.compile(
     r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});|(?<=[^\W_])\*\*(?=[^\W_])"
@@ -164,6 +168,15 @@ def _by_case_if_greek(match: re.Match[str]) -> str:
     return word.translate(_GREEK_TWO_FACED) if _GREEK_SURELY.search(word) else word
 
 
+def _paired(found: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Return the words, each character of a script without spaces together with the one that touches it."""
+    result = list(found)
+    for place, ((word, start, end), (after, follows, _)) in enumerate(itertools.pairwise(found)):
+        if end == follows and _SPACELESS_CHAR.match(word) and _SPACELESS_CHAR.match(after):
+            result[place] = (word + after, start, end)
+    return result
+
+
 def words(text: str) -> Words:
     """Return the text's words, folded and hashed, with their offsets in the text as given."""
     folded = fold(text)
@@ -173,7 +186,7 @@ def words(text: str) -> Words:
     ends = np.fromiter((end for _, _, end in found), np.int32, len(found))
     if folded.starts is not None and folded.ends is not None and found:
         starts, ends = folded.starts[starts], folded.ends[ends - 1]
-    texts = tuple(word for word, _, _ in found)
+    texts = tuple(word for word, _, _ in (found if pattern is _ASCII_WORD else _paired(found)))
     name = word_hash if max(map(len, texts), default=0) <= REMEMBERED_CHARS_MAX else _hash
     hashes = np.fromiter(map(name, texts), np.uint64, len(texts))
     return Words(texts, hashes, starts, ends)
@@ -189,3 +202,20 @@ def _hash(word: str) -> int:
 def word_hash(word: str) -> int:
     """Return the word's 64-bit name, the same on every machine."""
     return _hash(word)
+
+
+def word_hashes(text: str) -> NDArray[np.uint64]:
+    """Return words(text).hashes without where the words stand: what a long request can afford."""
+    rare = sorted(char for char in set(text) if char > "\x7f")
+    if len(rare) > RARE_LETTERS_MAX or _RARE.search(text) or _GREEK_FACES.search(text):
+        folded = fold(text).text
+    else:
+        for char in rare:
+            text = text.replace(char, _FOLD[char])
+        folded = text.lower().replace("`", "'") if text.isascii() else text.translate(_ASCII_LOWER)
+    pattern = _ASCII_WORD if folded.isascii() else _WORD
+    found: list[str] = pattern.findall(folded)
+    distinct = dict.fromkeys(found)
+    name = word_hash if max(map(len, distinct), default=0) <= REMEMBERED_CHARS_MAX else _hash
+    hashes = {word: name(word) for word in distinct}
+    return np.fromiter(map(hashes.__getitem__, found), np.uint64, len(found))
