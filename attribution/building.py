@@ -66,6 +66,11 @@ class _Cut:
     sentence_token: I64
     sentence_span: list[tuple[int, int]]
 
+    @property
+    def sha256(self) -> str:
+        """What says that a text's sentences are still the same ones: the rules that cut them may change."""
+        return hashlib.sha256(np.array(self.sentence_span, np.int64).tobytes()).hexdigest()
+
 
 def build(
     works: Iterable[SourceWork],
@@ -92,10 +97,12 @@ def build(
     arrays |= _passages(arrays)
     digests = [hashlib.sha256(work.text.encode("utf-8", "surrogatepass")).hexdigest() for work in ordered]
     rows = len(arrays["sentence_work"])
-    reusable = _reusable(previous, digests, encoders[0].model_sha256)
+    reusable = _reusable(previous, dict(zip(digests, (cut.sha256 for cut in cuts), strict=True)), encoders[0])
     # What is reused decides which sentences are left to encode, so a cut build goes on only with the same.
     key = hashlib.sha256(
-        "".join([encoders[0].model_sha256, *digests, "|", *sorted(reusable)]).encode()
+        "".join(
+            [encoders[0].model_sha256, *digests, *(cut.sha256 for cut in cuts), "|", *sorted(reusable)]
+        ).encode()
     ).hexdigest()
     writer = VectorWriter(index_dir, rows, encoders[0].dim, key)
     _encode(ordered, cuts, arrays, writer, encoders, reusable, progress)
@@ -113,10 +120,11 @@ def build(
                 "creator": work.creator_id,
                 "registered_us": work.registered_us,
                 "sha256": digest,
+                "cut": cut.sha256,
                 **({"commons": True} if work.commons else {}),
             }
         )
-        for work, digest in zip(ordered, digests, strict=True)
+        for work, digest, cut in zip(ordered, digests, cuts, strict=True)
     )
     (index_dir / "works.jsonl").write_text("".join(f"{line}\n" for line in lines))
     files = {p.name: (p.stat().st_size, file_sha256(p)) for p in sorted(index_dir.iterdir()) if p.is_file()}
@@ -233,22 +241,29 @@ def _postings(arrays: Arrays, background: Background) -> Arrays:
 
 
 def _reusable(
-    previous: Path | None, digests: list[str], model_sha256: str
+    previous: Path | None, wanted: dict[str, str], encoder: SentenceEncoder
 ) -> dict[str, tuple[Path, int, int]]:
-    """Return text sha256 -> (directory, first row, one past the last) for texts the previous index holds."""
+    """Return text sha256 -> (directory, first row, one past the last) for what the previous index holds.
+
+    wanted: text sha256 -> cut sha256; a text whose sentences are cut otherwise today is encoded anew.
+    """
     if previous is None:
         return {}
     try:
         manifest = Manifest.read(previous)
         bounds = np.load(previous / "work_sentence.npy").tolist()
-        old = [json.loads(line)["sha256"] for line in (previous / "works.jsonl").read_text().splitlines()]
-    except (IndexMissing, IndexCorrupt, OSError, ValueError):
+        lines = [json.loads(line) for line in (previous / "works.jsonl").read_text().splitlines()]
+        old = [(line["sha256"], line.get("cut")) for line in lines]
+    except (IndexMissing, IndexCorrupt, OSError, ValueError, KeyError):
         return {}  # nothing to reuse is slower, not wrong
-    if manifest.model_sha256 != model_sha256:
+    if manifest.model_sha256 != encoder.model_sha256:
         return {}
-    wanted = set(digests)
-    rows = zip(old, bounds, bounds[1:], strict=False)
-    return {digest: (previous, low, high) for digest, low, high in rows if digest in wanted}
+    # An index of before cuts were recorded has none; then the number of sentences must do.
+    return {
+        digest: (previous, low, high)
+        for (digest, cut), low, high in zip(old, bounds, bounds[1:], strict=False)
+        if digest in wanted and cut in {None, wanted[digest]}
+    }
 
 
 def _encode(

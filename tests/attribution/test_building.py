@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,17 @@ def test_vectors_of_unchanged_texts_come_from_the_previous_index(own_works, word
     assert seen[-1][0] == seen[-1][1]
     build(more, tmp_path / "fresh", [word_encoder], BACKGROUND)
     assert same_files(tmp_path / "new", tmp_path / "fresh")
+
+
+def test_sentences_cut_by_other_rules_are_encoded_anew(own_works, word_encoder, tmp_path):
+    build(own_works[:3], tmp_path / "old", [word_encoder], BACKGROUND)
+    listed = tmp_path / "old" / "works.jsonl"
+    rows = [json.loads(line) for line in listed.read_text().splitlines()]
+    rows[0]["cut"] = "by the rules of last year"
+    listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    whole, word_encoder.encoded = word_encoder.encoded, 0
+    build(own_works[:3], tmp_path / "new", [word_encoder], BACKGROUND, previous=tmp_path / "old")
+    assert 0 < word_encoder.encoded < whole
 
 
 def test_a_previous_index_that_cannot_be_read_is_slower_and_not_wrong(own_works, word_encoder, tmp_path):

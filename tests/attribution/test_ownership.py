@@ -119,16 +119,24 @@ def test_who_copies_a_commons_is_held_and_the_commons_never_is(queue):
 
 @pytest.fixture
 def paid(tmp_path):
-    def of(*works):
+    def of(*works, text=HARBOUR):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         build_index(works, folder, threads=1)
-        return {share.work_id for share in Attributor.open(folder).attribute(HARBOUR).shares}
+        return {share.work_id for share in Attributor.open(folder).attribute(text).shares}
 
     return of
 
 
 def test_a_match_in_a_commons_is_nobodys_and_later_registrants_get_nothing(paid):
     assert paid(SourceWork("free", HARBOUR, 1, commons=True), SourceWork("late", HARBOUR, 2, "bo")) == set()
+
+
+def test_what_restates_a_commons_is_nobodys_too(paid):
+    said = (
+        "Marit went out to the lightship carrying coal, and the keeper was asleep over his game of patience."
+    )
+    assert paid(SourceWork("book", HARBOUR, 1, "ada"), text=said) == {"book"}
+    assert paid(SourceWork("free", HARBOUR, 1, commons=True), text=said) == set()
 
 
 def test_a_commons_does_not_take_from_who_was_there_before(paid):
