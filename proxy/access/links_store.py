@@ -78,4 +78,4 @@ def _refuse_taken(row: Any, creator_id: str) -> None:
     owner = row.owner_creator or ""
     if owner and creator_id and owner != creator_id:
         remedy = f"`endcredits keys unlink {row.id}` first"
-        raise Conflict(f"{row.id} is {owner}'s own app", remedy=remedy, code="app_linked")
+        raise Conflict(f"{row.id} is {owner}'s own app", remedy=remedy)

@@ -206,6 +206,15 @@ class Catalogue:
             )
         return found[0]
 
+    def works_by_id(self, work_ids: Iterable[str]) -> dict[str, WorkEntry]:
+        """Return {public id: work} of those that are registered here."""
+        with self._engine.connect() as connection:
+            return {
+                entry.id: entry
+                for chunk in chunks(work_ids)
+                for entry in self._entries_of(connection, _entries().where(_work.c.id.in_(chunk)))
+            }
+
     def text(self, work_id: str) -> str:
         """Return a work's text by its public id; NotFound when it is not kept."""
         with self._engine.connect() as connection:

@@ -14,7 +14,6 @@ import click
 from proxy.cli.desk import Desk, command, main
 from proxy.cli.registry import build_index, open_catalogue, with_times, works
 from proxy.clock import RandomIds, SystemClock, iso_utc
-from proxy.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -195,13 +194,13 @@ def _decide_review(desk: Desk, work: str, reason: str, by: str, *, released: boo
         build_index(desk)
 
 
-def _review_rows(queue: Iterable[ReviewEntry], catalogue: Catalogue) -> Iterable[dict[str, object]]:
+def _review_rows(queue: list[ReviewEntry], catalogue: Catalogue) -> Iterable[dict[str, object]]:
+    named = {one.held.work_id for one in queue} | {one.held.copy_of for one in queue}
+    known = catalogue.works_by_id(named)
     for one in queue:
-        try:
-            entry = catalogue.find_work(one.held.work_id)
-        except NotFound:
+        entry, other = known.get(one.held.work_id), known.get(one.held.copy_of)
+        if entry is None:
             continue  # of an index that knows more than this store: somebody has restored a backup
-        other = _title_of(catalogue, one.held.copy_of)
         yield {
             "work": entry.id,
             "ref": entry.ref,
@@ -211,7 +210,7 @@ def _review_rows(queue: Iterable[ReviewEntry], catalogue: Catalogue) -> Iterable
             "reason": one.held.note,
             "copy_of": one.held.copy_of,
             "part_ppm": one.held.part_ppm,
-            "copies": f"{other} ({one.held.copy_of})" if one.held.copy_of else "",
+            "copies": f"{other.title} ({other.id})" if other else one.held.copy_of,
             "copied": f"{one.held.part_ppm / 10_000:.1f} %" if one.held.part_ppm else "",
             "since": iso_utc(one.since_us),
             "state": one.state,
@@ -219,10 +218,3 @@ def _review_rows(queue: Iterable[ReviewEntry], catalogue: Catalogue) -> Iterable
             "decided_by": one.decided_by,
             "decided": iso_utc(one.decided_us) if one.decided_us is not None else None,
         }
-
-
-def _title_of(catalogue: Catalogue, work_id: str) -> str:
-    try:
-        return catalogue.find_work(work_id).title if work_id else ""
-    except NotFound:
-        return work_id

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.access.links import AppLinks
 from proxy.billing.documents import (
     COLUMNS,
     FORMATS,
@@ -220,3 +221,16 @@ def test_a_percentage_is_cut_by_integers(part, whole, text):
 def test_every_format_is_offered_by_name(statement):
     assert sorted(FORMATS) == ["csv", "html", "json", "tsv"]
     assert all(isinstance(make(statement), bytes) for make in FORMATS.values())
+
+
+def test_a_creators_own_app_is_told_as_such_and_as_earning_nothing(close, event):
+    books = Books({"w_1": SplitSet(1, (("c_a", PPM),), "Low Water")}, {"c_a": "Ada"}, {"app_a": "Choir"}, {})
+    events = [event(1, (Line("w_1", PPM),), registry_seq=1, price_grains=parse("1", "USD"))]
+    closing = close(events, books, links=AppLinks({"app_a": ((1, "c_a"),)}))
+    (own,) = closing.statements
+    page = Page(to_html(own)).text
+    assert "your own app: told, not paid" in page
+    assert "Creators' own apps" in page
+    (row,) = csv.DictReader(io.StringIO(to_csv(own).decode()))
+    assert (row["verdict"], row["net_grains"], row["gross_grains"]) == ("own_app", "0", "300000000")
+    assert json.loads(to_json(own))["totals"]["common"]["own_app"] == "0.30"

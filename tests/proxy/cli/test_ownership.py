@@ -163,3 +163,62 @@ def test_the_queue_says_when_an_index_is_due(ec):
     assert ec("works", "review").err == ""
     ec("works", "verify", "ferry.txt", "--identifier", "isbn:0306406152")
     assert "1 changes are newer" in ec("works", "review").err
+
+
+# What an index makes of it
+
+LONGER = (
+    f"{TEXT} The clerk at Upper Quill would not take it, for half of the names were dead and the other half were "
+    "his cousins. So the ledger lies under the third pier, wrapped in oilcloth, and every spring somebody's "
+    "grandson dives for it and comes up with a wheel, a boot, or a cold."
+)
+
+
+@pytest.fixture
+def copied(ec, tmp_path):
+    """Ada registered a text of Bo's in March; Bo came in May, and is held up as the copy."""
+    listed = tmp_path / "both.jsonl"
+    rows = [
+        {"work_id": "hers", "creator_id": "ada", "text": LONGER, "registered_at": "2026-03-01"},
+        {"work_id": "his", "creator_id": "bo", "text": LONGER, "registered_at": "2026-05-01"},
+    ]
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ec("works", "add", listed)
+    return ec
+
+
+def copies(ec) -> dict[str, str]:
+    refs = {row["id"]: row["ref"] for row in ec.json("works", "list").rows}
+    return {row["ref"]: refs[row["copy_of"]] for row in ec.json("works", "review").rows if row["copy_of"]}
+
+
+def test_the_later_copy_is_held_and_the_queue_names_what_it_copies(copied):
+    assert copies(copied)["his"] == "hers"
+    (held,) = [row for row in copied.json("works", "review").rows if row["ref"] == "his"]
+    assert held["kind"] == "copy"
+    assert held["part_ppm"] > 900_000
+    assert "hers" in copied("works", "review").out
+
+
+def test_a_verified_identifier_turns_it_round(copied):
+    copied("works", "verify", "his", "--identifier", "isbn:0306406152")
+    copied("index", "build")
+    assert copies(copied) == {"hers": "his", "ferry.txt": "his"}
+
+
+def test_an_upheld_claim_stands_above_a_verified_identifier(copied):
+    copied("works", "verify", "his", "--identifier", "isbn:0306406152")
+    copied("creators", "add", "Cy", "--ref", "cy")
+    claim = copied.json("claims", "open", "--work", "hers", "--claimant", "cy", "--basis", "Mine.").row["id"]
+    copied("claims", "decide", claim, "--uphold", "--reason", "Cy has the manuscript.")
+    copied("index", "build")
+    assert copies(copied)["his"] == "hers"
+    assert "newer" not in copied("works", "review").err
+
+
+def test_what_is_commons_is_owned_by_nobody_however_late_it_is_loaded_with_its_date(copied, tmp_path):
+    listed = tmp_path / "commons.jsonl"
+    listed.write_text(json.dumps({"work_id": "old", "text": LONGER, "registered_at": "1900-01-01"}) + "\n")
+    copied("works", "add", listed, "--commons")
+    held = copies(copied)
+    assert held["his"] == held["hers"] == "old"

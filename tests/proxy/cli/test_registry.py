@@ -172,7 +172,7 @@ def test_an_app_can_be_a_creators_own_and_is_shown_as_such(ec):
     assert made.status == 0
     assert ec.json("keys", "list").row["creator_id"] == ada
     refused = ec.json("keys", "create", "--role", "app", "--name", "shop", "--creator", "bo")
-    assert (refused.status, refused.row["error"]) == (1, "app_linked")
+    assert (refused.status, refused.row["error"]) == (1, "conflict")
     assert len(ec.json("keys", "list").rows) == 1, "no key was made that nobody has seen"
     assert ec("keys", "create", "--role", "app", "--name", "shop").status == 0
     assert ec.json("keys", "unlink", "shop").row["changed"] is True
