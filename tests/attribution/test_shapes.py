@@ -132,6 +132,20 @@ def test_a_share_counts_the_same_words_above_and_below_its_line(everything):
     )
 
 
+@pytest.mark.parametrize(
+    ("language", "own", "place"),
+    [
+        ("ja", "東京タワーの高さは三百三十三メートルです。", 60),
+        ("zh-Hans", "东京的人口大约是一千四百万。", 30),
+    ],
+)
+def test_a_sentence_of_the_same_script_is_not_paid_for_the_copy_beside_it(everything, language, own, place):
+    """Any two texts of a language share characters; that alone restates nothing."""
+    found = everything.attribute(own + LANGUAGES[language][place : place + 30])
+    assert [share.work_id for share in found.shares] == [language]
+    assert all(match.start >= len(own) for match in found.shares[0].matches)
+
+
 def test_no_honest_work_of_another_language_is_held_up(tmp_path):
     """Rules that were made on English judge English: to its encoder, two Korean texts are much the same."""
     people = ["할머니는", "우체부는", "어부는", "선생님은", "목수는", "아이들은"]
