@@ -52,30 +52,26 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
     found = diagonals(positions, places, GRAM_WORDS)
     found.sort(key=lambda run: (run.start - run.end, run.place))
     joined = _joined(found[:RUNS_MAX], index)
-    runs: list[tuple[int, Run]] = [pair for pair in joined if pair[1].end - pair[1].start >= RUN_WORDS_MIN]
+    free: list[tuple[int, Run]] = []
+    held: list[tuple[int, Run]] = []
+    for work, run in joined:
+        if run.end - run.start >= RUN_WORDS_MIN:
+            (free if index.work_reason[work] == NOT_QUARANTINED else held).append((work, run))
     taken: list[Claim] = []
-    while runs and len(taken) < CLAIMS_MAX:
-        _, longest = min(runs, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
-        holders = [(work, run) for work, run in runs if _covers(run, longest)]
-        # Text that a quarantined work holds goes to the first holder that is none; nobody's when there is
-        # none.
-        earning = [pair for pair in holders if index.work_reason[pair[0]] == NOT_QUARANTINED]
+    while (free or held) and len(taken) < CLAIMS_MAX:
+        # What held works hold comes last, and is nobody's: a patchwork's page is longer than the runs of those
+        # it is made of, and must not swallow them.
+        _, longest = min(free or held, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
+        earning = [(work, run) for work, run in free if _covers(run, longest)]
+        holders = [*earning, *((work, run) for work, run in held if _covers(run, longest))]
         work, run = min(earning or holders, key=lambda pair: (pair[0], pair[1].place))
         start, end = max(run.start, longest.start), min(run.end, longest.end)
         works = {holder for holder, _ in holders}
         creators = len({int(index.work_creator[holder]) for holder in works})
-        taken.append(
-            Claim(
-                start,
-                end,
-                run.place + start - run.start,
-                work,
-                creators,
-                len(works),
-                not earning or bool(index.work_commons[work]),
-            )
-        )
-        runs = _left(runs, start, end)
+        nobodys = not earning or bool(index.work_commons[work])
+        place = run.place + start - run.start
+        taken.append(Claim(start, end, place, work, creators, len(works), nobodys))
+        free, held = _left(free, start, end), _left(held, start, end)
     return sorted(taken, key=lambda claim: claim.start)
 
 

@@ -80,6 +80,12 @@ def test_pages_of_several_works_are_a_patchwork(queue):
     assert [(one.work_id, one.reason) for one in found.values()] == [("patched", "patchwork")]
 
 
+def test_a_page_of_a_patchwork_is_owed_to_those_it_is_made_of(paid):
+    works = [SourceWork(name, text, 1, name) for name, text in (("h", HARBOUR), ("m", MILL), ("b", BEES))]
+    patched = SourceWork("patched", f"{HARBOUR} {MILL} {BEES}", 2, "late")
+    assert paid(*works, patched, text=f"{LINES[3]} {LINES[4]}") == {"h", "m"}
+
+
 def test_an_essay_that_quotes_is_no_copy(queue):
     essay = (
         "What strikes me in the winter pages is how little is said. 'She counted the oil, wound the clock, and wrote "
