@@ -56,8 +56,6 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u0640") | fro
     map(chr, itertools.chain(range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)))
 )
 REMEMBERED_CHARS_MAX = 80  # longer is no word of a language (code, base64), and must not fill the memory
-RARE_LETTERS_MAX = 48  # passes over the text that are cheaper than looking at each of its letters
-_ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ`", "abcdefghijklmnopqrstuvwxyz'")
 _VIRAMA = 9  # its combining class: it joins two consonants, so it stays; accents, points and tones go
 _SPACELESS = (
     "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\u3005-\u3007"
@@ -202,20 +200,3 @@ def _hash(word: str) -> int:
 def word_hash(word: str) -> int:
     """Return the word's 64-bit name, the same on every machine."""
     return _hash(word)
-
-
-def word_hashes(text: str) -> NDArray[np.uint64]:
-    """Return words(text).hashes without where the words stand: what a long request can afford."""
-    rare = sorted(char for char in set(text) if char > "\x7f")
-    if len(rare) > RARE_LETTERS_MAX or _RARE.search(text) or _GREEK_FACES.search(text):
-        folded = fold(text).text
-    else:
-        for char in rare:
-            text = text.replace(char, _FOLD[char])
-        folded = text.lower().replace("`", "'") if text.isascii() else text.translate(_ASCII_LOWER)
-    pattern = _ASCII_WORD if folded.isascii() else _WORD
-    found: list[str] = pattern.findall(folded)
-    distinct = dict.fromkeys(found)
-    name = word_hash if max(map(len, distinct), default=0) <= REMEMBERED_CHARS_MAX else _hash
-    hashes = {word: name(word) for word in distinct}
-    return np.fromiter(map(hashes.__getitem__, found), np.uint64, len(found))
