@@ -59,8 +59,8 @@ def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
             (free if index.work_reason[work] == NOT_QUARANTINED else held).append((work, run))
     taken: list[Claim] = []
     while (free or held) and len(taken) < CLAIMS_MAX:
-        # What held works hold comes last, and is nobody's: a patchwork's page is longer than the runs of those
-        # it is made of, and must not swallow them.
+        # What held works hold comes last, and is nobody's: a page of a patchwork is longer than the runs of
+        # those it is made of, and must not swallow them.
         _, longest = min(free or held, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
         earning = [(work, run) for work, run in free if _covers(run, longest)]
         holders = [*earning, *((work, run) for work, run in held if _covers(run, longest))]
