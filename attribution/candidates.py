@@ -8,7 +8,7 @@ of its own). Each pair is one passage of the work and a sentence on either side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from attribution.features import F32, OutputWords, Pairs, Piece
 from attribution.index import QUERIES_AT_ONCE, Index, Ranked
 from attribution.lexical import I64, distinct
 
-PASSAGES_MAX = 14  # asked of BM25, so that after taking one passage a work about WORKS_MAX works remain
-WORKS_MAX = 6
+PASSAGES_MAX = 20  # asked of BM25, so that after taking one passage a work about WORKS_MAX works remain
+WORKS_MAX = 8
 ELSEWHERE_MAX = 4  # an answer draws on two to four works, seldom on more
 NEAR_PASSAGES_MAX = 8  # of a strong work, the strongest: where else in it a piece is looked for, two on
 NEAR_PASSAGES = 2  # either side; a chapter copied whole would ask for every passage it has
@@ -35,8 +35,17 @@ def query(output: OutputWords, start: int, end: int) -> tuple[I64, F32]:
     return ids[kept], idf[kept]
 
 
-def candidates(index: Index, output: OutputWords, pieces: list[Piece], ask: Ask) -> Pairs:
-    """Return the pairs to look at, pieces in order. ask: BM25 over passages, remembered by the caller."""
+def candidates(
+    index: Index,
+    output: OutputWords,
+    pieces: list[Piece],
+    ask: Ask,
+    known: Mapping[int, Sequence[int]] | None = None,
+) -> Pairs:
+    """Return the pairs to look at, pieces in order. ask: BM25 over passages, remembered by the caller.
+
+    known: works that every piece is held against whatever BM25 says, and passages of theirs to begin with.
+    """
     queries = [query(output, piece.start, piece.end) for piece in pieces]
     open_ = [number for number, piece in enumerate(pieces) if piece.claim is None]
     ranked = dict(zip(open_, ask([queries[number][0] for number in open_]), strict=True))
@@ -65,6 +74,12 @@ def candidates(index: Index, output: OutputWords, pieces: list[Piece], ask: Ask)
                 there[passage] = there.get(passage, 0.0) + weight
         found.append(mine)
     strong = sorted(strength, key=lambda work: (-round(strength[work], 4), work))[:ELSEWHERE_MAX]
+    for work, passages in (known or {}).items():
+        there = places.setdefault(work, {})
+        for passage in passages:
+            there.setdefault(passage, 0.0)
+        if work not in strong:
+            strong.append(work)
     near = {work: _near(index, work, places[work]) for work in strong}
     for at in range(0, len(open_), QUERIES_AT_ONCE):
         some = open_[at : at + QUERIES_AT_ONCE]
