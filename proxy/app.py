@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from proxy import __version__
 from proxy.access.guards import RING
+from proxy.access.limits_store import Budgets
 from proxy.access.store import KeyRing
 from proxy.billing import prices
 from proxy.catalogue import indexing
@@ -34,7 +35,7 @@ from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, Ids, RandomIds, SystemClock
 from proxy.database import open_engine, ping, upgrade
-from proxy.errors import Problem, SettingsError
+from proxy.errors import Problem, SettingsError, Unavailable
 from proxy.metering.journal import Journal
 from proxy.metering.pending import PendingTexts
 from proxy.metering.sink import Sink, carry_orphans
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 READY_CHECK_S = 2.0  # a store that takes longer to answer SELECT 1 is not ready for traffic
 SIBLINGS_S = 30.0  # every worker has its journal shard long before
 OVERDUE_EVERY_S = 60.0  # how often texts that have waited too long are looked for
+SWEEP_EVERY_S = 300.0  # reservations of answers long metered hold back their app's budget until then
 DRAIN_S = 10.0  # what the last carrying may take at shutdown; the rest is carried at the next start
 
 
@@ -94,6 +96,7 @@ class Running:
             log=self._log,
             command=scorer,
         )
+        self.budgets = Budgets(self.engine)
         self._digest_key = secret_file(folder / "digest.key")
         self.relay: Relay | None = None
         self.journal: Journal | None = None
@@ -125,6 +128,7 @@ class Running:
             ids=self.ids,
             metrics=self.metrics,
             log=self._log,
+            budgets=self.budgets,
             transport=self._transport,
         )
         self.attributing.on_late = relay.settle_late
@@ -140,6 +144,7 @@ class Running:
             ("sink", sink.run()),
             ("left over", self._take_up(journal, pending)),
             ("overdue", self._give_up(journal, pending)),
+            ("budgets", self._sweep_budgets()),
         ):
             self._spawn(name, work)
         # Everything alive now stays alive: the collector need not walk it again and again.
@@ -238,6 +243,15 @@ class Running:
             for event_id in await journal.settle_overdue(self.settings.attribution.pending_hours_max):
                 self.attributing.forget(event_id)
                 await asyncio.to_thread(pending.erase, event_id)
+
+    async def _sweep_budgets(self) -> None:
+        """Settle what dead workers reserved, again and again."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                await asyncio.to_thread(self.budgets.sweep, now_us=self.clock.now_us())
+            except Unavailable as problem:
+                self._log.warning("budgets_not_swept", cause=problem.cause)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         def ended(task: asyncio.Task[None]) -> None:

@@ -94,6 +94,13 @@ class Attribution(Section, frozen=True):
     encoder_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
 
 
+class Access(Section, frozen=True):
+    """[access]: what is assumed of requests whose app has a budget."""
+
+    output_tokens_max: Positive = 16_384
+    unpriced: Literal["refuse", "allow"] = "refuse"
+
+
 class Metering(Section, frozen=True):
     """[metering]: the journal beside the store."""
 
@@ -160,6 +167,7 @@ class Settings(Section, frozen=True):
     store: Store = Store()
     backends: tuple[Backend, ...] = (Backend(),)
     routing: Routing = Routing()
+    access: Access = Access()
     attribution: Attribution = Attribution()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
@@ -188,6 +196,7 @@ class _File(Section, frozen=True):
     store: Store = Store()
     backends: tuple[Backend, ...] = (Backend(),)
     routing: Routing = Routing()
+    access: Access = Access()
     attribution: Attribution = Attribution()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()

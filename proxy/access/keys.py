@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from proxy.access.limits import UNLIMITED, Limits
+
 Role = Literal["app", "creator", "operator"]
 ROLES: tuple[Role, ...] = ("app", "creator", "operator")
 SECRET_BYTES = 20  # 160 bits: 32 base32 characters without padding
@@ -50,6 +52,7 @@ class Principal:
     app_id: str = ""
     creator_id: str = ""
     name: str = ""
+    limits: Limits = UNLIMITED
 
     def __post_init__(self) -> None:
         if (self.role == "app") != bool(self.app_id) or (self.role == "creator") != bool(self.creator_id):

@@ -10,24 +10,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
-from proxy.access.keys import ROLES, SECRET_BYTES, Principal, Role, digest_of, has_shape, mint
+from proxy.access.keys import ROLES, SECRET_BYTES, Minted, Principal, Role, digest_of, has_shape, mint
+from proxy.access.limits_store import limits_in, living_keys, set_key_limits
 from proxy.clock import Clock, Ids
 from proxy.database import RegistryChange, append_registry, registry_seq, registry_turn
-from proxy.errors import BadRequest, NotFound, Unavailable
+from proxy.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from proxy.observability import get_log
 
 NAME_CHARACTERS_MAX = 200  # shown in lists and on statements
 UNKNOWN_KEPT = 4_096  # digests of keys the store said it does not know; 0.5 MB
 LOOKUPS_PER_S = 20  # unknown keys asked of the store; whoever guesses keys must not keep it busy
-_KEY_KINDS = ("key_created", "key_revoked")
+_KEY_KINDS = ("key_created", "key_revoked", "key_limited", "app_limited")
 
 
 class AppRow(SQLModel, table=True):
@@ -68,6 +70,7 @@ class KeyRow(SQLModel, table=True):
 
 _app = SQLModel.metadata.tables["app"]
 _key = SQLModel.metadata.tables["key"]
+_key_limit = SQLModel.metadata.tables["key_limit"]
 _creator = sa.table("creator", sa.column("id", sa.String), sa.column("ref", sa.String))
 _event = SQLModel.metadata.tables["registry_event"]
 
@@ -93,6 +96,8 @@ class KnownKey:
     creator_id: str
     created_us: int
     revoked_us: int | None
+    expires_us: int | None = None
+    models: tuple[str, ...] = ()
 
 
 def create_key(
@@ -103,36 +108,85 @@ def create_key(
     ids: Ids,
     creator: str = "",
     name: str = "",
+    models: Sequence[str] = (),
+    expires_us: int | None = None,
     actor: str = "operator",
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> NewKey:
     """Make a key and return it with its secret, the only time it can be seen.
 
     For an app, `name` is the app's (made when there is none by that name; "default" when empty); for a
-    creator, `creator` is their id or ref. Raises BadRequest for contradictions, NotFound for who is unknown.
+    creator, `creator` is their id or ref. models, expires_us: as in Limits. Raises BadRequest for
+    contradictions, NotFound for who is unknown.
     """
     _check_wish(role, creator, name)
     minted, now_us, key_id = mint(role, random_bytes(SECRET_BYTES)), clock.now_us(), ids.new("key")
     with registry_turn(engine) as connection:
         app_id = _app_named(connection, name or "default", ids, now_us) if role == "app" else ""
         creator_id = _creator_named(connection, creator) if role == "creator" else ""
-        row = {
-            "id": key_id,
-            "role": role,
-            "app_id": app_id or None,
-            "creator_id": creator_id or None,
-            "name": name or ("default" if role == "app" else role),
-        }
-        stored = {
-            **row,
-            "hash": minted.digest,
-            "last4": minted.last4,
-            "created_us": now_us,
-            "revoked_us": None,
-        }
-        connection.execute(sa.insert(_key), [stored])
-        append_registry(connection, [RegistryChange("key_created", row)], actor=actor, at_us=now_us)
-    return NewKey(key_id, minted.secret, Principal(role, key_id, app_id, creator_id, str(row["name"])))
+        named = name or ("default" if role == "app" else role)
+        principal = Principal(role, key_id, app_id, creator_id, named)
+        _insert_key(connection, principal, minted, actor=actor, now_us=now_us)
+        if models or expires_us is not None:
+            set_key_limits(connection, key_id, models=models, expires_us=expires_us, actor=actor, clock=clock)
+    return NewKey(key_id, minted.secret, principal)
+
+
+def rotate(
+    engine: sa.Engine,
+    key_id: str,
+    *,
+    clock: Clock,
+    ids: Ids,
+    overlap_s: int,
+    actor: str = "operator",
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> NewKey:
+    """Make a key for the same holder and models; the old one ends in `overlap_s`, or sooner by its own end.
+
+    The new key has no end. Raises NotFound for an id that is unknown or revoked, BadRequest for an ended key.
+    """
+    now_us, new_id = clock.now_us(), ids.new("key")
+    with registry_turn(engine) as connection:
+        row = connection.execute(living_keys(key_id=key_id)).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"there is no living key '{key_id}'", remedy="`endcredits keys list` shows their ids"
+            )
+        old = _principal(row)
+        if old.limits.has_expired(now_us):
+            raise BadRequest(f"the key '{key_id}' has ended", remedy="make one: `endcredits keys create`")
+        minted = mint(old.role, random_bytes(SECRET_BYTES))
+        principal = Principal(old.role, new_id, old.app_id, old.creator_id, old.name)
+        _insert_key(connection, principal, minted, actor=actor, now_us=now_us)
+        if old.limits.models:
+            set_key_limits(
+                connection, new_id, models=old.limits.models, expires_us=None, actor=actor, clock=clock
+            )
+        ends_us = min(now_us + overlap_s * 1_000_000, old.limits.expires_us or 2**63 - 1)
+        set_key_limits(connection, key_id, models=None, expires_us=ends_us, actor=actor, clock=clock)
+    return NewKey(new_id, minted.secret, principal)
+
+
+def _insert_key(
+    connection: sa.Connection, principal: Principal, minted: Minted, *, actor: str, now_us: int
+) -> None:
+    row = {
+        "id": principal.key_id,
+        "role": principal.role,
+        "app_id": principal.app_id or None,
+        "creator_id": principal.creator_id or None,
+        "name": principal.name,
+    }
+    stored = {
+        **row,
+        "hash": minted.digest,
+        "last4": minted.last4,
+        "created_us": now_us,
+        "revoked_us": None,
+    }
+    connection.execute(sa.insert(_key), [stored])
+    append_registry(connection, [RegistryChange("key_created", row)], actor=actor, at_us=now_us)
 
 
 def _check_wish(role: str, creator: str, name: str) -> None:
@@ -170,7 +224,11 @@ def _creator_named(connection: sa.Connection, creator: str) -> str:
 
 def list_keys(engine: sa.Engine) -> list[KnownKey]:
     """Return every key, revoked ones too, oldest first."""
-    statement = sa.select(_key, _app.c.name.label("app")).outerjoin(_app, _app.c.id == _key.c.app_id)
+    statement = (
+        sa.select(_key, _app.c.name.label("app"), _key_limit.c.models, _key_limit.c.expires_us)
+        .outerjoin(_app, _app.c.id == _key.c.app_id)
+        .outerjoin(_key_limit, _key_limit.c.key_id == _key.c.id)
+    )
     with engine.connect() as connection:
         rows = connection.execute(statement.order_by(_key.c.created_us, _key.c.id)).all()
     return [
@@ -183,6 +241,8 @@ def list_keys(engine: sa.Engine) -> list[KnownKey]:
             row.creator_id or "",
             row.created_us,
             row.revoked_us,
+            row.expires_us,
+            tuple(msgspec.json.decode(row.models, type=list[str])) if row.models else (),
         )
         for row in rows
     ]
@@ -219,7 +279,9 @@ def app_names(engine: sa.Engine) -> dict[str, str]:
 
 
 def _principal(row: Any) -> Principal:
-    return Principal(row.role, row.id, row.app_id or "", row.creator_id or "", row.name)
+    return Principal(
+        row.role, row.id, row.app_id or "", row.creator_id or "", row.name, limits=limits_in(row)
+    )
 
 
 class KeyRing:
@@ -243,10 +305,15 @@ class KeyRing:
         """Return who holds `secret`, None when nobody does.
 
         A key not in memory is asked of the store at once, so that a new one works immediately. Raises
-        Unavailable when that is needed and the store is away, or more than LOOKUPS_PER_S a second need it.
+        Unavailable when that is needed and the store is away, or more than LOOKUPS_PER_S a second need it;
+        Unauthenticated for a key whose time is over.
         """
-        if not has_shape(secret):
-            return None
+        principal = await self._find(secret) if has_shape(secret) else None
+        if principal is not None and principal.limits.has_expired(self._clock.now_us()):
+            raise Unauthenticated("this key has ended", remedy="ask the operator for a new one")
+        return principal
+
+    async def _find(self, secret: str) -> Principal | None:
         digest = digest_of(secret)
         principal = self._known.get(digest)
         if principal is not None or digest in self._unknown:
@@ -324,10 +391,9 @@ class KeyRing:
         self._tokens -= 1
 
     def _look_up(self, digest: str) -> tuple[int, Principal | None]:
-        living = sa.select(_key).where(_key.c.hash == digest, _key.c.revoked_us.is_(None))
         with self._engine.connect() as connection:
             seq = registry_seq(connection)  # before the key, so that the key is at least as new
-            row = connection.execute(living).one_or_none()
+            row = connection.execute(living_keys(digest=digest)).one_or_none()
         return seq, None if row is None else _principal(row)
 
     def _load_if_newer(self, known_seq: int) -> tuple[int, dict[str, Principal] | None]:
@@ -338,5 +404,5 @@ class KeyRing:
             changed = sa.select(_event.c.seq).where(_event.c.seq > known_seq, _event.c.kind.in_(_KEY_KINDS))
             if known_seq >= 0 and connection.execute(changed.limit(1)).first() is None:
                 return seq, None
-            rows = connection.execute(sa.select(_key).where(_key.c.revoked_us.is_(None)))
+            rows = connection.execute(living_keys())
             return seq, {row.hash: _principal(row) for row in rows}

@@ -70,6 +70,11 @@ class Backends:
             raise Resting(-(-(choice.opens_us - now_us) // 1_000_000))
         return choice.routes
 
+    def names(self, model: str | None) -> tuple[str, ...]:
+        """Return what the backends that serve a model call it."""
+        routes = (router.route_to(backend, model) for backend in self._backends)
+        return tuple({route.model for route in routes if route is not None and route.model is not None})
+
     async def open(self, routes: Sequence[Route], scope: Scope, body: Body, *, identity: bool) -> Answer:
         """Return the first answer that nobody else could give better. Raises the last UpstreamFailed.
 

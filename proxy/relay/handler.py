@@ -23,6 +23,7 @@ from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
 from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
 from proxy.relay.actions import own_reply
+from proxy.relay.admission import Admission, BudgetsLike
 from proxy.relay.backends import Backends
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
 from proxy.relay.exchange import Exchange
@@ -45,6 +46,7 @@ from proxy.settings import Settings
 from proxy.wire import Endpoint, endpoint_for
 from proxy.wire.errors import error_body
 from proxy.wire.headers import Wishes
+from proxy.wire.models import is_model_list, model_in
 
 
 class Relay:
@@ -66,6 +68,7 @@ class Relay:
         ids: Ids,
         metrics: Metrics,
         log: Any,
+        budgets: BudgetsLike | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
@@ -87,6 +90,7 @@ class Relay:
         self._backends = Backends(
             settings, clock=clock, metrics=metrics, log=log, transport=transport, environ=environ
         )
+        self.admission = Admission(settings, clock=clock, price_of=price_of, log=log, budgets=budgets)
         # Whether the model of a passed-through request must be read: who serves it, and how it is called.
         self.must_know_model = len(settings.backends) > 1 or any(
             b.aliases or b.api_version or b.models != ("*",) for b in settings.backends
@@ -126,6 +130,7 @@ class Relay:
         """Wait for the records under way and close the connections to backends."""
         if self._recording:
             await asyncio.wait(self._recording)
+        await self.admission.aclose()
         await self._backends.aclose()
 
     # -- for one journey
@@ -215,8 +220,9 @@ class Relay:
         check_path(raw_path)
         principal = await self._authenticated(scope["headers"])
         endpoint = endpoint_for(scope["method"], raw_path.decode("latin-1"))
+        self.admission.admit(principal, is_known=endpoint is not None or is_model_list(raw_path))
         if endpoint is None:
-            await PassThrough(self, event_id, scope, receive, send).run()
+            await PassThrough(self, event_id, principal, scope, receive, send).run()
         else:
             await self._meter(event_id, endpoint, principal, scope, receive, send)
 
@@ -249,7 +255,14 @@ class Relay:
             method=self.attributing.method,
             text_characters_max=self.settings.attribution.text_bytes_max,
         )
-        await Journey(self, exchange, principal, scope, receive, send).run(body)
+        self.admission.check_model(principal, body)
+        names = self._backends.names(model_in(body)) if principal.limits.budget_grains is not None else ()
+        reserved = await self.admission.reserve(principal, event_id, body, names)
+        journey = Journey(self, exchange, principal, scope, receive, send)
+        try:
+            await journey.run(body)
+        finally:
+            self.admission.settle(reserved, journey.used)
 
     def routes_for(self, model: str | None, event_id: str) -> tuple[Route, ...]:
         """Return the routes to try, in order; empty when no backend serves the model. Raises Resting."""

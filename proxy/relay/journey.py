@@ -61,7 +61,7 @@ class Journey:
         self._has_offered = False
         self._is_recording = False
         self._settle_ms = 0.0
-        self._used: Used | None = None
+        self.used: Used | None = None  # what was metered, once it is
 
     async def run(self, body: bytes) -> None:
         """Serve the request. Raises nothing but cancellation, after the event is in the journal's queue."""
@@ -314,7 +314,7 @@ class Journey:
             price_grains=grains,
             currency=currency,
         )
-        self._used = used
+        self.used = used
         return [used] if wanted.credits is None else [used, wanted.credits.record(exchange.id)]
 
     def _begun(self) -> Begun:
@@ -355,7 +355,7 @@ class Journey:
             relay.journal.offer(record)
 
     def _note(self) -> None:
-        relay, exchange, used = self._relay, self._exchange, self._used
+        relay, exchange, used = self._relay, self._exchange, self.used
         outcome = used.outcome if used is not None else "refused"
         seconds = relay.clock.monotonic_s() - self._started_s
         relay.metrics.requests.labels(exchange.endpoint.name, outcome).inc()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from proxy.access.keys import Principal
 from proxy.errors import NotFound, Problem
 from proxy.relay.needs import Receive, Scope, Send
 from proxy.relay.upstream import Answer, UpstreamFailed
@@ -23,12 +24,17 @@ PEEKED_BYTES_MAX = (
     1 << 20
 )  # a JSON request this short is read for its model, to choose among several backends
 
+FREE = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # nothing is generated: no budget is asked
+
 
 class PassThrough:
     """One request that is carried and not read."""
 
-    def __init__(self, relay: Relay, event_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, relay: Relay, event_id: str, principal: Principal, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._relay = relay
+        self._principal = principal
         self._id = event_id
         self._scope = scope
         self._receive = receive
@@ -66,7 +72,7 @@ class PassThrough:
         body: bytes | AsyncIterator[bytes] = b""
         if not _has_body(self._scope):
             self._body_is_over = True
-        elif relay.must_know_model and _is_short_json(self._scope):
+        elif (relay.must_know_model or self._principal.limits.models) and _is_short_json(self._scope):
             read = await relay.read_body(self._scope, self._receive, PEEKED_BYTES_MAX)
             if read is None:
                 return None
@@ -74,6 +80,10 @@ class PassThrough:
             body, model = read, model_in(read)
         else:
             body = self._pieces()
+        if body != b"":
+            relay.admission.check_model(self._principal, body if isinstance(body, bytes) else None)
+        if self._scope["method"] not in FREE:
+            await relay.admission.reserve_unread(self._principal, self._id)
         routes = relay.routes_for(model, self._id)
         if not routes:
             raise model_not_found(str(model))

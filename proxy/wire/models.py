@@ -31,6 +31,40 @@ def model_in(body: bytes) -> str | None:
         return None
 
 
+class Claims(msgspec.Struct, frozen=True):
+    """What a request asks for, as far as limits care. output_tokens: the most for one choice, if it says."""
+
+    model: str | None = None
+    output_tokens: int | None = None
+    choices: int = 1
+
+
+class _Claiming(msgspec.Struct):
+    model: Any = None
+    n: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+
+
+def claims_in(body: bytes) -> Claims | None:
+    """Return what a JSON request claims, None for a body that is no JSON object. Raises nothing."""
+    try:
+        said = msgspec.json.decode(body, type=_Claiming)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    limits = (said.max_tokens, said.max_completion_tokens, said.max_output_tokens)
+    most = [limit for limit in limits if type(limit) is int and limit >= 0]
+    choices = said.n if type(said.n) is int and said.n > 1 else 1
+    model = said.model if isinstance(said.model, str) else None
+    return Claims(model, max(most) if most else None, choices)
+
+
+def is_model_list(raw_path: bytes) -> bool:
+    """Tell whether a path asks for the list of models, or for one of them."""
+    return raw_path == b"/v1/models" or raw_path.startswith(b"/v1/models/")
+
+
 def renamed(body: bytes, model: str) -> bytes:
     """Return the body with its model's name replaced; every other byte as it came.
 

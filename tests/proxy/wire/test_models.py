@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.errors import WireError
-from proxy.wire.models import may_use, merged_list, model_in, renamed
+from proxy.wire.models import claims_in, is_model_list, may_use, merged_list, model_in, renamed
 
 
 def test_only_the_models_value_changes():
@@ -80,3 +80,29 @@ def test_only_what_a_key_may_use_is_listed():
 )
 def test_a_reply_that_is_no_list_adds_only_aliases(body):
     assert listed(merged_list([(body, ("*",), ("small",))])) == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("body", "claims"),
+    [
+        (b'{"model":"m","max_tokens":5,"max_completion_tokens":9,"n":3}', ("m", 9, 3)),
+        (b'{"model":7,"max_output_tokens":-1,"max_tokens":true,"n":"x"}', (None, None, 1)),
+        (b'{"model":"m","n":0,"max_tokens":1.5}', ("m", None, 1)),
+    ],
+)
+def test_claims_are_what_can_be_believed(body, claims):
+    found = claims_in(body)
+    assert found is not None
+    assert (found.model, found.output_tokens, found.choices) == claims
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 100_000])
+def test_what_is_no_object_claims_nothing(body):
+    assert claims_in(body) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "is_list"), [(b"/v1/models", True), (b"/v1/models/a", True), (b"/v1/modelsx", False)]
+)
+def test_the_list_of_models_is_known_by_its_path(path, is_list):
+    assert is_model_list(path) == is_list
