@@ -51,6 +51,21 @@ class _Output(msgspec.Struct, frozen=True):
 )
 def attribute(desk: Desk, file: Path, catalogue: Path | None, out: Path | None) -> None:
     """Attribute texts offline: {"output_id", "text"} lines in, shares with evidence out."""
+    with (
+        holding(desk, catalogue) as (attributor, given),
+        opened(file, "rb", sys.stdin.buffer) as source,
+        opened(out, "wb", sys.stdout.buffer) as sink,
+        desk.progress("attributing") as progress,
+    ):
+        for number, output in enumerate(_outputs(source, str(file)), start=1):
+            found = attributor.attribute(output.text)
+            sink.write(msgspec.json.encode(_answer(output.output_id, found, given)) + b"\n")
+            progress(number, 0)
+
+
+@contextlib.contextmanager
+def holding(desk: Desk, catalogue: Path | None) -> Generator[tuple[Attributor, dict[str, str] | None]]:
+    """Yield an attributor over a list of works, or over the registered ones with {public id: given id}."""
     from attribution import Attributor
 
     with library_problems():
@@ -60,15 +75,7 @@ def attribute(desk: Desk, file: Path, catalogue: Path | None, out: Path | None) 
         else:
             attributor, given = _of_catalogue(desk, catalogue), None
         try:
-            with (
-                _opened(file, "rb", sys.stdin.buffer) as source,
-                _opened(out, "wb", sys.stdout.buffer) as sink,
-                desk.progress("attributing") as progress,
-            ):
-                for number, output in enumerate(_outputs(source, str(file)), start=1):
-                    found = attributor.attribute(output.text)
-                    sink.write(msgspec.json.encode(_answer(output.output_id, found, given)) + b"\n")
-                    progress(number, 0)
+            yield attributor, given
         finally:
             attributor.close()
 
@@ -85,7 +92,8 @@ def library_problems() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path | None, mode: str, standard: IO[bytes]) -> Generator[IO[bytes]]:
+def opened(path: Path | None, mode: str, standard: IO[bytes]) -> Generator[IO[bytes]]:
+    """Open a file, unpacked where its name ends in .gz; - and None are `standard`."""
     if path is None or path == Path("-"):
         yield standard
         standard.flush()
@@ -106,15 +114,20 @@ def _line(source: IO[bytes], name: str) -> bytes:
         raise BadRequest(f"{name}: damaged ({error})", remedy="compress it again") from error
 
 
-def _outputs(source: IO[bytes], name: str) -> Iterator[_Output]:
-    decode = msgspec.json.Decoder(_Output).decode
+def lines(source: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that hold something, with their numbers. Raises BadRequest for an endless one."""
     number = 0
     while line := _line(source, name):
         number += 1
         if len(line) > LINE_BYTES_MAX:
             raise BadRequest(f"{name}:{number}: longer than {LINE_BYTES_MAX} bytes", remedy="split the text")
-        if not line.strip():
-            continue
+        if line.strip():
+            yield number, line
+
+
+def _outputs(source: IO[bytes], name: str) -> Iterator[_Output]:
+    decode = msgspec.json.Decoder(_Output).decode
+    for number, line in lines(source, name):
         try:
             yield decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -88,7 +88,10 @@ def test_only_stores_and_migrations_speak_sql_and_only_upstream_speaks_http(path
             else []
         )
     }
-    speaks_http = place == "proxy/relay/upstream.py" or place.startswith("proxy/demo/")
+    # proxy/cli/logprobs.py asks a scoring server, offline: no request of a client goes through it.
+    speaks_http = place in {"proxy/relay/upstream.py", "proxy/cli/logprobs.py"} or place.startswith(
+        "proxy/demo/"
+    )
     # Others may name the type of a transport that is handed in; only this file makes or sends a request.
     named = {
         node.attr

@@ -117,3 +117,35 @@ def test_other_endpoints_of_the_model_server_pass_byte_for_byte(model, proxy):
     through = httpx.post(f"{base}/completions", json=body, headers=headers, timeout=60).json()
     straight = httpx.post(f"{model}/completions", json=body, timeout=60).json()
     assert through["choices"][0]["text"] == straight["choices"][0]["text"]
+
+
+SOURCES = {
+    "bells": "Eleven copper bells hung in the harbour office, one for every boat that had come home late. "
+    "On the night of the herring strike somebody rang all of them at once, and nobody would say who.",
+    "starter": "A sourdough starter is a small town with two industries, and the baker is its only customer. "
+    "Feed it at noon and it works in the afternoon; feed it at midnight and it keeps you awake.",
+    "tram": "The last tram of the northern line carried a beekeeper, two violins and a box of unsorted keys. "
+    "It stopped at every hill to let the passengers admire what they were about to lose.",
+}
+
+
+def test_the_causal_audit_finds_the_passage_that_an_answer_copies(model, tmp_path):
+    works = tmp_path / "works.jsonl"
+    row = {"creator_id": "c", "registered_at": "2024-01-01"}
+    works.write_text(
+        "".join(json.dumps({**row, "work_id": work, "text": text}) + "\n" for work, text in SOURCES.items())
+    )
+    asked = {"role": "user", "content": "\n\n".join([*SOURCES.values(), "What happened during the strike?"])}
+    answer = "On the night of the herring strike somebody rang all of them at once."
+    ran = Commands(tmp_path / "data").json(
+        "audit-causal", "--backend", model, "--catalogue", works,
+        fed=json.dumps({"id": "x1", "messages": [asked], "answer": answer}) + "\n",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    line, last = ran.rows
+    assert line["works"][0]["work_id"] == "bells"
+    first, second, third = (work["influence_nats"] for work in line["works"])
+    assert first > 10, "nats: the copied passage matters"
+    assert max(abs(second), abs(third)) < 3, "and the others hardly do"
+    assert line["top_agrees"] is True
+    assert last["summary"]["dialect"] == "forced"
