@@ -136,6 +136,7 @@ class AttributionStream:
         self._take(self._segmenter.push(rest) + self._segmenter.flush())
         text = "".join(self._parts)
         found = words(text)
+        yield
         scorer, index = self._owner.scorer, self._index
         if index is None or scorer is None or not len(found.texts) or not index.work_ids:
             return Attribution((), PPM, len(found.texts), self._owner.method)
@@ -161,6 +162,7 @@ class AttributionStream:
         ]
         is_number = [any(char.isdigit() for char in word) for word in found.texts]
         output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
+        yield
         pieces = self._pieces(found)
         texts = [self._text_of(text, found, piece) for piece in pieces]
         yield

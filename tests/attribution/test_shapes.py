@@ -6,6 +6,7 @@ import html
 import itertools
 import json
 import re
+import tracemalloc
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from attribution import Attributor, SourceWork, build_index
-from attribution.engine import AttributionStream
+from attribution.engine import CHARACTERS_A_STEP, SEGMENTS_MAX, AttributionStream
 from attribution.normalise import words
 from attribution.ownership import quarantined
 from attribution.terms import PPM, Attribution
@@ -283,6 +284,60 @@ def test_shares_do_not_depend_on_what_was_attributed_before(everything):
     texts = list(OWN.values())
     first = [everything.attribute(text) for text in texts]
     assert [everything.attribute(text) for text in reversed(texts)] == first[::-1]
+
+
+# Long answers
+
+LONG = {
+    "20,000 tokens, copied": " ".join(text for text in OWN.values() if text.isascii()) * 48,
+    "20,000 tokens of Japanese": LANGUAGES["ja"] * 125,
+    "20,000 tokens, new": " ".join(f"The {n} of March brought {n * 7} letters, {n % 13} of them late." for n in range(1_400)),
+    "a megabyte of rows": "| the same row of a table |\n" * 38_000,
+}  # fmt: skip
+
+
+class Counting:
+    """An encoder that says how many characters each call took."""
+
+    def __init__(self, encoder) -> None:
+        self._encoder, self.model_sha256, self.dim = encoder, encoder.model_sha256, encoder.dim
+        self.texts: list[str] = []
+
+    def encode(self, texts):
+        self.texts += texts
+        return self._encoder.encode(texts)
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_answer_is_held_in_megabytes_and_finished_in_small_steps(everything, kind):
+    text = LONG[kind]
+    counting = Counting(everything.encoder)
+    stream = Attributor(counting, everything.scorer, everything.index, everything.method).stream()  # type: ignore[arg-type]
+    pushed(stream, [text[at : at + 4_000] for at in range(0, len(text) // 2, 4_000)])
+    tracemalloc.start()
+    try:
+        pushed(
+            stream,
+            [
+                text[at : at + 4_000]
+                for at in range(len(text) // 2 // 4_000 * 4_000 + 4_000, len(text), 4_000)
+            ],
+        )
+        held = tracemalloc.get_traced_memory()[0]
+        finishing, most = stream.finishing(), 0
+        with pytest.raises(StopIteration):  # noqa: PT012  the generator's result is what it raises
+            while True:
+                counting.texts.clear()
+                next(finishing)
+                if len(counting.texts) > 1:
+                    most = max(most, sum(map(len, counting.texts)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most <= CHARACTERS_A_STEP
+    assert len(stream._segments) <= SEGMENTS_MAX
+    assert held <= (10 << 20)
+    assert peak <= (200 << 20 if len(text) > 900_000 else 60 << 20)
 
 
 # Anything
