@@ -22,6 +22,7 @@ from attribution.allocation import UNATTRIBUTED, to_ppm
 from attribution.background import Background
 from attribution.building import SentenceEncoder, build
 from attribution.candidates import PASSAGES_MAX, candidates, query
+from attribution.copying import Copying
 from attribution.encoder import Encoder
 from attribution.features import (
     F32,
@@ -33,6 +34,7 @@ from attribution.features import (
     Piece,
     describe,
 )
+from attribution.grounding import CITED_ODDS, GROUNDED_ODDS, Context, Grounder, raised, spoken_for
 from attribution.index import Index, Manifest, Ranked
 from attribution.lexical import I64
 from attribution.normalise import Words, words
@@ -96,13 +98,21 @@ class Attributor:
             self.encoder.count_tokens(text) if isinstance(self.encoder, Encoder) else len(words(text).texts)
         )
 
-    def stream(self) -> AttributionStream:
-        """Begin an output that arrives in pieces."""
-        return AttributionStream(self)
+    def stream(self, context: Context | None = None) -> AttributionStream:
+        """Begin an output that arrives in pieces. context: of the request it answers (see `grounder`)."""
+        return AttributionStream(self, context)
 
-    def attribute(self, text: str) -> Attribution:
-        """Return who a whole text owes, and how much of it."""
-        stream = self.stream()
+    def grounder(self) -> Grounder:
+        """Begin a request whose texts arrive in pieces; its `finish` is the context of the answer."""
+        return Grounder(self.index)
+
+    def copying(self) -> Copying:
+        """Begin an output that is watched for registered text as it arrives."""
+        return Copying(self.index)
+
+    def attribute(self, text: str, context: Context | None = None) -> Attribution:
+        """Return who a whole text owes, and how much of it. context: as for `stream`."""
+        stream = self.stream(context)
         stream.push(text)
         return stream.finish()
 
@@ -110,8 +120,9 @@ class Attributor:
 class AttributionStream:
     """One output as it arrives. It holds the text so far, a vector a sentence and a few passage numbers."""
 
-    def __init__(self, attributor: Attributor) -> None:
+    def __init__(self, attributor: Attributor, context: Context | None = None) -> None:
         self._owner = attributor
+        self.context = context or Context()  # may be replaced until the output is finished
         self._index = attributor.index
         self._halves, self._segmenter = Halves(), Segmenter()
         self._parts: list[str] = []
@@ -146,7 +157,28 @@ class AttributionStream:
         alone = scorer.pair(scored.described.rows)
         context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone)
         probability = scorer.in_context(scored.described.rows, context)
+        probability = self._with_context(found, scored, probability)
         return self._share(found, scored, probability, scorer.threshold(len(scored.pieces)))
+
+    def _with_context(self, found: Words, scored: Scored, probability: F32) -> F32:
+        """Raise what the request speaks for; what it repeats of the user's own is nobody's."""
+        index, own = self._index, self.context.own_words(found.hashes)
+        assert index is not None  # callers ask first
+        work, piece = scored.pairs.work, scored.pairs.piece
+        for kind, odds in (("grounded", GROUNDED_ODDS), ("cited", CITED_ODDS)):
+            named = [work for work, how in self.context.kinds.items() if how == kind]
+            if named:
+                numbers = [number for number, work in enumerate(index.work_ids) if work in set(named)]
+                is_alike = scored.described.rows[:, CONTAINED] > 0
+                probability = raised(probability, np.isin(work, numbers) & is_alike, odds)
+        if own.any():
+            total = np.append(0, np.cumsum(own))
+            is_own = [
+                one.claim is None and 2 * (total[one.end] - total[one.start]) >= one.end - one.start
+                for one in scored.pieces
+            ]
+            probability = np.where(np.array(is_own, bool)[piece], np.float32(0), probability)
+        return probability
 
     def score(self, text: str, found: Words) -> Scored:
         """Cut the output into pieces and describe each beside its candidates."""
@@ -174,7 +206,7 @@ class AttributionStream:
             if texts
             else np.zeros((0, self._owner.encoder.dim), np.float32)
         )
-        pairs = candidates(index, output, pieces, self._ask)
+        pairs = candidates(index, output, pieces, self._ask, spoken_for(index, self.context))
         yield
         rows: list[Described] = []
         for at, end in _blocks(pieces):
@@ -258,6 +290,7 @@ class AttributionStream:
         assert index is not None  # callers ask first
         winners = _winners(scored, probability, threshold, index)
         ends = _filled(scored.pieces, scored.pairs, winners)
+        kinds = self.context.kinds
         matches: dict[int, list[Match]] = {}
         won: dict[str, int] = {}
         for number, pair in winners.items():
@@ -271,7 +304,7 @@ class AttributionStream:
                 low, high = int(index.sentence_token[sentence]), int(index.sentence_token[sentence + 1])
             match = Match(
                 work_id=index.work_ids[work],
-                kind="verbatim" if claim is not None else "restated",
+                kind=kinds.get(index.work_ids[work]) or ("verbatim" if claim is not None else "restated"),
                 start=int(found.starts[piece.start]),
                 end=int(found.ends[ends[number] - 1]),
                 work_start=int(index.token_start[low]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PPM = 1_000_000
-Kind = Literal["verbatim", "restated"]
+Kind = Literal["verbatim", "restated", "grounded", "cited"]
 
 
 @dataclass(frozen=True, slots=True)
