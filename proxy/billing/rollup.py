@@ -110,6 +110,18 @@ class Rollup:
             if due:
                 bump(charge.works, line.work, due)
 
+    def seen_by(self, party: str, keys: Iterable[CellKey]) -> dict[CellKey, Cell]:
+        """Return the lines of `keys` as a party sees them: whose own app it was concerns that creator."""
+        seen: dict[CellKey, Cell] = {}
+        for key in keys:
+            cell = self.cells[key]
+            line = seen.setdefault((*key[:6], key[6] if key[6] == party else ""), Cell())
+            line.answers += cell.answers
+            line.ppm += cell.ppm
+            line.price += cell.price
+            line.due += cell.due
+        return seen
+
     @property
     def works(self) -> set[str]:
         """Every work that was used."""

@@ -285,8 +285,8 @@ class _Close:
 
         A line of the party's own app shows what was used, and its net is 0: what is missing goes to nobody.
         """
-        cells = [self.rollup.cells[key] for key in keys]
-        weights = [(line_seed(key), cell.due) for key, cell in zip(keys, cells, strict=True)]
+        cells = self.rollup.seen_by(party, keys)
+        weights = [(line_seed(key), cell.due) for key, cell in cells.items()]
         nets = allocate(share, weights, f"{self.label}|{work}|{split.version}|{party}")
         return [
             StatementLine(
@@ -296,7 +296,7 @@ class _Close:
                 model=key[2],
                 day=day_text(key[3]),
                 scheme=key[4],
-                verdict=OWN_APP if key[6] == party else key[5],
+                verdict=OWN_APP if key[6] else key[5],
                 answers=cell.answers,
                 ppm_sum=cell.ppm,
                 price_grains=cell.price,
@@ -304,9 +304,9 @@ class _Close:
                 gross_grains=cell.due,
                 split_version=split.version,
                 split_ppm=ppm,
-                net_grains=0 if key[6] == party else net,
+                net_grains=0 if key[6] else net,
             )
-            for key, cell, net in zip(keys, cells, nets.values(), strict=True)
+            for (key, cell), net in zip(cells.items(), nets.values(), strict=True)
         ]
 
     def _totals(self, creators: int, escrow: int, own: int) -> Totals:

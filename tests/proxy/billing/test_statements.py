@@ -252,6 +252,8 @@ def test_it_is_the_link_at_the_time_of_the_answer_that_counts(close, event):
     conserved(closing)
     (ada,) = [statement for statement in closing.statements if statement.creator == "c_a"]
     assert {line.verdict: line.answers for line in ada.lines} == {"paid": 8, "own_app": 4}
+    others = [statement for statement in closing.statements if statement.creator != "c_a"]
+    assert [[line.answers for line in statement.lines] for statement in others] == [[12], [12]]
     shuffled = random.Random(3).sample(events, len(events))
     assert close(shuffled, BOOKS, links=OWN).manifest_sha256 == closing.manifest_sha256
 
@@ -300,3 +302,6 @@ def test_whatever_apps_are_whose_every_grain_is_somewhere(close, make, linked, b
         assert grains <= before[creator]
         if creator not in linked.values():
             assert grains == before[creator], "nobody else's money depends on it"
+    for was, now in zip(usual.statements, own.statements, strict=True):
+        if now.creator not in linked.values():
+            assert now.lines == was.lines, "nor does any of their lines"
