@@ -118,6 +118,11 @@ def test_a_lone_farm_is_held(planted, kind, part):
     assert sum(work.work_id in found for work in works) >= part * len(works)
 
 
+def test_farms_are_the_same_every_time_and_another_seed_makes_others(own_works):
+    assert list(farms(own_works)) == list(farms(own_works))
+    assert list(farms(own_works, 1)) != list(farms(own_works, 2))
+
+
 def test_the_reason_of_common_text_says_how_much_of_it_is(planted):
     reasons = [one for one in planted[1].values() if one.work_id.startswith("farm-boilerplate-")]
     common = [one for one in reasons if one.reason == "common"]
