@@ -163,6 +163,9 @@ class MemoryKeys:
     app_key = "ec_app_" + "a" * 32
     creator_key = "ec_creator_" + "b" * 32
 
+    def lists(self, origin: str) -> bool:
+        return False
+
     async def find(self, secret: str) -> Principal | None:
         return {
             self.app_key: Principal("app", "key_1", app_id="app_1", name="test"),

@@ -292,6 +292,7 @@ class KeyRing:
         self._clock = clock
         self._refresh_s = refresh_ms / 1000
         self._known: dict[str, Principal] = {}
+        self._origins: frozenset[str] = frozenset()
         self._unknown: OrderedDict[str, None] = OrderedDict()
         self._asking: dict[
             str, asyncio.Task[Principal | None]
@@ -312,6 +313,10 @@ class KeyRing:
         if principal is not None and principal.limits.has_expired(self._clock.now_us()):
             raise Unauthenticated("this key has ended", remedy="ask the operator for a new one")
         return principal
+
+    def lists(self, origin: str) -> bool:
+        """Tell whether an app of a key in memory lists this origin."""
+        return origin in self._origins
 
     async def _find(self, secret: str) -> Principal | None:
         digest = digest_of(secret)
@@ -369,6 +374,7 @@ class KeyRing:
         if keys is None:
             return False
         self._known = keys
+        self._origins = frozenset(origin for holder in keys.values() for origin in holder.limits.origins)
         self._unknown.clear()
         return True
 

@@ -9,6 +9,7 @@ them its own few failures.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from proxy.relay import router
 from proxy.relay.needs import Scope
 from proxy.relay.router import Failure, HealthByName, Route
 from proxy.relay.upstream import Answer, Upstream, UpstreamFailed
-from proxy.settings import Settings
+from proxy.settings import Backend, Settings
 from proxy.wire.errors import WireError
 from proxy.wire.models import renamed
 
@@ -115,6 +116,30 @@ class Backends:
             return last
         assert failed is not None  # there is at least one route
         raise failed
+
+    async def lists(
+        self, scope: Scope, *, bytes_max: int, within_s: float
+    ) -> list[tuple[Backend, bytes | None]]:
+        """Return what every backend answers to this request, None for those that give nothing in time."""
+        asking = (self._body(backend, scope, bytes_max, within_s) for backend in self._backends)
+        bodies = await asyncio.gather(*asking)
+        return list(zip(self._backends, bodies, strict=True))
+
+    async def _body(self, backend: Backend, scope: Scope, bytes_max: int, within_s: float) -> bytes | None:
+        if self._health.get(backend.name, router.WELL).state(self._clock.now_us()) == "open":
+            return None
+        try:
+            async with asyncio.timeout(within_s):
+                answer = await self._ask(Route(backend), scope, b"", identity=True)
+                async with contextlib.aclosing(answer):
+                    body = b""
+                    while (piece := await answer.read()) is not None:
+                        body += piece
+                        if len(body) > bytes_max:
+                            return None
+        except (UpstreamFailed, TimeoutError):
+            return None
+        return body if answer.status == 200 else None
 
     async def _ask(self, route: Route, scope: Scope, body: Body, *, identity: bool) -> Answer:
         name = route.backend.name

@@ -22,6 +22,7 @@ from proxy.clock import Clock, Ids
 from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
 from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
+from proxy.relay import crossing, listing
 from proxy.relay.actions import own_reply
 from proxy.relay.admission import Admission, BudgetsLike
 from proxy.relay.backends import Backends
@@ -42,7 +43,7 @@ from proxy.relay.passing import PassThrough
 from proxy.relay.router import Route
 from proxy.relay.scored import Failed, Scored
 from proxy.relay.upstream import Answer, UpstreamFailed, check_path
-from proxy.settings import Settings
+from proxy.settings import Backend, Settings
 from proxy.wire import Endpoint, endpoint_for
 from proxy.wire.errors import error_body
 from proxy.wire.headers import Wishes
@@ -107,6 +108,14 @@ class Relay:
             await send({"type": "websocket.close", "code": 1003, "reason": "HTTP only"})
             return
         event_id = self._ids.new("rct")
+        if origin := crossing.origin_asking(scope):
+            is_listed = self._keyring.lists(origin)
+            allowed = crossing.preflight(scope, origin) if is_listed else None
+            if allowed is not None:
+                await send({"type": "http.response.start", "status": 204, "headers": allowed})
+                await send({"type": "http.response.body", "body": b""})
+                return
+            send = crossing.CrossSend(send, origin, is_open=is_listed)
         try:
             await self._serve(event_id, scope, receive, send)
         except Problem as problem:
@@ -161,6 +170,12 @@ class Relay:
     ) -> Answer:
         """Open the request at the first route that answers. Raises the last UpstreamFailed."""
         return await self._backends.open(routes, scope, body, identity=identity)
+
+    async def lists(
+        self, scope: Scope, *, bytes_max: int, within_s: float
+    ) -> list[tuple[Backend, bytes | None]]:
+        """Return what every backend answers, None for those that give nothing in time."""
+        return await self._backends.lists(scope, bytes_max=bytes_max, within_s=within_s)
 
     def failed(self, error: UpstreamFailed) -> None:
         """Count a failure in the middle of an answer."""
@@ -220,8 +235,12 @@ class Relay:
         check_path(raw_path)
         principal = await self._authenticated(scope["headers"])
         endpoint = endpoint_for(scope["method"], raw_path.decode("latin-1"))
+        if isinstance(send, crossing.CrossSend):
+            send.only_for(principal.limits.origins)
         self.admission.admit(principal, is_known=endpoint is not None or is_model_list(raw_path))
-        if endpoint is None:
+        if listing.is_merged(self, principal, scope):
+            await listing.answer(self, event_id, principal, scope, send)
+        elif endpoint is None:
             await PassThrough(self, event_id, principal, scope, receive, send).run()
         else:
             await self._meter(event_id, endpoint, principal, scope, receive, send)

@@ -23,6 +23,10 @@ class KeyRing(Protocol):
         """Return its holder, None when nobody is; raises a Problem when that cannot be known now."""
         ...
 
+    def lists(self, origin: str) -> bool:
+        """Tell whether any app lists this origin."""
+        ...
+
 
 class JournalLike(Protocol):
     """Where usage becomes durable (metering.journal.Journal)."""

@@ -253,3 +253,15 @@ def test_a_store_that_is_away_is_told_as_such(tmp_path):
     with pytest.raises(Unavailable):
         reserve(Budgets(away), "rct_1", "app_1", 1)
     away.dispose()
+
+
+async def test_a_ring_knows_which_origins_any_app_lists(engine, clock, made):
+    ring = KeyRing(engine, clock=clock)
+    await ring.refresh()
+    assert not ring.lists("https://a")
+    limited(engine, clock, origins=("https://a",))
+    await ring.refresh()
+    assert ring.lists("https://a")
+    revoke(engine, made.id, clock=clock)
+    await ring.refresh()
+    assert not ring.lists("https://a")

@@ -24,6 +24,9 @@ class Keys:
     def __init__(self, limits):
         self.limits = limits
 
+    def lists(self, origin):
+        return origin in self.limits.origins
+
     async def find(self, secret):
         return Principal("app", "key_1", app_id="app_1", name="test", limits=self.limits)
 
