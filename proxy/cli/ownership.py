@@ -171,7 +171,8 @@ def review(desk: Desk, release: str | None, uphold: str | None, reason: str, by:
     built_us = int(path.name) if path else 0
     due = ownership.rebuild_due(built_us)
     if due:
-        desk.note(f"{due} changes are newer than the index in use: `endcredits index build`")
+        newer = "1 change is" if due == 1 else f"{due} changes are"
+        desk.note(f"{newer} newer than the index in use: `endcredits index build`")
     queue = ownership.queue(indexing.quarantined(desk.settings.index_dir), built_us)
     desk.table(
         _review_rows(queue, catalogue),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.catalogue.intake import Defaults, read
-from proxy.catalogue.works import UNCLAIMED, NewWork, Part, Refusal, Split
+from proxy.catalogue.intake import Defaults, commons_licence, read
+from proxy.catalogue.works import COMMONS, UNCLAIMED, NewWork, Part, Refusal, Split
 from proxy.errors import BadRequest, NotFound
 
 DEFAULTS = Defaults(creator="ada", bytes_max=10_000)
@@ -329,3 +329,35 @@ def test_titles_are_data(write):
     title = one(path).title
     assert title.startswith("<script> tt")
     assert len(title) == 500
+
+
+# The commons
+
+
+def test_only_the_operator_can_hand_something_to_the_commons(write):
+    row = one(write("a.jsonl", jsonl({"work_id": "a", "creator_id": COMMONS, "text": "Once."})))
+    assert isinstance(row, Refusal)
+    parts = [{"creator_id": COMMONS, "ppm": 1_000_000}]
+    row = one(write("b.jsonl", jsonl({"work_id": "b", "text": "Once.", "splits": parts})))
+    assert isinstance(row, Refusal)
+
+
+def test_what_is_nobodys_has_no_creator_consent_or_split_whatever_its_row_says(write):
+    said = {"work_id": "a", "creator_id": "bo", "text": "Once.", "consent": "denied", "splits": "bo:1000000"}
+    work = one(write("a.jsonl", jsonl(said)), Defaults(COMMONS, "public-domain"))
+    assert (work.creator, work.consent, work.split, work.licence) == (COMMONS, None, None, "public-domain")
+
+
+def test_a_licence_of_somebody_keeps_a_text_out_of_the_commons(write):
+    assert [commons_licence(given) for given in ("cc0-1.0", "Public-Domain", "PDM-1.0", "boilerplate")] == [
+        "CC0-1.0", "public-domain", "PDM-1.0", "boilerplate",
+    ]  # fmt: skip
+    for licence in ("CC-BY-4.0", "MIT", "", "\x1b[2J"):
+        with pytest.raises(BadRequest) as refused:
+            commons_licence(licence)
+        assert refused.value.cause.isprintable()
+    row = one(
+        write("a.jsonl", jsonl({"work_id": "a", "text": "Once.", "licence": "CC-BY-4.0"})),
+        Defaults(COMMONS, "public-domain"),
+    )
+    assert "somebody" in row.why

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.catalogue.works import (
+    COMMONS,
     PARTIES_MAX,
     UNCLAIMED,
     WHOLE_PPM,
@@ -139,3 +140,15 @@ def test_a_snapshot_is_not_changed_by_a_newer_one():
     assert (older.credit("w_1").verdict, newer.credit("w_1").verdict) == ("paid", "prohibited")
     assert older.credit("w_2") is None
     assert (older.seq, newer.seq) == (1, 2)
+
+
+@pytest.mark.parametrize("said", [None, "paid", "free", "denied"])
+@pytest.mark.parametrize("status", ["active", "withdrawn"])
+def test_what_is_nobodys_is_free_whatever_was_said(said, status):
+    assert verdict_for(status, said, "paid", owner=COMMONS) == "free"
+
+
+@pytest.mark.parametrize("party", [COMMONS, "~", "~somebody"])
+def test_a_split_names_people_or_nobody_and_nothing_else(party):
+    with pytest.raises(BadRequest, match="cannot have a part"):
+        Split((Part(party, 1_000_000),))

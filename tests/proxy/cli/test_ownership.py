@@ -162,7 +162,7 @@ def test_the_queue_says_when_an_index_is_due(ec):
     ec("index", "build")
     assert ec("works", "review").err == ""
     ec("works", "verify", "ferry.txt", "--identifier", "isbn:0306406152")
-    assert "1 changes are newer" in ec("works", "review").err
+    assert "1 change is newer" in ec("works", "review").err
 
 
 # What an index makes of it
