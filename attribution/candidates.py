@@ -80,34 +80,41 @@ def candidates(
             there.setdefault(passage, 0.0)
         if work not in strong:
             strong.append(work)
-    near = {work: _near(index, work, places[work]) for work in strong}
+    near = [_near(index, work, places[work]) for work in strong]
     for at in range(0, len(open_), QUERIES_AT_ONCE):
         some = open_[at : at + QUERIES_AT_ONCE]
-        _add_nearest(index, [queries[number][0] for number in some], [found[number] for number in some], near)
+        _add_nearest(
+            index, [queries[number][0] for number in some], [found[number] for number in some], strong, near
+        )
     return _pairs(index, found)
 
 
-def _near(index: Index, work: int, known: dict[int, float]) -> tuple[I64, F32]:
-    """Return the passages of this work at or beside those where it is strong, and 0 for copies, else 1."""
+def _near(index: Index, work: int, known: dict[int, float]) -> I64:
+    """Return the passages of this work at or beside those where it is strong already."""
     low, high = int(index.work_passage[work]), int(index.work_passage[work + 1])
     best = sorted(known, key=lambda passage: (-round(known[passage], 4), passage))[:NEAR_PASSAGES_MAX]
     around = np.add.outer(np.array(best, np.int64), np.arange(-NEAR_PASSAGES, NEAR_PASSAGES + 1))
-    passages = distinct(np.clip(around.ravel(), low, high - 1))
-    return passages, index.is_listed(passages).astype(np.float32)
+    return distinct(np.clip(around.ravel(), low, high - 1))
 
 
 def _add_nearest(
-    index: Index, queries: list[I64], found: list[dict[int, int]], near: dict[int, tuple[I64, F32]]
+    index: Index, queries: list[I64], found: list[dict[int, int]], works: list[int], near: list[I64]
 ) -> None:
-    """Give each piece the passage of every strong work that suits it best."""
+    """Give each piece the passage of every strong work that suits it best; copies suit nobody."""
+    if not works:
+        return
+    passages = np.concatenate(near)
     terms = distinct(np.concatenate(queries))
     asked = np.zeros((len(queries), len(terms)), np.float32)
     for row, own in zip(asked, queries, strict=True):
         row[np.searchsorted(terms, own)] = 1
-    for work, (passages, listed) in near.items():
-        best = passages[np.argmax(index.passage_sums(terms, asked, passages) * listed, axis=1)]
+    sums = index.passage_sums(terms, asked, passages) * index.is_listed(passages).astype(np.float32)
+    low = 0
+    for work, own in zip(works, near, strict=True):
+        best = own[np.argmax(sums[:, low : low + len(own)], axis=1)]
         for mine, passage in zip(found, best.tolist(), strict=True):
             mine.setdefault(work, passage)
+        low += len(own)
 
 
 def _pairs(index: Index, found: list[dict[int, int]]) -> Pairs:

@@ -256,8 +256,7 @@ class _There:
         column[column >= 0] += unknown
         hit = np.flatnonzero(column >= 0)
         terms = len(asked.terms)
-        counts = np.bincount(row[hit] * terms + column[hit], minlength=len(sentence) * terms)
-        counts = counts.reshape(len(sentence), terms).astype(np.float32)
+        counts = _counted(row[hit], column[hit], (len(sentence), terms))
         sentences = np.minimum(counts, np.float32(1))
         windows = sentences.copy()
         together = (stretch[1:] == stretch[:-1]).astype(np.float32)[:, None]
@@ -266,7 +265,9 @@ class _There:
         own = (sentence >= index.passage_sentence[passage][stretch]) & (
             sentence < index.passage_sentence[passage + 1][stretch]
         )
-        in_passage = np.add.reduceat(counts * own.astype(np.float32)[:, None], base[:-1], axis=0)
+        ours = hit[own[row[hit]]]
+        in_passage = _counted(stretch[row[ours]], column[ours], (len(passage), terms))
+        wholes = np.minimum(_counted(stretch[row[hit]], column[hit], (len(passage), terms)), np.float32(1))
         words_ = index.sentence_token[index.passage_sentence[passage + 1]]
         words_ = words_ - index.sentence_token[index.passage_sentence[passage]]
         impacts = np.zeros_like(in_passage)
@@ -279,7 +280,7 @@ class _There:
         totals = np.bincount(row, in_steps(index.vocab_idf[word]), minlength=len(sentence)).astype(np.float64)
         return _There(
             of.astype(np.int64), base, sentence, term_idf, counts, sentences, windows,
-            np.maximum.reduceat(sentences, base[:-1], axis=0), impacts, totals,
+            wholes, impacts, totals,
             _hits(asked.grams, column, stretch[row]),
         )  # fmt: skip
 
@@ -310,6 +311,13 @@ class _There:
             start = np.flatnonzero(np.append(True, ahead))
             np.maximum.at(run, whose[start], np.diff(np.append(start, len(where))).astype(np.float32) + 1)
         return run
+
+
+def _counted(row: I64, column: I64, shape: tuple[int, int]) -> F32:
+    """Return how often each cell is named."""
+    counts = np.zeros(shape, np.float32)
+    np.add.at(counts.reshape(-1), row * shape[1] + column, np.float32(1))
+    return counts
 
 
 def _hits(grams: dict[int, _Grams], column: I64, stretch: I64) -> dict[int, tuple[I64, I64, I64]]:

@@ -154,9 +154,17 @@ class Index:
 
     def holders(self, fingerprints: NDArray[np.uint64]) -> tuple[I64, I64]:
         """Return (position, place) of every fingerprint found, HOLDERS_MAX places each, earliest first."""
-        low = np.searchsorted(self.gram_hash, fingerprints, "left").astype(np.int64)
-        high = np.searchsorted(self.gram_hash, fingerprints, "right").astype(np.int64)
-        at, position = ranges(low, np.minimum(high, low + HOLDERS_MAX))
+        if not len(self.gram_hash):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        order = np.argsort(fingerprints, kind="stable")  # asked in their order, neighbours share pages
+        low = np.searchsorted(self.gram_hash, fingerprints[order], "left").astype(np.int64)
+        low = np.minimum(low, len(self.gram_hash) - 1)
+        found = np.flatnonzero(self.gram_hash[low] == fingerprints[order])
+        found = found[np.argsort(order[found])]
+        order, low = order[found].astype(np.int64), low[found]
+        high = np.searchsorted(self.gram_hash, fingerprints[order], "right").astype(np.int64)
+        at, which = ranges(low, np.minimum(high, low + HOLDERS_MAX))
+        position = order[which]
         return position, self.gram_place[at].astype(np.int64)
 
     def work_at(self, place: I64) -> I64:
@@ -215,20 +223,22 @@ class Index:
         place, row = ranges(low, high)
         column = self.column_of(terms, self.token_word[place])
         hit = np.flatnonzero(column >= 0)
-        counts = np.bincount(row[hit] * len(terms) + column[hit], minlength=len(passages) * len(terms))
-        impacts = self.impacts(counts.reshape(len(passages), len(terms)), terms, high - low)
+        counts = np.zeros((len(passages), len(terms)), np.float32)
+        np.add.at(counts.reshape(-1), row[hit] * len(terms) + column[hit], np.float32(1))
+        impacts = self.impacts(counts, terms, high - low)
         return product(impacts, asked).T
 
-    def impacts(self, counts: NDArray[Any], terms: I64, words: I64) -> NDArray[np.float32]:
+    def impacts(self, counts: NDArray[np.float32], terms: I64, words: I64) -> NDArray[np.float32]:
         """Return BM25 numbers (passages, terms) of counted terms in passages of so many words.
 
         In steps of 2^-10, so that sums of some hundred are exact in float32 in whatever order they are made.
         """
+        cells = np.flatnonzero(counts)
+        tf, row = counts.reshape(-1)[cells], cells // max(len(terms), 1)
+        idf = self.vocab_idf[terms][cells - row * len(terms)]
         result = np.zeros(counts.shape, np.float32)
-        row, column = np.nonzero(counts)
-        idf, tf = self.vocab_idf[terms[column]], counts[row, column].astype(np.float32)
         found = bm25_impacts(tf, words[row].astype(np.float32), idf, self._passage_words)
-        result[row, column] = in_steps(found)
+        result.reshape(-1)[cells] = in_steps(found)
         return result
 
     def is_listed(self, passages: I64) -> NDArray[np.bool_]:
