@@ -56,8 +56,11 @@ class Run:
     place: int
 
 
-def diagonals(positions: I64, places: I64, width: int) -> list[Run]:
-    """Return the maximal runs of `width`-grams found at output `positions` and catalogue `places`."""
+def diagonals(positions: I64, places: I64, width: int, most: int | None = None) -> list[Run]:
+    """Return the maximal runs, the `most` longest if said, longest first, of `width`-grams at these positions and places.
+
+    positions: in the output; places: in the catalogue, one for each. Ties by the earlier place.
+    """
     if not len(positions):
         return []
     order = np.lexsort((positions, places - positions))
@@ -65,9 +68,13 @@ def diagonals(positions: I64, places: I64, width: int) -> list[Run]:
     breaks = np.flatnonzero((np.diff(place - at) != 0) | (np.diff(at) != 1)) + 1
     firsts = np.concatenate(([0], breaks))
     lasts = np.concatenate((breaks, [len(at)])) - 1
+    starts, ends, where = at[firsts], at[lasts] + width, place[firsts]
+    chosen = np.lexsort((where, starts - ends))[:most]
     return [
-        Run(int(start), int(end) + width, int(where))
-        for start, end, where in zip(at[firsts], at[lasts], place[firsts], strict=True)
+        Run(start, end, first)
+        for start, end, first in zip(
+            starts[chosen].tolist(), ends[chosen].tolist(), where[chosen].tolist(), strict=True
+        )
     ]
 
 

@@ -1,9 +1,9 @@
 """Word-for-word runs: which stretches of an output stand in the catalogue, and whose they are.
 
 Greedy, longest first. Where several works hold the same run the earliest registrant owns it: later copies,
-whole
-or in part, earn nothing from it. A short run that three or more creators hold is a saying or a stock phrase,
-and nobody's. A gap of a few words between two runs of one work in step is a small edit, and part of the run.
+whole or in part, earn nothing from it. A short run that three or more creators hold is a saying or a stock
+phrase, and nobody's. A gap of a few words between two runs of one work in step is a small edit, and part of
+the run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.index import Index
-from attribution.lexical import GRAM_WORDS, Run, diagonals, grams
+from attribution.lexical import GRAM_WORDS, I64, Run, diagonals, distinct, grams
 from attribution.replication import NOT_QUARANTINED
 
 RUN_WORDS_MIN = 6
@@ -49,34 +49,73 @@ class Claim:
 def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
     """Return the output's runs in output order, none overlapping."""
     positions, places = index.holders(grams(hashes))
-    found = diagonals(positions, places, GRAM_WORDS)
-    found.sort(key=lambda run: (run.start - run.end, run.place))
-    joined = _joined(found[:RUNS_MAX], index)
-    free: list[tuple[int, Run]] = []
-    held: list[tuple[int, Run]] = []
-    for work, run in joined:
-        if run.end - run.start >= RUN_WORDS_MIN:
-            (free if index.work_reason[work] == NOT_QUARANTINED else held).append((work, run))
+    joined = _joined(diagonals(positions, places, GRAM_WORDS, RUNS_MAX), index)
+    long = [(work, run) for work, run in joined if run.end - run.start >= RUN_WORDS_MIN]
+    work, start, end, place = (
+        np.array([(work, run.start, run.end, run.place) for work, run in long], np.int64).reshape(-1, 4).T
+    )
+    left = _Left(work, start, end, place, index.work_reason[work] != NOT_QUARANTINED)
     taken: list[Claim] = []
-    while (free or held) and len(taken) < CLAIMS_MAX:
-        # What held works hold comes last, and is nobody's: a page of a patchwork is longer than the runs of
-        # those it is made of, and must not swallow them.
-        _, longest = min(free or held, key=lambda pair: (pair[1].start - pair[1].end, pair[0], pair[1].place))
-        earning = [(work, run) for work, run in free if _covers(run, longest)]
-        holders = [*earning, *((work, run) for work, run in held if _covers(run, longest))]
-        work, run = min(earning or holders, key=lambda pair: (pair[0], pair[1].place))
-        start, end = max(run.start, longest.start), min(run.end, longest.end)
-        works = {holder for holder, _ in holders}
-        creators = len({int(index.work_creator[holder]) for holder in works})
-        nobodys = not earning or bool(index.work_commons[work])
-        place = run.place + start - run.start
-        taken.append(Claim(start, end, place, work, creators, len(works), nobodys))
-        free, held = _left(free, start, end), _left(held, start, end)
+    while len(left.work) and len(taken) < CLAIMS_MAX:
+        claim = left.longest(index)
+        taken.append(claim)
+        left = left.without(claim.start, claim.end)
     return sorted(taken, key=lambda claim: claim.start)
 
 
-def _covers(run: Run, other: Run) -> bool:
-    return min(run.end, other.end) - max(run.start, other.start) >= COVER * (other.end - other.start)
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """The runs nobody has claimed yet, one row each: four thousand are looked through in microseconds."""
+
+    work: I64
+    start: I64
+    end: I64
+    place: I64
+    held: NDArray[np.bool_]
+
+    def longest(self, index: Index) -> Claim:
+        """Return the longest run as its owner's."""
+        # What held works hold comes last, and is nobody's: a page of a patchwork is longer than the runs of
+        # those it is made of, and must not swallow them.
+        pool = np.flatnonzero(~self.held) if not self.held.all() else np.arange(len(self.held))
+        length = (self.end - self.start)[pool]
+        first = self._first(pool[length == length.max()])
+        low, high = int(self.start[first]), int(self.end[first])
+        shared = np.minimum(self.end, high) - np.maximum(self.start, low)
+        holders = np.flatnonzero(shared >= COVER * (high - low))
+        earning = holders[~self.held[holders]]
+        owner = self._first(earning if len(earning) else holders)
+        start, end = max(int(self.start[owner]), low), min(int(self.end[owner]), high)
+        works = distinct(self.work[holders])
+        work = int(self.work[owner])
+        return Claim(
+            start=start,
+            end=end,
+            place=int(self.place[owner]) + start - int(self.start[owner]),
+            work=work,
+            creators=len(distinct(index.work_creator[works])),
+            copies=len(works),
+            quarantined=not len(earning) or bool(index.work_commons[work]),
+        )
+
+    def _first(self, rows: I64) -> int:
+        return int(rows[np.lexsort((self.place[rows], self.work[rows]))[0]])
+
+    def without(self, start: int, end: int) -> _Left:
+        """Return what is left beside output words [start, end)."""
+        before, after = np.minimum(self.end, start), np.maximum(self.start, end)
+        untouched = (self.end <= start) | (self.start >= end)
+        ahead = np.flatnonzero(untouched | (before - self.start >= RUN_WORDS_MIN))
+        behind = np.flatnonzero(~untouched & (self.end - after >= RUN_WORDS_MIN))
+        rows = np.concatenate([ahead, behind])
+        ends = np.where(untouched, self.end, before)[ahead]
+        return _Left(
+            self.work[rows],
+            np.concatenate([self.start[ahead], after[behind]]),
+            np.concatenate([ends, self.end[behind]]),
+            np.concatenate([self.place[ahead], (self.place + after - self.start)[behind]]),
+            self.held[rows],
+        )
 
 
 def _joined(runs: list[Run], index: Index) -> list[tuple[int, Run]]:
@@ -99,14 +138,3 @@ def _joined(runs: list[Run], index: Index) -> list[tuple[int, Run]]:
                 continue
         result.append((work, run))
     return result
-
-
-def _left(runs: list[tuple[int, Run]], start: int, end: int) -> list[tuple[int, Run]]:
-    return [(owner, rest) for owner, run in runs for rest in _without(run, start, end)]
-
-
-def _without(run: Run, start: int, end: int) -> list[Run]:
-    if run.end <= start or run.start >= end:
-        return [run]
-    parts = [Run(run.start, start, run.place), Run(end, run.end, run.place + end - run.start)]
-    return [part for part in parts if part.end - part.start >= RUN_WORDS_MIN]

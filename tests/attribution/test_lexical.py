@@ -25,9 +25,9 @@ def test_ranges_are_what_a_loop_would_give(pairs):
 
 
 def test_hits_in_step_are_one_run():
-    found = diagonals(np.array([3, 4, 5, 9]), np.array([103, 104, 105, 50]), 5)
+    found = diagonals(np.array([3, 4, 5, 9]), np.array([103, 104, 105, 50]), 5, 100)
     assert sorted(found, key=lambda run: run.start) == [Run(3, 10, 103), Run(9, 14, 50)]
-    assert diagonals(np.zeros(0, np.int64), np.zeros(0, np.int64), 5) == []
+    assert diagonals(np.zeros(0, np.int64), np.zeros(0, np.int64), 5, 100) == []
 
 
 def test_a_term_never_adds_more_than_its_bound():
