@@ -85,6 +85,7 @@ class Exchange:
         self.status: Status = "off"
         self.outcome: Outcome = "complete"
         self.promised = ""  # the id under which the answer must be fetched: the reply only promised it
+        self._is_fetched = False
         self.is_scored = True  # False: the scorer has no room and the operator chose to go on without it
         self._method = method
         self._phase = _Phase.WAITING
@@ -97,7 +98,7 @@ class Exchange:
         self._input: int | None = None
         self._output: int | None = None
         self._finished: set[int] = set()
-        self._showing = Showing(event_id, endpoint, defaults, method=method)
+        self._showing = Showing(event_id, endpoint, defaults, method)
         self._is_json = False
         self._is_read = False  # a whole reply that could be read: only such JSON is spliced
         self._decoder = SseDecoder(endpoint.frame_bytes_max)
@@ -120,10 +121,8 @@ class Exchange:
     @property
     def is_unmetered(self) -> bool:
         """An answer began and its event has not been recorded yet."""
-        return (
-            self._phase in {_Phase.FLOWING, _Phase.SETTLING, _Phase.RECORDING}
-            and self._mode is not _Mode.REFUSAL
-        )
+        is_open = self._phase in {_Phase.FLOWING, _Phase.SETTLING, _Phase.RECORDING}
+        return is_open and self._mode is not _Mode.REFUSAL
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -134,9 +133,7 @@ class Exchange:
             self.asked = asked = self.endpoint.read_request(body, kind_of(headers))
         except WireError as error:
             return self.refused(error.status, str(error), code=error.code, param=error.param)
-        self._showing = Showing(
-            self.id, self.endpoint, self.wishes, method=self._method, choices=asked.choices
-        )
+        self._showing = Showing(self.id, self.endpoint, self.wishes, self._method, asked.choices)
         if asked.is_streaming and not asked.wants_usage:
             body = self.endpoint.asking_for_usage(body)
             self._asked_for_usage = True
@@ -160,8 +157,7 @@ class Exchange:
             headers = [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
             encoding = b""
         is_readable = encoding in {b"", b"identity"}
-        kept = downward(headers)
-        self._head = (status, kept)
+        self._head = (status, downward(headers))
         if not 200 <= status < 300:
             self._mode = _Mode.REFUSAL
             return []
@@ -220,7 +216,10 @@ class Exchange:
     def fetched(self, body: bytes) -> list[Action]:
         """Take what stands under the promised id now; nothing to do while it is still only promised."""
         said = self.endpoint.read_reply(body)
-        return [] if said is None or said.promised else [*self._read_reply(body), *self._settle()]
+        if said is None or not said.finished:
+            return []
+        self._is_fetched = True
+        return [*self._read_reply(body), *self._settle()]
 
     def upstream_failed(self, kind: FailureKind) -> list[Action]:
         """The backend could not be reached, or its answer broke off."""
@@ -293,6 +292,13 @@ class Exchange:
         """What the backend has reported so far."""
         return TokenCounts(self._input, self._output)
 
+    @property
+    def unscored(self) -> str:
+        """Why no shares are asked for: there is no text, or there may be and nobody has compared it."""
+        is_known = self._mode is not _Mode.UNREAD and (not self.promised or self._is_fetched)
+        is_empty = is_known and self.told.kept_characters == 0
+        return self.endpoint.unscored or ("no_text" if is_empty else "not_attributed")
+
     # -- streams ---------------------------------------------------------------------------------------------
 
     def _begin_stream(self) -> list[Action]:
@@ -325,7 +331,7 @@ class Exchange:
                 self._take(said, offers)
                 if self._asked_for_usage and said.usage_only:
                     continue  # we asked for this chunk, the client did not
-            if said is not None and said.finished and self._is_last_finish():
+            if said is not None and said.finished:
                 self._finish_at(frame)
             if said is not None and said.is_end:
                 is_done = True
@@ -349,12 +355,12 @@ class Exchange:
             self._held = []
 
     def _finish_at(self, frame: Frame) -> None:
+        """Hold this frame, if its end is the last one."""
+        if len(self._finished) < (self.asked.choices if self.asked else 1):
+            return
         if self._held is None or (self._final is not None and self.endpoint.holds_last):
             self._hold()
             self._final = len(self._held or ()), frame
-
-    def _is_last_finish(self) -> bool:
-        return len(self._finished) >= (self.asked.choices if self.asked else 1)
 
     def _take(self, said: Said, offers: list[Action]) -> None:
         for delta in said.texts or (() if self.told.characters else said.whole):
@@ -402,8 +408,8 @@ class Exchange:
     def _spoken(self) -> list[Action]:
         """Take the request's text that the answer will say aloud, now that the answer has begun."""
         offers: list[Action] = []
-        if self.asked is not None and self.asked.spoken:
-            self._take(Said((TextDelta(0, self.asked.spoken),)), offers)
+        spoken = self.asked.spoken if self.asked is not None else ""
+        self._take(Said((TextDelta(0, spoken),) if spoken else ()), offers)
         return offers
 
     def _promise(self) -> list[Action]:
@@ -470,14 +476,8 @@ class Exchange:
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _settle(self) -> list[Action]:
-        if self.endpoint.unscored:
-            return self.attributed(unscored(self.endpoint.unscored, method=self._method))
-        if self.told.kept_characters == 0:
-            is_unknown = self._mode is _Mode.UNREAD or (self.promised and self._failure is not None)
-            reason = "not_attributed" if is_unknown else "no_text"
-            return self.attributed(unscored(reason, method=self._method))
-        if not self.is_scored:
-            return self.attributed(unscored("not_attributed", method=self._method))
+        if self.told.kept_characters == 0 or not self.is_scored:
+            return self.attributed(unscored(self.unscored, method=self._method))
         self._phase = _Phase.SETTLING
         return [Settle(0 if self._shares_come_later() else self.wishes.deadline_ms)]
 

@@ -40,12 +40,13 @@ from proxy.relay.needs import (
     Send,
 )
 from proxy.relay.passing import PassThrough
+from proxy.relay.promises import Promises
 from proxy.relay.router import Route
 from proxy.relay.scored import Failed, Scored
 from proxy.relay.upstream import Answer, UpstreamFailed, check_path
 from proxy.settings import Backend, Settings
 from proxy.wire import Endpoint, endpoint_for
-from proxy.wire.errors import error_body
+from proxy.wire.errors import error_body, error_shape
 from proxy.wire.headers import Wishes
 from proxy.wire.models import is_model_list, model_in
 
@@ -73,6 +74,7 @@ class Relay:
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
+        promise_wait_s: float = 1.0,
     ) -> None:
         self.settings = settings
         self.journal = journal
@@ -83,6 +85,7 @@ class Relay:
         self.metrics = metrics
         self.log = log
         self.drain_s = drain_s
+        self.promises = Promises(self, wait_s=promise_wait_s)
         self._keyring = keyring
         self._credit_of = credit_of
         self._registry_seq = registry_seq
@@ -120,7 +123,7 @@ class Relay:
             await self._serve(event_id, scope, receive, send)
         except Problem as problem:
             self.metrics.requests.labels("any", "refused").inc()
-            await self._reply(event_id, problem, send)
+            await self._reply(event_id, problem, scope, send)
 
     async def settle_late(self, event_id: str, scored: Scored | Failed) -> None:
         """Book shares that came after the answer left, and erase the text that waited for them.
@@ -321,13 +324,14 @@ class Relay:
             if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
                 raise self.too_large(bytes_max)
 
-    async def _reply(self, event_id: str, problem: Problem, send: Send) -> None:
+    async def _reply(self, event_id: str, problem: Problem, scope: Scope, send: Send) -> None:
         extra: list[tuple[bytes, bytes]] = []
         if problem.status in {408, 413}:
             extra.append((b"connection", b"close"))  # the rest of the body is not read
         if problem.retry_after_s:
             extra.append((b"retry-after", b"%d" % problem.retry_after_s))
-        body = error_body(problem.status, str(problem), code=problem.code)
+        shape = error_shape(scope["raw_path"].decode("latin-1"))
+        body = error_body(problem.status, str(problem), code=problem.code, shape=shape)
         reply = own_reply(event_id, problem.status, body, extra)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})

@@ -23,6 +23,7 @@ from proxy.relay.exchange import Exchange
 from proxy.relay.needs import Receive, Scope
 from proxy.relay.needs import Send as AsgiSend
 from proxy.relay.passing import model_not_found
+from proxy.relay.router import Route
 from proxy.relay.upstream import Answer, UpstreamFailed
 from proxy.wire.output import TokenCounts
 
@@ -53,6 +54,7 @@ class Journey:
         self._occurred_us = relay.clock.now_us()
         self._started_s = relay.clock.monotonic_s()
         self._answer: Answer | None = None
+        self._routes: Sequence[Route] = ()
         self._backend = ""
         self._http_status = 0
         self._limit: asyncio.Timeout | None = None  # around every wait for the backend
@@ -90,6 +92,12 @@ class Journey:
         if not isinstance(forward, Forward):
             await self._perform(actions)
             return
+        is_promise = exchange.asked is not None and exchange.asked.is_background
+        if is_promise and self._relay.promises.are_too_many:
+            message = "too many answers are still under way in the background; try again shortly"
+            retry = ((b"retry-after", b"30"),)
+            await self._perform(exchange.refused(503, message, code="backlog_full", extra=retry))
+            return
         if self._relay.attributing.backlog_is_full():
             if self._relay.settings.attribution.on_backlog_full == "refuse":
                 message = "too many answers wait for their attribution; try again shortly"
@@ -98,7 +106,7 @@ class Journey:
                 return
             exchange.is_scored = False
         try:
-            routes = self._relay.routes_for(forward.model, exchange.id)
+            self._routes = routes = self._relay.routes_for(forward.model or None, exchange.id)
             if not routes:
                 raise model_not_found(forward.model)
             async with self._waiting():
@@ -123,6 +131,8 @@ class Journey:
 
     async def _flow(self, answer: Answer) -> list[Action]:
         """Pass pieces on until something must be waited for; return what."""
+        if self._exchange.promised:
+            return await self._follow(answer)
         exchange, send, offer = self._exchange, self._send, self._relay.attributing.offer
         now = asyncio.get_running_loop().time
         try:
@@ -150,6 +160,22 @@ class Journey:
             return exchange.upstream_failed("timeout")
         return exchange.upstream_ended()
 
+    async def _follow(self, answer: Answer) -> list[Action]:
+        """Look for a promised answer until it is there; the client has its reply and is gone or not."""
+        exchange = self._exchange
+        await answer.aclose()
+        routes = [route for route in self._routes if route.backend is answer.backend][:1]
+        looks = self._relay.promises.looks(routes, self._scope, exchange.promised)
+        try:
+            async with contextlib.aclosing(looks):
+                async for body in looks:
+                    if actions := exchange.fetched(body):
+                        return actions
+        except UpstreamFailed as error:
+            self._relay.failed(error)
+            return exchange.upstream_failed(error.kind)
+        return exchange.upstream_failed("timeout")
+
     @contextlib.asynccontextmanager
     async def _waiting(self):  # noqa: ANN202  an async context manager of nothing
         """Wait for the backend while it may take, and `drain_s` after the client left; then TimeoutError."""
@@ -166,7 +192,7 @@ class Journey:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._exchange.is_over:
+        if not (self._exchange.is_over or self._exchange.promised):
             self._client_is_gone()
 
     def _look_at_client(self) -> None:
@@ -287,7 +313,7 @@ class Journey:
             given = await count(exchange.endpoint.prompt_text(exchange.asked))
         if told is None:
             told = 0
-            for text in exchange.told.texts().values():
+            for text in exchange.told.texts().values() if exchange.endpoint.tells_text else ():
                 told += await count(text) if text else 0
             if exchange.told.kept_characters:  # beyond the bound nothing is kept: go on at the same rate
                 told = told * exchange.told.characters // exchange.told.kept_characters
@@ -346,8 +372,8 @@ class Journey:
         if given is None and exchange.asked is not None:
             given = len(bytes(exchange.asked.prompt)) // CHARACTERS_PER_TOKEN
         if said is None:
-            said = told.characters // CHARACTERS_PER_TOKEN
-        credits_ = None if told.kept_characters and exchange.is_scored else unscored("no_text")
+            said = told.characters // CHARACTERS_PER_TOKEN if exchange.endpoint.tells_text else 0
+        credits_ = None if told.kept_characters and exchange.is_scored else unscored(exchange.unscored)
         if credits_ is None:
             relay.pending.put(exchange.id, self._app, told.texts())
         wanted = Record("cut", exchange.model, reported, credits_)

@@ -26,7 +26,7 @@ class Showing:
     """One answer's way of being shown. `choices`: as asked, 1 unless told."""
 
     def __init__(
-        self, event_id: str, endpoint: Endpoint, wishes: Wishes, *, method: str, choices: int = 1
+        self, event_id: str, endpoint: Endpoint, wishes: Wishes, method: str, choices: int = 1
     ) -> None:
         self._id = event_id
         self._endpoint = endpoint

@@ -35,7 +35,6 @@ _PATHS: dict[str, Endpoint] = {
     "/v1/moderations": Measures("moderations"),
 }
 ENDPOINTS = tuple(_PATHS.values())
-_METERED = {("POST", path): endpoint for path, endpoint in _PATHS.items() if path == "/v1/chat/completions"}
 
 
 def endpoint_for(method: str, path: str) -> Endpoint | None:
@@ -43,7 +42,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
     `path` is the raw path with its /v1, without the query; one trailing slash is taken as the same route.
     """
-    return _METERED.get((method, path.removesuffix("/")))
+    return _PATHS.get(path.removesuffix("/")) if method == "POST" else None
 
 
 __all__ = [

@@ -21,6 +21,7 @@ from proxy.wire.reading import Content, Count, counts_of, decoded, plain, tolera
 FRAME_BYTES_MAX = 32 << 20  # the last event repeats the whole answer, pictures in base64 too
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _BEGUN = frozenset({"response.created", "response.in_progress", "response.queued"})
+_OVER = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _UNDER_WAY = frozenset({"queued", "in_progress"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # it goes into a path
 
@@ -151,7 +152,7 @@ def _said(response: _Response | _Bare, text: str) -> Said:
     counts: TokenCounts | None = None if usage is None else counts_of(usage.input_tokens, usage.output_tokens)
     return Said(
         (TextDelta(0, text),) if text else (),
-        (0,),
+        (0,) if response.status in _OVER else (),
         counts,
         model=response.model or "",
         promised=answer_id if response.status in _UNDER_WAY and _ID.fullmatch(answer_id) else "",

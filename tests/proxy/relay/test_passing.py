@@ -56,10 +56,10 @@ async def test_among_several_backends_a_short_json_request_goes_by_its_model():
     )  # fmt: skip
     world = World(settings=settings, transport=httpx.MockTransport(answer))
     kind = {"content-type": "application/json"}
-    await call(world, "POST", "/v1/embeddings", kind, b'{"model":"small-1"}')
-    await call(world, "POST", "/v1/embeddings", kind, b'{"odd": ')
+    await call(world, "POST", "/v1/rerank", kind, b'{"model":"small-1"}')
+    await call(world, "POST", "/v1/rerank", kind, b'{"odd": ')
     assert hosts == ["b.test", "a.test"]
-    client = await call(world, "POST", "/v1/embeddings", kind, b'{"model":"other"}')
+    client = await call(world, "POST", "/v1/rerank", kind, b'{"model":"other"}')
     assert (client.status, json.loads(client.body)["error"]["code"]) == (404, "model_not_found")
 
 

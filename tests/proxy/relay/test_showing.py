@@ -22,7 +22,7 @@ CREDITS = credited(fakes.scored(), {fakes.WORK: fakes.Credit(fakes.WORK)}.get, r
 
 
 def showing(endpoint: Endpoint, **wishes) -> Showing:
-    return Showing("rct_a", endpoint, Wishes(**wishes), method="m")
+    return Showing("rct_a", endpoint, Wishes(**wishes), "m")
 
 
 @pytest.mark.parametrize("view", ["off", "headers"])
