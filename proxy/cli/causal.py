@@ -25,6 +25,7 @@ from proxy.cli.desk import Desk, command, main
 from proxy.errors import BadRequest, Problem
 
 if TYPE_CHECKING:
+    from attribution import Attributor
     from attribution.causal import Agreement, Comparison, Influence, Mean, Message, Plan
     from attribution.index import Index
     from proxy.cli.logprobs import Scored, Scoring
@@ -120,9 +121,7 @@ def audit_causal(
             with desk.progress("scoring") as progress:
                 progress(0, total)
                 for one in chosen:
-                    shares = {
-                        share.work_id: share.ppm for share in attributor.attribute(one.exchange.answer).shares
-                    }
+                    shares = _shares(attributor, one.exchange)
                     begun = done
 
                     def step(prompts: int, begun: int = begun) -> None:
@@ -138,6 +137,14 @@ def audit_causal(
         asking.close()
     _tell(desk, audited, skipped, given or {}, scoring.dialect, seed)
     return 0 if audited else 1
+
+
+def _shares(attributor: Attributor, exchange: _Exchange) -> dict[str, int]:
+    """Return the fast model's shares as a request would have got them, its messages known."""
+    from attribution.grounding import ground
+
+    context = ground(attributor.index, [_text(one.content) for one in exchange.messages])
+    return {share.work_id: share.ppm for share in attributor.attribute(exchange.answer, context).shares}
 
 
 def _key(name: str) -> str:

@@ -162,7 +162,9 @@ def test_works_are_compared_with_a_missing_share_as_none_and_noise_as_a_tie():
     assert (same.tau_b, same.spearman, same.top_agrees) == (1.0, 1.0, True)
     other = compare(nats(a=9.0, b=1.0), {"b": 1})
     assert (other.tau_b, other.top_agrees) == (-1.0, False)
-    assert compare(nats(a=0.001, b=-0.002), {"a": 5}).tau_b is None, "a hundredth of a nat is no order"
+    assert compare(nats(a=0.001, b=-0.002), {"a": 5}).tau_b is None, (
+        "a ten-thousandth of a nat a token is no order"
+    )
     assert compare(nats(a=9.0, b=1.0), {}).top_agrees is None
     assert compare(nats(a=-1.0, b=-2.0), {"a": 5}).top_agrees is None
     assert compare({}, {"a": 5}) == compare(nats(a=1.0), {})
