@@ -57,7 +57,7 @@ class Run:
 
 
 def diagonals(positions: I64, places: I64, width: int, most: int | None = None) -> list[Run]:
-    """Return the maximal runs, the `most` longest if said, longest first, of `width`-grams at these positions and places.
+    """Return the maximal runs of `width`-grams at these positions and places, the longest (`most`) first.
 
     positions: in the output; places: in the catalogue, one for each. Ties by the earlier place.
     """
