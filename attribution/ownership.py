@@ -49,7 +49,10 @@ BUCKET_BLOCKS_MAX = 8_192  # of one bucket, earliest first: 256 MB of likenesses
 LIKE_MIN = 0.6  # two sentences' cosine: a rewording of the same statement
 RESTATED_PART = 0.35
 ORDER_PART = 0.2  # of neighbours that restate neighbours in order: the same subject alone does not do that
-SENTENCES_MIN = 10  # abstracts of one narrow field restate each other by accident
+SENTENCES_MIN = (
+    10  # shorter works of one narrow field restate each other by accident, so more is asked of them:
+)
+SHORT_SENTENCES_MIN, SHORT_LIKE_MEAN, SHORT_ORDER_PART = 4, 0.8, 0.6
 WORDS_A_SENTENCE_MAX = 40  # one endless list does not outweigh a chapter
 
 
@@ -186,9 +189,10 @@ def paraphrases(sentences: Sentences, creator: I64) -> Verdicts:
         return verdicts
     nearest = _nearest_earlier(_block_vectors(sentences, starts), owner, creator)
     weight = np.minimum(sentences.words, WORDS_A_SENTENCE_MAX).astype(np.float64)
-    long = np.diff(bounds) >= SENTENCES_MIN
-    restated: dict[tuple[int, int], list[float]] = {}  # (work, earlier work) -> words restated, in order
-    for block in np.flatnonzero((nearest >= 0) & long[owner]).tolist():
+    number = np.diff(bounds)
+    # (work, earlier work) -> words restated, words in order, words times likeness
+    restated: dict[tuple[int, int], list[float]] = {}
+    for block in np.flatnonzero((nearest >= 0) & (number >= SHORT_SENTENCES_MIN)[owner]).tolist():
         near = int(nearest[block])
         work, other = int(owner[block]), int(owner[near])
         low = max(int(starts[max(near - 1, 0)]), int(bounds[other]))
@@ -199,15 +203,18 @@ def paraphrases(sentences: Sentences, creator: I64) -> Verdicts:
         same = best >= LIKE_MIN
         mine = weight[first:last]
         steps = same[1:] & same[:-1] & (np.diff(where) > 0)
-        sums = restated.setdefault((work, other), [0.0, 0.0])
+        sums = restated.setdefault((work, other), [0.0, 0.0, 0.0])
         sums[0] += float(mine[same].sum())
         sums[1] += float(steps.mean() * mine.sum()) if len(steps) else 0.0
+        sums[2] += float(best @ mine)
     total = np.maximum(np.add.reduceat(np.append(weight, 0.0), bounds[:-1]), 1.0)
-    for (work, other), (words, ordered) in sorted(restated.items()):
-        part = words / float(total[work])
+    for (work, other), sums in sorted(restated.items()):
+        part, in_order, like_mean = (value / float(total[work]) for value in sums)
+        found = part >= RESTATED_PART and in_order >= ORDER_PART
+        if number[work] < SENTENCES_MIN:
+            found = like_mean >= SHORT_LIKE_MEAN and in_order >= SHORT_ORDER_PART
         ppm = round(part * PPM)
-        in_order = ordered / float(total[work])
-        if part >= RESTATED_PART and in_order >= ORDER_PART and ppm > verdicts.part_ppm[work]:
+        if found and ppm > verdicts.part_ppm[work]:
             verdicts.reason[work], verdicts.of[work], verdicts.part_ppm[work] = PARAPHRASE, other, ppm
     return verdicts
 

@@ -173,10 +173,10 @@ def swapped(text):
     return " ".join(swaps.get(word, word) for word in text.split())
 
 
-def test_a_book_reworded_line_by_line_is_a_paraphrase_of_it(tmp_path):
-    book = " ".join(LINES)
-    reworded = " ".join(edited(swapped(line), 6) for line in LINES)
-    works = [SourceWork("book", book, 1, "ada"), SourceWork("machine", reworded, 2, "bo")]
+@pytest.mark.parametrize("part", [slice(None), slice(3, 9)], ids=["all", "six sentences"])
+def test_a_book_reworded_line_by_line_is_a_paraphrase_of_it(tmp_path, part):
+    reworded = " ".join(edited(swapped(line), 6) for line in LINES[part])
+    works = [SourceWork("book", " ".join(LINES), 1, "ada"), SourceWork("machine", reworded, 2, "bo")]
     build_index(works, tmp_path / "i", threads=1)
     assert [(one.work_id, one.reason, one.of) for one in held(tmp_path / "i")] == [
         ("machine", "paraphrase", "book")
