@@ -9,6 +9,7 @@ the environment variable that holds its key.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -23,6 +24,7 @@ from proxy.errors import SettingsError
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AttributionView = Literal["off", "headers", "body", "full"]
 
 
@@ -39,6 +41,7 @@ class Server(Section, frozen=True):
     body_bytes_max: Positive = 33_554_432
     passthrough_bytes_max: Positive = 536_870_912
     client_idle_s: Positive = 60
+    trusted_proxies: tuple[str, ...] = ()
     shutdown_s: Natural = 10
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -224,6 +227,7 @@ def _named_by_environment() -> Path | None:
     beside = Path("endcredits.toml")
     return beside if beside.is_file() else None
 
+    networks(parsed.server.trusted_proxies, str(path or "settings"))
 
 def _read(path: Path) -> _File:
     try:
@@ -284,6 +288,20 @@ def check_backends(backends: tuple[Backend, ...], file: str) -> None:
             raise SettingsError(
                 f"{file}: backends[{number}].url is '{backend.url}', which has no scheme or host",
                 remedy=f"write http://{backend.url} or https://{backend.url}",
+def networks(addresses: tuple[str, ...], file: str) -> tuple[Network, ...]:
+    """Return [server] trusted_proxies as networks. Raises SettingsError naming one that is none."""
+    found: list[Network] = []
+    for address in addresses:
+        try:
+            found.append(ipaddress.ip_network(address, strict=False))
+        except ValueError as error:
+            raise SettingsError(
+                f"{file}: server.trusted_proxies has '{address}', which is no address or network",
+                remedy="write addresses like 10.0.0.7 or networks like 10.0.0.0/8",
+            ) from error
+    return tuple(found)
+
+
             )
         if parts.username or parts.query or parts.fragment:
             raise SettingsError(

@@ -132,6 +132,7 @@ def _run(settings: Settings, listener: socket.socket) -> int:
         log_config=None,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # the peer is who it is; [server] trusted_proxies says whose word counts
         timeout_keep_alive=settings.server.client_idle_s,
         timeout_graceful_shutdown=settings.server.shutdown_s,
         lifespan="on",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from proxy.relay import router
 from proxy.relay.needs import Scope
 from proxy.relay.router import Failure, HealthByName, Route
 from proxy.relay.upstream import Answer, Upstream, UpstreamFailed
-from proxy.settings import Backend, Settings
+from proxy.settings import Backend, Settings, networks
 from proxy.wire.errors import WireError
 from proxy.wire.models import renamed
 
@@ -56,6 +57,7 @@ class Backends:
     ) -> None:
         self._backends = settings.backends
         self._policy = settings.routing
+        self._trusted = networks(settings.server.trusted_proxies, "settings")
         self._clock = clock
         self._metrics = metrics
         self._log = log
@@ -159,6 +161,7 @@ class Backends:
                 body,
                 identity=identity,
                 model=route.model,
+                is_vouched=bool(self._trusted) and self._vouches(scope),
             )
         except UpstreamFailed as error:
             self.failed(error)
@@ -170,6 +173,15 @@ class Backends:
                 self._log.info("backend_circuit_closed", backend=name)
             self._health = router.worked(self._health, name)
         return answer
+
+    def _vouches(self, scope: Scope) -> bool:
+        """Tell whether the peer is a proxy whose word on its own client counts."""
+        peer = scope.get("client")
+        try:
+            address = ipaddress.ip_address(peer[0]) if peer else None
+        except ValueError:
+            return False  # a Unix socket has a path
+        return address is not None and any(address in network for network in self._trusted)
 
     def _refused(self, answer: Answer) -> Failure:
         name = answer.backend.name

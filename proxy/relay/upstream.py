@@ -36,6 +36,11 @@ _OF_A_DEPLOYMENT = frozenset({
     "/audio/translations", "/images/generations", "/images/edits",
 })  # fmt: skip
 _KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+# For whom a request is, as a proxy says it; anybody can write them, and backends believe them.
+_CLAIMS = frozenset({
+    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port",
+    b"x-real-ip",
+})  # fmt: skip
 _NOT_FORWARDED = _KEYS | {
     b"host", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer",
     b"transfer-encoding", b"upgrade", b"expect",
@@ -110,12 +115,13 @@ class Upstream:
         *,
         identity: bool,
         model: str | None = None,
+        is_vouched: bool = False,
     ) -> Answer:
         """Send a request; return when the answer's head is there.
 
         raw_path: as the client sent it, with /v1. identity: ask for an answer that is not compressed, because
-        it will be read. model: as the backend calls it; only Azure's paths name it. Raises UpstreamFailed;
-        kind "connect" means that nothing of the request was sent.
+        it will be read. model: as the backend calls it; only Azure's paths name it. is_vouched: the peer is
+        trusted to say for whom it asks. Raises UpstreamFailed; kind "connect": nothing was sent.
         """
         ends_s = asyncio.get_running_loop().time() + backend.whole_ms / 1000
         kept = upward(
@@ -124,6 +130,7 @@ class Upstream:
             key_header=backend.key_header,
             identity=identity,
             body=body,
+            is_vouched=is_vouched,
         )
         content = body
         if isinstance(body, bytes) and len(body) > WRITTEN_BYTES_MAX:
@@ -251,9 +258,12 @@ def upward(
     identity: bool,
     body: bytes | AsyncIterator[bytes],
     key_header: str = "authorization",
+    is_vouched: bool = False,
 ) -> list[tuple[bytes, bytes]]:
     """Return the request headers a backend gets: the client's, less what is ours or only for our hop."""
     drops = _NOT_FORWARDED | named_by_connection(headers)
+    if not is_vouched:
+        drops |= _CLAIMS
     if isinstance(body, bytes):
         drops |= {b"content-length"}  # said anew: the body may have changed
     if identity:

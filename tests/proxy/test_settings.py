@@ -122,3 +122,19 @@ def test_the_store_is_sqlite_in_the_data_folder_unless_said_otherwise(tmp_path, 
 def test_settings_cannot_be_changed_once_read():
     with pytest.raises(AttributeError):
         Settings().server.port = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_trusted_proxy_is_an_address_or_a_network(write):
+    path = write('[server]\ntrusted_proxies = ["10.0.0.7", "fd00::/8"]\n')
+    assert load_settings(path).server.trusted_proxies == ("10.0.0.7", "fd00::/8")
+    error = refusal(write('[server]\ntrusted_proxies = ["proxy.example"]\n'))
+    assert "'proxy.example'" in error.cause
+
+
+def test_an_authority_file_that_is_not_there_is_refused_at_start(write):
+    error = refusal(write('[[backends]]\nca_file = "/nowhere/ca.pem"\n'))
+    assert "ca_file" in error.cause
+
+
+def test_an_api_version_with_odd_characters_is_refused(write):
+    assert "api_version" in refusal(write('[[backends]]\napi_version = "2024&x=1"\n')).cause

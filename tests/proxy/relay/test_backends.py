@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from proxy.settings import Backend, Routing, Settings
+from proxy.settings import Backend, Routing, Server, Settings
 from tests import fakes
 from tests.builders import SSE, World, chat_reply, chat_request, chat_stream
 
@@ -234,3 +234,33 @@ async def test_no_key_and_no_body_is_logged_when_backends_fail():
     await made.ask()
     assert "backend_failed" in [name for name, _ in made.log.events]
     assert not any(word in repr(made.log.events) for word in ("sk-secret", "ec_app_", "sea", "busy"))
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "passes"),
+    [
+        ((), "10.0.0.7", False), (("10.0.0.0/8",), "10.0.0.7", True), (("10.0.0.0/8",), "192.0.2.1", False),
+        (("::1",), "::1", True), (("10.0.0.0/8",), "", False), (("10.0.0.0/8",), None, False),
+    ],
+)  # fmt: skip
+async def test_whose_request_it_is_goes_up_only_from_a_proxy_that_is_trusted(trusted, peer, passes):
+    settings = Settings(server=Server(trusted_proxies=trusted))
+    made = World(fakes.FakeBackend([chat_reply()]), settings=settings)
+    relay = made.relay
+
+    async def from_peer(scope, receive, send):
+        await relay({**scope, "client": None if peer is None else (peer, 5)}, receive, send)
+
+    client = fakes.AsgiClient(from_peer)
+    headers = {
+        **JSON,
+        "x-forwarded-for": "203.0.113.9",
+        "forwarded": "for=x",
+        "x-real-ip": "y",
+        "x-other": "z",
+    }
+    await client.call("POST", "/v1/chat/completions", headers, chat_request())
+    (request,) = made.backend.requests
+    assert {"x-forwarded-for", "forwarded", "x-real-ip"} <= set(request.headers) or not passes
+    assert ("x-forwarded-for" in request.headers) == passes
+    assert request.headers["x-other"] == "z"
