@@ -1,13 +1,20 @@
+import zlib
+
+import alembic.command
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
 from sqlalchemy.exc import DBAPIError
 
 from proxy.catalogue.identifiers import parse
 from proxy.catalogue.ownership import OWN_STATEMENT, Held, statement_sha256
 from proxy.catalogue.ownership_store import CLAIMS_OPEN_MAX, Ownership
+from proxy.catalogue.store import Catalogue
+from proxy.catalogue.tables import metadata
 from proxy.catalogue.works import COMMONS, UNCLAIMED, Consent, NewWork, Part, Split
 from proxy.database import open_engine, upgrade
 from proxy.errors import BadRequest, Conflict, Forbidden, NotFound
+from tests.repository import ROOT
 
 ISBN, OTHER_ISBN = parse("isbn:9780306406157"), parse("isbn:080442957X")
 
@@ -314,3 +321,49 @@ def test_history_stays_as_it_was_written(engine, ownership, lamp):
     ):  # fmt: skip
         with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
             connection.execute(sa.text(statement))
+
+
+# Stores that are older than all this
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def old_url(request, tmp_path):
+    """A store of the version before: one work, which somebody had released from quarantine."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "proxy" / "migrations"))
+    config.attributes["url"] = url
+    alembic.command.upgrade(config, "0003_billing")
+    old = open_engine(url)
+    event = {"seq": 1, "kind": "work_released", "work_id": "w_1", "payload_sha256": "", "actor": "operator"}
+    work = {
+        "id": "w_1", "ref": "a", "creator_id": "c_1", "title": "A", "medium": "text", "text_sha256": "",
+        "text_bytes": 3, "licence": "", "url": "", "registered_us": 0, "registered_seq": 1, "status": "active",
+    }  # fmt: skip
+    rows = {
+        "creator": {"id": "c_1", "ref": "ada", "name": "Ada", "country": "", "created_us": 0},
+        "work": work,
+        "work_text": {"work_id": "w_1", "text_zlib": zlib.compress(b"Old")},
+        "registry_event": event | {"at_us": 0},
+    }
+    with old.begin() as connection:
+        for table, row in rows.items():
+            connection.execute(sa.insert(metadata.tables[table]), [row])
+    old.dispose()
+    return url
+
+
+def test_an_older_store_keeps_what_was_decided_and_has_nothing_attested(old_url, clock, ids):
+    upgrade(old_url)
+    engine = open_engine(old_url)
+    catalogue, ownership = (kind(engine, clock=clock, ids=ids) for kind in (Catalogue, Ownership))
+    (text,) = catalogue.texts()
+    assert (text.creator_id, text.reviewed, text.standing, text.commons) == ("c_1", True, 0, False)
+    assert ownership.attestations("w_1") == ownership.identifiers("w_1") == ownership.claims() == []
+    assert ownership.queue({"w_1": Held("w_1", "list")}, 7)[0].since_us == 7
+    assert not ownership.review("w_1", "released"), "it is released already"
+    assert [creator.ref for creator in catalogue.creators()] == ["ada"]
+    assert catalogue.creator(COMMONS).name == "The commons"
+    engine.dispose()
