@@ -216,6 +216,7 @@ def load_settings(config: Path | None, *, data_dir: Path | None = None) -> Setti
     path = config or _named_by_environment()
     parsed = _File() if path is None else _read(path)
     check_backends(parsed.backends, str(path or "settings"))
+    networks(parsed.server.trusted_proxies, str(path or "settings"))
     data = data_dir or Path(os.environ.get("ENDCREDITS_DATA", "var"))
     return Settings(**{name: getattr(parsed, name) for name in _File.__struct_fields__}, data_dir=data)
 
@@ -227,7 +228,6 @@ def _named_by_environment() -> Path | None:
     beside = Path("endcredits.toml")
     return beside if beside.is_file() else None
 
-    networks(parsed.server.trusted_proxies, str(path or "settings"))
 
 def _read(path: Path) -> _File:
     try:
@@ -277,17 +277,6 @@ def _section_in(annotation: Any) -> type[Section] | None:
     return None
 
 
-def check_backends(backends: tuple[Backend, ...], file: str) -> None:
-    """Refuse backends that cannot be reached as written; `file` names where they come from."""
-    if not backends:
-        raise SettingsError(f"{file}: no [[backends]]", remedy="add one with a url, or pass --upstream URL")
-    names: set[str] = set()
-    for number, backend in enumerate(backends):
-        parts = urlsplit(backend.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SettingsError(
-                f"{file}: backends[{number}].url is '{backend.url}', which has no scheme or host",
-                remedy=f"write http://{backend.url} or https://{backend.url}",
 def networks(addresses: tuple[str, ...], file: str) -> tuple[Network, ...]:
     """Return [server] trusted_proxies as networks. Raises SettingsError naming one that is none."""
     found: list[Network] = []
@@ -302,6 +291,17 @@ def networks(addresses: tuple[str, ...], file: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
+def check_backends(backends: tuple[Backend, ...], file: str) -> None:
+    """Refuse backends that cannot be reached as written; `file` names where they come from."""
+    if not backends:
+        raise SettingsError(f"{file}: no [[backends]]", remedy="add one with a url, or pass --upstream URL")
+    names: set[str] = set()
+    for number, backend in enumerate(backends):
+        parts = urlsplit(backend.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingsError(
+                f"{file}: backends[{number}].url is '{backend.url}', which has no scheme or host",
+                remedy=f"write http://{backend.url} or https://{backend.url}",
             )
         if parts.username or parts.query or parts.fragment:
             raise SettingsError(
