@@ -46,12 +46,17 @@ format: $(VENV)/.test  ## let ruff write what it can
 bench: $(VENV)/.test  ## speeds, each with its machine and spread
 	$(PYTEST) -m bench -s
 
-bench-attribution: $(VENV)/.core  ## accuracy of shares: BENCH=folder with dev/{works,outputs}.jsonl.gz and score.py
+bench-attribution: $(VENV)/.core  ## accuracy of shares: BENCH=folder with dev/{works,outputs}.jsonl.gz and score.py (SCALE=100k or 1m: speed too)
 	@test -n "$(BENCH)" || { echo "say where the labelled set is: make bench-attribution BENCH=folder"; exit 2; }
 	@mkdir -p build
+ifeq ($(SCALE),)
 	$(BIN)/endcredits attribute $(BENCH)/dev/outputs.jsonl.gz --catalogue $(BENCH)/dev/works.jsonl.gz \
 	    --out build/predictions.jsonl
 	$(BIN)/python $(BENCH)/score.py --truth $(BENCH)/dev/outputs.jsonl.gz --pred build/predictions.jsonl
+else
+	$(BIN)/python -m attribution.scale $(BENCH) $(SCALE) --work build/scale
+	$(BIN)/python $(BENCH)/score.py --truth $(BENCH)/dev/outputs.jsonl.gz --pred build/scale/predictions-$(SCALE).jsonl
+endif
 
 crash: $(VENV)/.test  ## kill -9 in the middle of things: nothing lost, nothing doubled
 	$(PYTEST) -m crash
