@@ -5,8 +5,9 @@ whoever registered it. A list of such phrases would only stop who uses that list
 looks at what a sentence vector and four counts of word rarity say about the manner of a sentence, and a
 work is judged by the mean over its sentences: single honest sentences sound like anybody's (one in forty
 does), whole honest works do not. A few sentences prove little, so each work begins with the weight of
-PRIOR_SENTENCES honest ones; a creator's short works are judged together, so a farm is not hidden by
-cutting it up.
+PRIOR_SENTENCES honest ones. Phrases gathered in a pile have little to do with each other, and that counts
+too. A creator's short works are judged together, and so are all works of who registers hardly anything
+else: a farm is not hidden by cutting it up.
 
 The probe learned from sentences written for it (models/novelty/phrases.txt) and from honest books and
 abstracts (training/train_novelty.py). It knows one encoder; an index built with another is not judged by
@@ -45,6 +46,7 @@ COHERENCE_LOW, COHERENCE_WEIGHT = 0.25, 8.0
 COHERENT_MOST = 0.1  # above COHERENCE_LOW that counts: sorting a farm's phrases buys little
 COMMON_MIN = -1.15
 SHORT_SENTENCES = 8  # works below are judged with their creator's other short works
+PLAINLY_HONEST = -2.5  # a work by a farmer whose mean score is lower is none of the farm
 WORDS_A_SENTENCE_MAX = 40
 
 
@@ -123,16 +125,30 @@ def common(
     sounding = np.bincount(owner, weight * (scores > 0), minlength=count)
     joined = np.append(owner[1:] == owner[:-1], False)
     joins, alike = (np.bincount(owner, column, minlength=count) for column in (joined, joined * likeness))
+    sums = np.stack([number, total, words, joins, alike]).astype(np.float64)
     short = number < SHORT_SENTENCES
-    for column in (number, total, words, joins, alike):  # a creator's short works are one text
-        pooled = np.bincount(creator[short], column[short], minlength=int(creator.max(initial=0)) + 1)
-        column[short] = pooled[creator[short]]
-    mean = total / np.maximum(words, 1)
-    judged = (mean * number + HONEST_SCORE * PRIOR_SENTENCES) / (number + PRIOR_SENTENCES)
-    coherence = (alike + HONEST_COHERENCE * PRIOR_NEIGHBOURS) / (joins + PRIOR_NEIGHBOURS)
-    loose = np.maximum(COHERENCE_LOW - coherence, -COHERENT_MOST) * COHERENCE_WEIGHT
-    found = (judged + loose >= COMMON_MIN) & (np.diff(bounds) > 0)
+    found = _sounds_common(np.where(short, _pooled(sums * short, creator), sums))
+    # Who registers hardly anything else is judged as a whole; what of it is plainly honest stays free.
+    found |= _sounds_common(_pooled(sums, creator)) & (total / np.maximum(words, 1) >= PLAINLY_HONEST)
+    found &= number > 0
     own = np.maximum(np.bincount(owner, weight, minlength=count), 1)
     verdicts.reason[found] = COMMON
     verdicts.part_ppm[found] = np.round(sounding / own * PPM)[found]
     return verdicts
+
+
+def _pooled(sums: NDArray[np.float64], creator: I64) -> NDArray[np.float64]:
+    """Return each row summed over all works of one creator, for each of them."""
+    people = int(creator.max(initial=0)) + 1
+    pooled = [np.bincount(creator, row, minlength=people)[creator] for row in sums]
+    return np.stack(pooled).astype(np.float64)
+
+
+def _sounds_common(sums: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Decide by rows of: sentences, score times words, words, pairs of neighbours, sum of their cosines."""
+    number, total, words, joins, alike = sums
+    mean = total / np.maximum(words, 1)
+    judged = (mean * number + HONEST_SCORE * PRIOR_SENTENCES) / (number + PRIOR_SENTENCES)
+    coherence = (alike + HONEST_COHERENCE * PRIOR_NEIGHBOURS) / (joins + PRIOR_NEIGHBOURS)
+    loose = np.maximum(COHERENCE_LOW - coherence, -COHERENT_MOST) * COHERENCE_WEIGHT
+    return judged + loose >= COMMON_MIN
