@@ -485,7 +485,7 @@ class Exchange:
         """Whether nobody waits for the shares: they are hidden, deferred, or their place is gone by."""
         view = self.wishes.view
         is_bare_stream = view == "headers" and self._mode is _Mode.STREAM
-        is_gone_by = is_bare_stream or self._mode is _Mode.UNREAD or bool(self.promised)
+        is_gone_by = is_bare_stream or self._mode is _Mode.UNREAD
         return view == "off" or self.wishes.mode == "deferred" or is_gone_by
 
     def _judged(self) -> Outcome:
