@@ -19,7 +19,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -111,12 +111,14 @@ class Grounder:
         whole, self._kept = completed(self._kept + text)
         self._add(whole)
 
-    def finish(self, cited: Iterable[str] = ()) -> Context:
-        """Return what the texts hold. cited: works named by the backend."""
+    def finish(self, cited: Iterable[str] = (), grounded: Iterable[str] = ()) -> Context:
+        """Return what the texts hold. cited: works named by the backend; grounded: works known before."""
         self._add(self._kept)
         self._kept = ""
         hashes = np.concatenate([*self._hashes, np.zeros(0, np.uint64)])[:CONTEXT_WORDS_MAX]
-        return _context(self._index, hashes, frozenset(cited))
+        found = _context(self._index, hashes, frozenset(cited))
+        known = tuple(Grounded(work) for work in sorted(set(grounded))[:WORKS_MAX])
+        return replace(found, grounded=found.grounded or known)
 
     def _add(self, text: str) -> None:
         if text:

@@ -99,6 +99,12 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.guarded = Counter(
+            "endcredits_guarded_total",
+            "Answers the replication guard flagged, cut, or could not see in time",
+            ["result"],
+            registry=registry,
+        )
         self.backlog_bytes = Gauge(
             "endcredits_backlog_bytes",
             "Texts waiting for their shares",

@@ -94,7 +94,16 @@ class Attribution(Section, frozen=True):
     backlog_bytes: Positive = 268_435_456
     on_backlog_full: Literal["refuse", "unattributed"] = "refuse"
     pending_hours_max: Positive = 24
+    context_bytes_max: Natural = 1_048_576
     encoder_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
+
+
+class Guard(Section, frozen=True):
+    """[guard]: how much of one work an answer may repeat word for word, and what happens beyond."""
+
+    action: Literal["off", "flag", "cut"] = "flag"
+    excerpt_words: Positive = 300
+    prohibited_words: Natural = 25
 
 
 class Access(Section, frozen=True):
@@ -172,6 +181,7 @@ class Settings(Section, frozen=True):
     routing: Routing = Routing()
     access: Access = Access()
     attribution: Attribution = Attribution()
+    guard: Guard = Guard()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
@@ -201,6 +211,7 @@ class _File(Section, frozen=True):
     routing: Routing = Routing()
     access: Access = Access()
     attribution: Attribution = Attribution()
+    guard: Guard = Guard()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()

@@ -6,7 +6,7 @@ They are handed to the code under test, never patched into it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -18,7 +18,7 @@ from proxy.access.keys import Principal
 from proxy.clock import base32
 from proxy.errors import Unavailable
 from proxy.metering.usage import Attributed, Begun, Record, Used
-from proxy.relay.scored import Evidence, Failed, Scored, ScoredWork
+from proxy.relay.scored import Copied, Evidence, Failed, Scored, ScoredWork
 
 START_US = 1_700_000_000_000_000
 
@@ -92,9 +92,11 @@ class MemoryPending:
 
     def __init__(self) -> None:
         self.texts: dict[str, tuple[str, dict[int, str]]] = {}
+        self.grounded: dict[str, tuple[str, ...]] = {}
         self.erased: list[str] = []
 
-    def put(self, event_id: str, app: str, texts: Mapping[int, str]) -> None:
+    def put(self, event_id: str, app: str, texts: Mapping[int, str], grounded: Sequence[str] = ()) -> None:
+        self.grounded[event_id] = tuple(grounded)
         self.texts[event_id] = (app, dict(texts))
 
     def erase(self, event_id: str) -> None:
@@ -136,12 +138,24 @@ class ScriptedAttributing:
     def __init__(self, result: Scored | Failed | None = None) -> None:
         self.result = result
         self.offered: dict[str, list[tuple[int, str]]] = {}
+        self.requests: dict[str, str] = {}
+        self.works_asked: tuple[str, ...] = ()
+        self.copies: tuple[Copied, ...] = ()
         self.deadlines_ms: list[int] = []
         self.forgotten: list[str] = []
         self.is_full = False
 
     def backlog_is_full(self) -> bool:
         return self.is_full
+
+    def asked(self, event_id: str, text: str) -> None:
+        self.requests[event_id] = text
+
+    def grounded(self, event_id: str) -> tuple[str, ...]:
+        return self.works_asked if event_id in self.requests else ()
+
+    def copied(self, event_id: str) -> tuple[Copied, ...]:
+        return self.copies if event_id in self.offered else ()
 
     def offer(self, event_id: str, choice: int, text: str) -> None:
         self.offered.setdefault(event_id, []).append((choice, text))

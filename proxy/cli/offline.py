@@ -26,17 +26,18 @@ from proxy.errors import BadRequest, NotFound, Problem
 
 if TYPE_CHECKING:
     from attribution import Attribution, Attributor, SourceWork
+    from attribution.grounding import Context
 
 INDEXES_KEPT = 2  # of catalogues given by --catalogue; each takes some 30 bytes a word
 LINE_BYTES_MAX = 16 << 20  # one output with its context; longer is not an answer
 
 
 class _Output(msgspec.Struct, frozen=True):
-    """One line in. `context` is what the answer was made from; it is accepted and not used yet."""
+    """One line in. `context` is what the answer was made from: the request's text, or texts."""
 
     output_id: str
     text: str
-    context: Any = None
+    context: str | list[str] | None = None
 
 
 @command(main)
@@ -58,7 +59,7 @@ def attribute(desk: Desk, file: Path, catalogue: Path | None, out: Path | None) 
         desk.progress("attributing") as progress,
     ):
         for number, output in enumerate(_outputs(source, str(file)), start=1):
-            found = attributor.attribute(output.text)
+            found = attributor.attribute(output.text, _context(attributor, output))
             sink.write(msgspec.json.encode(_answer(output.output_id, found, given)) + b"\n")
             progress(number, 0)
 
@@ -134,6 +135,15 @@ def _outputs(source: IO[bytes], name: str) -> Iterator[_Output]:
             raise BadRequest(
                 f"{name}:{number}: {error}", remedy='write {"output_id": "...", "text": "..."}, one a line'
             ) from error
+
+
+def _context(attributor: Attributor, output: _Output) -> Context | None:
+    if output.context is None:
+        return None
+    grounder = attributor.grounder()
+    for text in (output.context,) if isinstance(output.context, str) else output.context:
+        grounder.push(text + "\n")
+    return grounder.finish()
 
 
 def _answer(output_id: str, found: Attribution, given: dict[str, str] | None) -> dict[str, Any]:

@@ -24,16 +24,21 @@ from typing import Protocol, TypeVar
 import proxy
 from proxy.clock import Clock
 from proxy.observability import Metrics
-from proxy.relay.scored import Failed, Scored, combine
+from proxy.relay.guard import limits
+from proxy.relay.kept import Kept, Result
+from proxy.relay.scored import Copied, Failed, Scored, combine
 from proxy.relay.scoring import (
     TEXT_CHARACTERS_MAX,
+    Asked,
     Broken,
+    Copying,
     Count,
     Counted,
     Done,
     Finish,
     Forget,
     Frames,
+    Grounding,
     Open,
     Opened,
     Refused,
@@ -59,7 +64,6 @@ COUNT_S = 2.0
 BYTES_A_TOKEN = 4  # English prose, whatever the tokenizer: the estimate when no engine can count
 LATE_RETRY_S = 1.0
 
-Result = Scored | Failed
 T = TypeVar("T")
 
 
@@ -72,27 +76,6 @@ class EventLog(Protocol):
 
 class _ChildEnded(Exception):
     """The child's stdout ended, or what came out of it made no sense."""
-
-
-class _Kept:
-    """One answer's texts until it is settled."""
-
-    def __init__(self) -> None:
-        self.sent: dict[int, list[str]] = {}  # by choice, as the child has it
-        self.fresh: dict[int, list[str]] = {}  # by choice, not yet with the child
-        self.bytes = 0
-        self.finish: Finish | None = None
-        self.finish_sent = False
-        self.truncated = False
-        self.deaths = 0
-        self.is_late = False
-        self.result: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
-
-    def send_again(self) -> None:
-        for choice, pieces in self.sent.items():
-            self.fresh[choice] = [*pieces, *self.fresh.get(choice, ())]
-        self.sent = {}
-        self.finish_sent = False
 
 
 class Attributing:
@@ -113,12 +96,13 @@ class Attributing:
         command: how a scorer is started, before `--parent PID --nice N`; tests start one with a toy engine.
         """
         self._settings = settings.attribution
+        self._limits = limits(settings.guard)
         self._index = index
         self._metrics = metrics
         self._clock = clock
         self._log = log
         self._command = tuple(command) or (sys.executable, "-P", "-m", "proxy.relay.scorer")
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Kept] = {}
         self._backlog_bytes = 0
         self._changed: dict[str, None] = {}  # ids with something to send, oldest first
         self._forgotten: list[str] = []
@@ -171,18 +155,42 @@ class Attributing:
         """
         kept = self._kept.get(answer_id)
         if kept is None:
-            kept = self._kept[answer_id] = _Kept()
+            kept = self._kept[answer_id] = Kept()
         if kept.finish is not None or kept.truncated or not text:
             return
         text, size = sized(text)
-        room = self._settings.text_bytes_max - kept.bytes
+        room = self._settings.text_bytes_max - kept.told_bytes
         if size > room:
             kept.truncated = True
             text, size = sized(text.encode()[:room].decode("utf-8", "ignore"))
         kept.fresh.setdefault(choice, []).append(text)
         kept.bytes += size
+        kept.told_bytes += size
         self._backlog_bytes += size
         self._change(answer_id)
+
+    def asked(self, answer_id: str, text: str) -> None:
+        """Take the request's texts, before any of the answer; `[attribution] context_bytes_max` of them."""
+        text, size = sized(text[: self._settings.context_bytes_max])
+        if not text or answer_id in self._kept:
+            return
+        kept = self._kept[answer_id] = Kept()
+        kept.asked = tuple(
+            text[at : at + TEXT_CHARACTERS_MAX] for at in range(0, len(text), TEXT_CHARACTERS_MAX)
+        )
+        kept.bytes += size
+        self._backlog_bytes += size
+        self._change(answer_id)
+
+    def grounded(self, answer_id: str) -> tuple[str, ...]:
+        """Return the works found in the request, as far as is known."""
+        kept = self._kept.get(answer_id)
+        return () if kept is None else kept.grounded
+
+    def copied(self, answer_id: str) -> tuple[Copied, ...]:
+        """Return what the answer has copied, as far as is known; empty below the guard's least limit."""
+        kept = self._kept.get(answer_id)
+        return () if kept is None else kept.copied
 
     async def settle(self, answer_id: str, *, deadline_ms: int) -> Result | None:
         """Return the answer's shares: no more text will come. None when they are not there in time.
@@ -227,17 +235,20 @@ class Attributing:
         """
         return await self._open()
 
-    async def attribute(self, answer_id: str, texts: Mapping[int, str]) -> Result:
+    async def attribute(
+        self, answer_id: str, texts: Mapping[int, str], grounded: Sequence[str] = ()
+    ) -> Result:
         """Return the shares of an answer whose texts (by choice) are all there, for as long as it takes.
 
-        For texts that were pending when the proxy last stopped. Live exchanges go first.
+        For texts that were pending when the proxy last stopped. Live exchanges go first. grounded: works that
+        were found in the request.
         """
         for choice, text in texts.items():
             self.offer(answer_id, choice, text)
         kept = self._kept.get(answer_id)
         if kept is None:
             return combine([], method=self.method)
-        self._finish(answer_id, kept, background=True)
+        self._finish(answer_id, kept, background=True, grounded=tuple(grounded))
         try:
             result = await kept.result
         except asyncio.CancelledError:
@@ -265,9 +276,11 @@ class Attributing:
     async def _nobody_waits(self, answer_id: str, result: Result) -> None:
         self._log.warning("late_shares_unwanted", id=answer_id, status=_status(result))
 
-    def _finish(self, answer_id: str, kept: _Kept, *, background: bool) -> None:
+    def _finish(
+        self, answer_id: str, kept: Kept, *, background: bool, grounded: tuple[str, ...] = ()
+    ) -> None:
         if kept.finish is None:
-            kept.finish = Finish(answer_id, truncated=kept.truncated, background=background)
+            kept.finish = Finish(answer_id, kept.truncated, background, kept.cited, grounded)
             self._change(answer_id)
             self._at_once.set()
 
@@ -275,7 +288,7 @@ class Attributing:
         self._changed[answer_id] = None
         self._something.set()
 
-    def _drop(self, answer_id: str, kept: _Kept, result: Result | None) -> None:
+    def _drop(self, answer_id: str, kept: Kept, result: Result | None) -> None:
         del self._kept[answer_id]
         self._changed.pop(answer_id, None)
         self._backlog_bytes -= kept.bytes
@@ -287,7 +300,7 @@ class Attributing:
         number, future = next(self._numbers), asyncio.get_running_loop().create_future()
         path = self._index()
         self._opening[number] = (path, future)
-        self._ask(Open(number, None if path is None else str(path)))
+        self._ask(Open(number, None if path is None else str(path), self._limits))
         return future
 
     async def _count(self, text: str) -> int:
@@ -382,6 +395,12 @@ class Attributing:
                 self._suspect = answer_id
             case Done(answer_id, scored):
                 self._settled(answer_id, scored)
+            case Grounding(answer_id, works):
+                if (kept := self._kept.get(answer_id)) is not None:
+                    kept.grounded = works
+            case Copying(answer_id, copied):
+                if (kept := self._kept.get(answer_id)) is not None:
+                    kept.copied = copied
             case Broken(answer_id, error):
                 self._log.warning("scoring_failed", id=answer_id, error=error)
                 self._settled(answer_id, Failed(detail=error))
@@ -406,7 +425,7 @@ class Attributing:
             # A new child met a broken index; the one before it served is better than none.
             again = next(self._numbers)
             self._opening[again] = (good, asyncio.get_running_loop().create_future())
-            self._ask(Open(again, str(good)))
+            self._ask(Open(again, str(good), self._limits))
         _resolve(future, False)
 
     def _settled(self, answer_id: str, result: Result) -> None:
@@ -462,6 +481,12 @@ class Attributing:
 
     async def _send_text(self, answer_id: str, send: Callable[[Request], Awaitable[None]]) -> None:
         kept = self._kept[answer_id]
+        if not kept.asked_sent:
+            kept.asked_sent = True
+            for number, piece in enumerate(kept.asked, start=1):
+                await send(Asked(answer_id, piece, number == len(kept.asked)))
+                if self._kept.get(answer_id) is not kept:
+                    return
         for choice in list(kept.fresh):
             whole = "".join(kept.fresh.pop(choice))
             kept.sent.setdefault(choice, []).append(whole)

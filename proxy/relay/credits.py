@@ -14,8 +14,17 @@ from typing import Protocol
 import msgspec
 
 from proxy.metering.usage import PPM, Attributed, Line, Verdict
+from proxy.relay.guard import Replication
 from proxy.relay.scored import Evidence, Scored
-from proxy.wire.annotate import AttributionView, Citation, Citations, EvidenceView, UrlCitation, WorkView
+from proxy.wire.annotate import (
+    AttributionView,
+    Citation,
+    Citations,
+    EvidenceView,
+    ReplicationView,
+    UrlCitation,
+    WorkView,
+)
 from proxy.wire.headers import View
 
 EXCERPTS_MAX = 20  # citations of one work: more is a copy, and a copy is not shown by footnotes
@@ -74,7 +83,8 @@ class CreditedWork(msgspec.Struct, frozen=True):
 class Credited(msgspec.Struct, frozen=True):
     """An answer's credits: works largest first, integers that sum to 1,000,000 with `unattributed_ppm`.
 
-    reason: why an answer was not scored ("no_text", "not_attributed"), empty when it was.
+    reason: why an answer was not scored ("no_text", "not_attributed"), empty when it was. replication: what
+    the guard found; not a matter of shares, and in no record.
     """
 
     unattributed_ppm: int
@@ -82,6 +92,7 @@ class Credited(msgspec.Struct, frozen=True):
     method: str = ""
     registry_seq: int = 0
     reason: str = ""
+    replication: tuple[Replication, ...] = ()
 
     def record(self, event_id: str) -> Attributed:
         """Return the journal's record of these shares."""
@@ -145,7 +156,16 @@ def view_of(
         )
         for work in credits_.works[:top]
     )
-    return AttributionView(event_id, "settled", credits_.method or method, credits_.unattributed_ppm, works)
+    view_ = AttributionView(event_id, "settled", credits_.method or method, credits_.unattributed_ppm, works)
+    if not credits_.replication:
+        return view_
+    found = tuple(
+        ReplicationView(
+            one.work, one.words, one.limit, (one.start, one.end), one.choice if choices > 1 else None
+        )
+        for one in credits_.replication
+    )
+    return msgspec.structs.replace(view_, replication=found)
 
 
 def citations_of(credits_: Credited | None, *, top: int) -> Citations:

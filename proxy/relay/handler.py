@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
+import msgspec
 
 from proxy.access.keys import Action as May
 from proxy.access.keys import Principal, may, presented
@@ -28,6 +29,7 @@ from proxy.relay.admission import Admission, BudgetsLike
 from proxy.relay.backends import Backends
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
 from proxy.relay.exchange import Exchange
+from proxy.relay.guard import replications
 from proxy.relay.journey import Journey
 from proxy.relay.needs import (
     AttributingLike,
@@ -153,7 +155,14 @@ class Relay:
         seq = self._registry_seq()
         if isinstance(scored, Failed):
             return unscored(scored.reason, method=self.attributing.method, registry_seq=seq)
-        return credited(scored, self._credit_of, registry_seq=seq)
+        found = credited(scored, self._credit_of, registry_seq=seq)
+        replication = replications(scored.copied, self._credit_of, self.settings.guard)
+        return msgspec.structs.replace(found, replication=replication) if replication else found
+
+    def must_cut(self, event_id: str) -> bool:
+        """Whether the guard ends this answer, by what the scorer has seen of it."""
+        copied = self.attributing.copied(event_id)
+        return bool(copied) and bool(replications(copied, self._credit_of, self.settings.guard))
 
     def digest(self, kind: str, text: str) -> str:
         """Return a keyed digest in hex, "" for an empty text."""

@@ -13,6 +13,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from proxy.access.keys import Principal
 from proxy.errors import Problem
 from proxy.metering.usage import Begun, Outcome, Used
@@ -30,6 +32,8 @@ from proxy.wire.output import TokenCounts
 if TYPE_CHECKING:
     from proxy.relay.handler import Relay
 
+PROMPT_BYTES_MAX = 8 << 20  # of messages as JSON, read on the event loop for their text; more is pictures
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 CHARACTERS_PER_TOKEN = 4  # a rough guess for when nobody can be asked; such events are marked estimated
 
 
@@ -63,6 +67,10 @@ class Journey:
         self._has_offered = False
         self._is_recording = False
         self._settle_ms = 0.0
+        self._cuts = relay.settings.guard.action == "cut"
+        self._is_cut = False  # the guard has ended this answer
+        self._is_over = False
+        self._piece = b""  # the last that came, at a stream's own size
         self.used: Used | None = None  # what was metered, once it is
 
     async def run(self, body: bytes) -> None:
@@ -76,6 +84,7 @@ class Journey:
             self._abandon()
             raise
         finally:
+            self._is_over = True
             watch.cancel()
             self._look_again.cancel()
             self._relay.forget_late(self._exchange.id)
@@ -109,6 +118,8 @@ class Journey:
             self._routes = routes = self._relay.routes_for(forward.model or None, exchange.id)
             if not routes:
                 raise model_not_found(forward.model)
+            if exchange.is_scored and not exchange.endpoint.unscored:
+                asyncio.get_running_loop().call_soon(self._tell_request)  # while the backend thinks
             async with self._waiting():
                 self._answer = await self._relay.open(routes, self._scope, forward.body, identity=True)
         except Problem as refusal:
@@ -139,7 +150,7 @@ class Journey:
             async with self._waiting():
                 while (piece := await answer.read()) is not None:
                     rest: list[Action] = []
-                    for action in exchange.upstream_sent(piece):
+                    for action in self._guarded(piece) if self._cuts else exchange.upstream_sent(piece):
                         if isinstance(action, Send):
                             self._sending_s = now()
                             await send({"type": "http.response.body", "body": action.data, "more_body": True})
@@ -159,6 +170,35 @@ class Journey:
                 self._relay.failed(UpstreamFailed("timeout", self._backend, "whole_ms"))
             return exchange.upstream_failed("timeout")
         return exchange.upstream_ended()
+
+    def _tell_request(self) -> None:
+        exchange = self._exchange
+        asked, bytes_max = exchange.asked, self._relay.settings.attribution.context_bytes_max
+        if (
+            asked is not None
+            and bytes_max
+            and len(bytes(asked.prompt)) <= PROMPT_BYTES_MAX
+            and not self._is_over
+        ):
+            self._has_offered = True
+            self._relay.attributing.asked(exchange.id, exchange.endpoint.prompt_text(asked))
+
+    def _guarded(self, piece: bytes) -> list[Action]:
+        """Pass a piece on, or end the stream in the backend's place when it has said too much.
+
+        Only between two events: the client may have read the first half of the one that is cut through.
+        """
+        exchange, before = self._exchange, self._piece
+        self._piece = piece
+        if before.endswith(EVENT_ENDS) and self._relay.must_cut(exchange.id):
+            ending = exchange.endpoint.ending(before, exchange.asked.choices if exchange.asked else 1)
+            if ending:
+                self._is_cut = True
+                self._cuts = False
+                self._relay.metrics.guarded.labels("cut").inc()
+                self._relay.log.info("stream_cut_off", id=exchange.id)
+                return [*exchange.upstream_sent(ending), *exchange.upstream_ended()]
+        return exchange.upstream_sent(piece)
 
     async def _follow(self, answer: Answer) -> list[Action]:
         """Look for a promised answer until it is there; the client has its reply and is gone or not."""
@@ -269,19 +309,30 @@ class Journey:
         self._settle_ms = round((relay.clock.monotonic_s() - started_s) * 1000, 3)
         if scored is not None:
             await relay.late_is_recorded(exchange.id)
-        await self._perform(exchange.attributed(None if scored is None else relay.credits(scored)))
+        credits_ = None if scored is None else relay.credits(scored)
+        if relay.settings.guard.action != "off" and not self._is_cut:
+            if credits_ is None:
+                relay.metrics.guarded.labels("unseen").inc()
+            elif credits_.replication:
+                relay.metrics.guarded.labels("flagged").inc()
+        await self._perform(exchange.attributed(credits_))
 
     # -- usage
     # -------------------------------------------------------------------------------------------------
 
     async def _record(self, wanted: Record) -> None:
         relay, exchange = self._relay, self._exchange
+        if self._is_cut:
+            wanted = msgspec.structs.replace(wanted, outcome="cut")
         counts = await self._counted(wanted)
         records = self._records(wanted, counts)
         try:
             if wanted.credits is None:
-                await asyncio.to_thread(relay.pending.put, exchange.id, self._app, exchange.told.texts())
+                grounded = relay.attributing.grounded(exchange.id)
+                texts = exchange.told.texts()
+                await asyncio.to_thread(relay.pending.put, exchange.id, self._app, texts, grounded)
             elif wanted.credits.reason:
+                relay.attributing.forget(exchange.id)  # the request's text may have been told
                 relay.metrics.attributions.labels(wanted.credits.reason).inc()  # no scorer saw it to count it
             self._is_recording = True
             await relay.record(records)
@@ -375,7 +426,7 @@ class Journey:
             said = told.characters // CHARACTERS_PER_TOKEN if exchange.endpoint.tells_text else 0
         credits_ = None if told.kept_characters and exchange.is_scored else unscored(exchange.unscored)
         if credits_ is None:
-            relay.pending.put(exchange.id, self._app, told.texts())
+            relay.pending.put(exchange.id, self._app, told.texts(), relay.attributing.grounded(exchange.id))
         wanted = Record("cut", exchange.model, reported, credits_)
         for record in self._records(wanted, TokenCounts(given, said)):
             relay.journal.offer(record)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from proxy.access.keys import Principal
 from proxy.metering.usage import Record
-from proxy.relay.scored import Failed, Scored
+from proxy.relay.scored import Copied, Failed, Scored
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -43,8 +43,8 @@ class JournalLike(Protocol):
 class PendingLike(Protocol):
     """Where the text of late shares waits, encrypted (metering). Both calls block on the disk."""
 
-    def put(self, event_id: str, app: str, texts: Mapping[int, str], /) -> None:
-        """Keep the texts until `erase`."""
+    def put(self, event_id: str, app: str, texts: Mapping[int, str], grounded: Sequence[str] = (), /) -> None:
+        """Keep the texts until `erase`; of the request only the works that stood in it."""
         ...
 
     def erase(self, event_id: str, /) -> None:
@@ -66,6 +66,18 @@ class AttributingLike(Protocol):
 
     def offer(self, event_id: str, choice: int, text: str, /) -> None:
         """Take more text; never waits."""
+        ...
+
+    def asked(self, event_id: str, text: str, /) -> None:
+        """Take the request's texts, before any of the answer; never waits."""
+        ...
+
+    def grounded(self, event_id: str, /) -> tuple[str, ...]:
+        """Return the works that stand in the request, as far as is known."""
+        ...
+
+    def copied(self, event_id: str, /) -> tuple[Copied, ...]:
+        """Return what the answer has copied beyond the guard's least limit, as far as is known."""
         ...
 
     async def settle(self, event_id: str, /, *, deadline_ms: int) -> Scored | Failed | None:

@@ -9,7 +9,7 @@ held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from proxy.relay.credits import Credited
     from proxy.relay.scored import Failed, Scored
 
+GROUNDED = -1  # in the place of a choice: the ids of the works that stood in the request
+
 _texts_of = msgspec.json.Decoder(dict[int, str])
 
 
@@ -33,9 +35,10 @@ class WaitingTexts:
     def __init__(self, pending: PendingTexts) -> None:
         self._pending = pending
 
-    def put(self, event_id: str, app: str, texts: Mapping[int, str]) -> None:
+    def put(self, event_id: str, app: str, texts: Mapping[int, str], grounded: Sequence[str] = ()) -> None:
         """Keep the texts until `erase`; blocks on the disk."""
-        self._pending.put(event_id, msgspec.json.encode(dict(texts)).decode(), app)
+        kept = {**texts, GROUNDED: " ".join(grounded)} if grounded else dict(texts)
+        self._pending.put(event_id, msgspec.json.encode(kept).decode(), app)
 
     def erase(self, event_id: str) -> None:
         """Forget them for good; unknown ids are fine."""
@@ -62,7 +65,9 @@ async def settle_left_over(
     while (text := await asyncio.to_thread(next, texts, None)) is not None:
         if text.id in open_ids:
             open_ids.discard(text.id)
-            result = await attributing.attribute(text.id, _texts_of.decode(text.text))
+            texts_ = _texts_of.decode(text.text)
+            grounded = texts_.pop(GROUNDED, "").split()
+            result = await attributing.attribute(text.id, texts_, grounded)
             # Scoring may have waited for an engine for so long that the answer was given up meanwhile.
             if any(used.id == text.id for used in journal.unsettled()):
                 await journal.append(credits_of(result).record(text.id))

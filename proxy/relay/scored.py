@@ -17,7 +17,8 @@ PPM = 1_000_000
 class Evidence(msgspec.Struct, frozen=True, array_like=True):
     """One stretch of one choice's text owed to a work, and the stretch of the work that shows it.
 
-    kind: "verbatim" or "restated". start, end: code points of the choice's text, half-open; work_start and
+    kind: "verbatim", "restated", "grounded" or "cited". start, end: code points of the choice's text,
+    half-open; work_start and
     work_end likewise in the work's text. score: probability that the credit is right, rounded to 1e-4.
     """
 
@@ -28,6 +29,20 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     score: float
     work_start: int
     work_end: int
+
+
+class Copied(msgspec.Struct, frozen=True, array_like=True):
+    """Words of one choice that are a work's, word for word: `words` of them within [start, end) of its text.
+
+    crossed: for each of the guard's limits, the code point at which so many words were reached; -1: never.
+    """
+
+    work: str
+    choice: int
+    words: int
+    start: int
+    end: int
+    crossed: tuple[int, ...]
 
 
 class ScoredWork(msgspec.Struct, frozen=True, array_like=True):
@@ -42,7 +57,7 @@ class Scored(msgspec.Struct, frozen=True, tag="scored", kw_only=True):
     """An answer's shares: works largest first, ties by work id.
 
     words: over all texts that were scored. truncated: the answer was longer than `[attribution]
-    text_bytes_max`, and only that much of it was scored.
+    text_bytes_max`, and only that much of it was scored. copied: what the guard must know of.
     """
 
     unattributed_ppm: int
@@ -50,6 +65,7 @@ class Scored(msgspec.Struct, frozen=True, tag="scored", kw_only=True):
     method: str = ""
     words: int = 0
     truncated: bool = False
+    copied: tuple[Copied, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse shares that do not sum, are not positive or name a work twice."""
@@ -77,7 +93,13 @@ class ChoiceShares(msgspec.Struct, frozen=True):
     evidence: Mapping[str, tuple[Evidence, ...]]
 
 
-def combine(choices: Sequence[ChoiceShares], *, method: str, truncated: bool = False) -> Scored:
+def combine(
+    choices: Sequence[ChoiceShares],
+    *,
+    method: str,
+    truncated: bool = False,
+    copied: tuple[Copied, ...] = (),
+) -> Scored:
     """Return the answer's shares: each choice weighs as much as it has words, so one without weighs nothing.
 
     Largest remainders: every share is floored and the missing ppm go to the largest remainders, ties by work
@@ -113,4 +135,5 @@ def combine(choices: Sequence[ChoiceShares], *, method: str, truncated: bool = F
         method=method,
         words=words,
         truncated=truncated,
+        copied=copied,
     )

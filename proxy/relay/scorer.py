@@ -21,6 +21,7 @@ from pathlib import Path
 
 from proxy.relay.scoring import (
     WAITING_CHARACTERS_MAX,
+    Asked,
     Count,
     Counted,
     Engine,
@@ -118,13 +119,15 @@ def _opened(scoring: Scoring, number: int, found: Engine | Refused, say: Callabl
 def _act(scoring: Scoring, opener: _Opener, message: Request, say: Callable[[Reply], None]) -> None:
     match message:
         case Open():
+            scoring.limits = message.limits
             opener.open(message)
         case Count(number, text):
             # Asked only once an engine serves; 0 pieces would be a wrong answer, no answer is a late one.
             if scoring.engine is not None:
                 say(Counted(number, scoring.engine.count_tokens(text)))
-        case Text() | Finish() | Forget():
-            scoring.receive(message)
+        case Asked() | Text() | Finish() | Forget():
+            if (copying := scoring.receive(message)) is not None:
+                say(copying)
 
 
 def end_with(parent: int) -> None:

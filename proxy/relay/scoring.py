@@ -8,15 +8,18 @@ and not by its own length; one turn in four goes to whoever was awaited first, s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
 
-from proxy.relay.scored import ChoiceShares, Evidence, Scored, combine
+from proxy.relay.scored import ChoiceShares, Copied, Evidence, Scored, combine
 
 if TYPE_CHECKING:
-    # For its type alone: the proxy imports this module for its messages, and has no use for numpy.
+    # For their types alone: the proxy imports this module for its messages, and has no use for numpy.
+    from attribution.copying import Copied as CopiedWords
+    from attribution.grounding import Context
     from attribution.terms import Attribution
 
 FRAME_BYTES_MAX = 16 << 20  # a megabyte of text, every clause of it evidence, fits four times over
@@ -29,10 +32,22 @@ TURNS_OF_THE_SHORT = (
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
-    """Serve from this index from now on (None: an empty one). Answers under way finish on theirs."""
+    """Serve from this index from now on (None: an empty one). Answers under way finish on theirs.
+
+    limits: of words copied from one work, about which the guard wants to know; empty: there is no guard.
+    """
 
     number: int
     index: str | None
+    limits: tuple[int, ...] = ()
+
+
+class Asked(msgspec.Struct, frozen=True, tag="asked"):
+    """More of the texts of the request that is answered; before any Text. is_last: there is no more."""
+
+    id: str
+    text: str
+    is_last: bool
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -44,11 +59,16 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Finish(msgspec.Struct, frozen=True, tag="finish"):
-    """No more text will come. background: nobody waits for this one, others go first."""
+    """No more text will come. background: nobody waits for this one, others go first.
+
+    cited: works that the backend named. grounded: works that stood in a request which is not kept any more.
+    """
 
     id: str
     truncated: bool = False
     background: bool = False
+    cited: tuple[str, ...] = ()
+    grounded: tuple[str, ...] = ()
 
 
 class Forget(msgspec.Struct, frozen=True, tag="forget"):
@@ -92,6 +112,20 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     scored: Scored
 
 
+class Grounding(msgspec.Struct, frozen=True, tag="grounding"):
+    """Works whose text stands in the request."""
+
+    id: str
+    works: tuple[str, ...]
+
+
+class Copying(msgspec.Struct, frozen=True, tag="copying"):
+    """What an answer has copied so far, once it is more than the guard's least limit."""
+
+    id: str
+    copied: tuple[Copied, ...]
+
+
 class Broken(msgspec.Struct, frozen=True, tag="broken"):
     """The engine raised on this answer. `error` is the exception's type: its message might quote the text."""
 
@@ -106,8 +140,8 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
-Request = Open | Text | Finish | Forget | Count
-Reply = Opened | Refused | Working | Done | Broken | Counted
+Request = Open | Asked | Text | Finish | Forget | Count
+Reply = Opened | Refused | Working | Done | Broken | Counted | Grounding | Copying
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode
@@ -143,8 +177,25 @@ class Frames:
 class Stream(Protocol):
     """What attribution.AttributionStream does for us."""
 
+    context: Any
+
     def push(self, text: str) -> None: ...
     def finishing(self) -> Generator[None, None, Attribution]: ...
+
+
+class Grounder(Protocol):
+    """What attribution.grounding.Grounder does for us."""
+
+    def push(self, text: str) -> None: ...
+    def finish(self, cited: Iterable[str] = (), grounded: Iterable[str] = ()) -> Context: ...
+
+
+class Watch(Protocol):
+    """What attribution.copying.Copying does for us."""
+
+    def push(self, text: str) -> bool: ...
+    def finish(self) -> bool: ...
+    def found(self, limits: Sequence[int]) -> Sequence[CopiedWords]: ...
 
 
 class Engine(Protocol):
@@ -153,6 +204,8 @@ class Engine(Protocol):
     @property
     def method(self) -> str: ...
     def stream(self) -> Stream: ...
+    def grounder(self) -> Grounder: ...
+    def copying(self) -> Watch: ...
     def count_tokens(self, text: str) -> int: ...
     def close(self) -> None: ...
 
@@ -162,6 +215,7 @@ class _Choice:
 
     def __init__(self) -> None:
         self.stream: Stream | None = None
+        self.watch: Watch | None = None
         self.waiting: deque[str] = deque()
 
     def take(self) -> str:
@@ -183,13 +237,25 @@ class _Answer:
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self.choices: dict[int, _Choice] = {}
+        self.asked: deque[Asked] = deque()
+        self.grounder: Grounder | None = None
+        self.context: Context | None = None
         self.characters = 0  # in all, scored or not
         self.finish: Finish | None = None
         self.finishing: Generator[None, None, Scored] | None = None
 
     @property
     def waiting(self) -> int:
-        return sum(len(piece) for choice in self.choices.values() for piece in choice.waiting)
+        texts = sum(len(piece) for choice in self.choices.values() for piece in choice.waiting)
+        return texts + sum(len(asked.text) for asked in self.asked)
+
+    def copied(self, limits: tuple[int, ...]) -> tuple[Copied, ...]:
+        """Return what the answer's choices have copied beyond the least of the limits."""
+        return tuple(
+            Copied(found.work_id, number, found.words, found.start, found.end, found.crossed)
+            for number, choice in sorted(self.choices.items())
+            for found in (choice.watch.found(limits) if choice.watch is not None else ())
+        )
 
     @property
     def urgency(self) -> Literal[0, 1, 2]:
@@ -204,6 +270,7 @@ class Scoring:
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
+        self.limits: tuple[int, ...] = ()
         self._answers: dict[str, _Answer] = {}
         self._ready: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
         self.waiting_characters = 0
@@ -215,15 +282,21 @@ class Scoring:
         if before is not None:
             self._close_unused(before)
 
-    def receive(self, message: Text | Finish | Forget) -> None:
-        """Take note; nothing is scored here."""
+    def receive(self, message: Asked | Text | Finish | Forget) -> Copying | None:
+        """Take note; nothing is scored here, but words that are copied are seen at once."""
         match message:
+            case Asked(answer_id, text):
+                answer = self._answers.setdefault(answer_id, _Answer())
+                answer.asked.append(message)
+                self.waiting_characters += len(text)
+                self._ready[answer.urgency][answer_id] = None
             case Text(answer_id, choice, text):
                 answer = self._answers.setdefault(answer_id, _Answer())
                 answer.choices.setdefault(choice, _Choice()).waiting.append(text)
                 answer.characters += len(text)
                 self.waiting_characters += len(text)
                 self._ready[answer.urgency][answer_id] = None
+                return self._watch(answer_id, answer, choice, text)
             case Finish(answer_id):
                 answer = self._answers.setdefault(answer_id, _Answer())
                 answer.finish = message
@@ -231,6 +304,20 @@ class Scoring:
                 self._ready[answer.urgency][answer_id] = None
             case Forget(answer_id):
                 self._drop(answer_id)
+        return None
+
+    def _watch(self, answer_id: str, answer: _Answer, number: int, text: str) -> Copying | None:
+        choice = answer.choices[number]
+        if choice.watch is None:
+            if not self.limits or self.engine is None:
+                return None
+            choice.watch = self.engine.copying()
+        try:
+            is_more = choice.watch.push(text)
+        except Exception:  # noqa: BLE001  # the same text is scored next, and what is wrong with it said then
+            return None
+        copied = answer.copied(self.limits) if is_more else ()
+        return Copying(answer_id, copied) if copied else None
 
     def choose(self) -> str | None:
         """Return the answer whose turn it is; None when there is nothing to do, or nothing to do it with."""
@@ -241,7 +328,7 @@ class Scoring:
             return min(awaited, key=lambda answer_id: self._answers[answer_id].characters)
         return next((answer_id for row in (awaited, *others) for answer_id in row), None)
 
-    def work(self, answer_id: str) -> Done | Broken | None:
+    def work(self, answer_id: str) -> Done | Broken | Grounding | None:
         """Score one slice of the answer, or take a step of its end when no text waits; then others go."""
         answer = self._answers[answer_id]
         row = self._ready[answer.urgency]
@@ -249,16 +336,31 @@ class Scoring:
             row.pop(answer_id, None)
         self._turns += 1
         try:
-            scored = self._advance(answer)
+            grounding = self._ground(answer_id, answer)
+            scored = None if grounding else self._advance(answer)
         except Exception as error:  # noqa: BLE001  # whatever one text makes the engine do, the next is served
             self._drop(answer_id)
             return Broken(answer_id, type(error).__name__)
         if scored is not None:
             self._drop(answer_id)
             return Done(answer_id, scored)
-        if answer.finish is not None or answer.waiting:
+        if answer.finish is not None or answer.waiting or answer.asked:
             row[answer_id] = None
-        return None
+        return grounding if isinstance(grounding, Grounding) else None
+
+    def _ground(self, answer_id: str, answer: _Answer) -> Grounding | bool:
+        """Take one piece of the request; False when none waits, the works found when it was the last."""
+        engine = answer.engine = answer.engine or self.engine
+        if engine is None or not answer.asked:
+            return False
+        asked = answer.asked.popleft()
+        self.waiting_characters -= len(asked.text)
+        grounder = answer.grounder = answer.grounder or engine.grounder()
+        grounder.push(asked.text)
+        if not asked.is_last:
+            return True
+        answer.context = grounder.finish()
+        return Grounding(answer_id, tuple(found.work_id for found in answer.context.grounded))
 
     def _advance(self, answer: _Answer) -> Scored | None:
         engine = answer.engine = answer.engine or self.engine
@@ -275,7 +377,7 @@ class Scoring:
         if answer.finish is None:
             return None
         if answer.finishing is None:
-            answer.finishing = _finishing(answer, engine, truncated=answer.finish.truncated)
+            answer.finishing = _finishing(answer, engine, answer.finish, self.limits)
         try:
             next(answer.finishing)
         except StopIteration as end:
@@ -296,12 +398,24 @@ class Scoring:
             engine.close()
 
 
-def _finishing(answer: _Answer, engine: Engine, *, truncated: bool) -> Generator[None, None, Scored]:
+def _finishing(
+    answer: _Answer, engine: Engine, finish: Finish, limits: tuple[int, ...]
+) -> Generator[None, None, Scored]:
+    context = answer.context
+    if context is None and (finish.cited or finish.grounded):
+        context = engine.grounder().finish(finish.cited, finish.grounded)
+    elif context is not None and finish.cited:
+        context = replace(context, cited=frozenset(finish.cited))
     shares: list[ChoiceShares] = []
     for number, choice in sorted(answer.choices.items()):
+        if choice.watch is not None:
+            choice.watch.finish()
         if choice.stream is not None:
+            if context is not None:
+                choice.stream.context = context
             shares.append(_choice_shares(number, (yield from choice.stream.finishing())))
-    return combine(shares, method=engine.method, truncated=truncated)
+    copied = answer.copied(limits)
+    return combine(shares, method=engine.method, truncated=finish.truncated, copied=copied)
 
 
 def _choice_shares(number: int, found: Attribution) -> ChoiceShares:

@@ -7,6 +7,7 @@ an answer may be shown at all (settled or late, usage on disk) is the exchange's
 from __future__ import annotations
 
 from proxy.relay.credits import Credited, citations_of, view_of
+from proxy.relay.guard import ends
 from proxy.wire.annotate import (
     AttributionView,
     Citations,
@@ -56,7 +57,9 @@ class Showing:
         )
 
     def body(self, body: bytes, credits_: Credited | None) -> bytes:
-        """Return a whole JSON reply's bytes with the field."""
+        """Return a whole JSON reply's bytes with the field, without what the guard cuts off."""
+        if credits_ is not None and (cut := ends(credits_.replication)):
+            body = self._endpoint.cut_reply(body, cut)
         if not self._splices:
             return body
         citations = self._citations(credits_)

@@ -47,6 +47,16 @@ class WorkView(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: tuple[EvidenceView, ...] | None = None
 
 
+class ReplicationView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """More words of a work than an answer may repeat, and where they stand in the choice's text."""
+
+    work: str
+    words: int
+    limit: int
+    output: tuple[int, int]
+    choice: int | None = None
+
+
 class AttributionView(msgspec.Struct, frozen=True):
     """The spliced field."""
 
@@ -56,6 +66,7 @@ class AttributionView(msgspec.Struct, frozen=True):
     unattributed_ppm: int | None
     works: tuple[WorkView, ...] = ()
     reason: str | msgspec.UnsetType = msgspec.UNSET  # why the status is off
+    replication: tuple[ReplicationView, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class UrlCitation(msgspec.Struct, frozen=True):

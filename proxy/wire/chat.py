@@ -8,8 +8,11 @@ says nothing, and still goes by as it came.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from proxy.wire.cutting import cut_reply, ending
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError
 from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
@@ -98,6 +101,14 @@ class ChatCompletions(Endpoint):
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body with `stream_options.include_usage` true (see `reading.asking_for_usage`)."""
         return asking_for_usage(body)
+
+    def cut_reply(self, body: bytes, ends: Mapping[int, int]) -> bytes:
+        """Return a whole reply, the text of these choices ended at these code points, and saying so."""
+        return cut_reply(body, ends)
+
+    def ending(self, piece: bytes, choices: int) -> bytes:
+        """Return the events that end a stream in the backend's place, after `piece`."""
+        return ending(piece, choices)
 
     def prompt_text(self, asked: Asked) -> str:
         """Return the messages' text, one message a line; images and tools count nothing in an estimate."""

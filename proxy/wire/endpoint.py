@@ -6,6 +6,7 @@ was read. The defaults here are what most routes do, so a family's own file hold
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -75,6 +76,14 @@ class Endpoint:
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body of a streamed request, changed only so far that the backend reports usage."""
         return body
+
+    def cut_reply(self, body: bytes, ends: Mapping[int, int]) -> bytes:  # noqa: ARG002  as a default: uncut
+        """Return a whole reply, the text of these choices ended at these code points, and saying so."""
+        return body
+
+    def ending(self, piece: bytes, choices: int) -> bytes:  # noqa: ARG002  as a default: streams go on
+        """Return the events that end a stream in the backend's place, after `piece`; empty: it cannot be."""
+        return b""
 
     def prompt_text(self, asked: Asked) -> str:  # noqa: ARG002  the default has none
         """Return the request's text, for an estimate of its tokens."""

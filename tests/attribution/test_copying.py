@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_words_in_a_row_are_counted_for_the_earliest_holder_and_the_limits_are_p
 def test_where_a_limit_is_crossed_does_not_depend_on_the_cuts(index: Index, cuts: list[int]):
     text = f"Well. {TEXT[:300]} But then {TEXT[280:]} So it was."
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    pieces = [text[low:high] for low, high in itertools.pairwise(bounds)]
     assert watched(index, pieces).found(LIMITS) == watched(index, [text]).found(LIMITS)
 
 

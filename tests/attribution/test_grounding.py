@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_what_is_found_does_not_depend_on_how_the_request_is_cut(attributor: Att
     text = f"{OWN} {TALE} {CROFT} {OWN}"
     grounder = Grounder(attributor.index)
     bounds = [0, *sorted(cuts), len(text)]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         grounder.push(text[low:high])
     found, whole = grounder.finish(), ground(attributor.index, text)
     assert found.grounded == whole.grounded

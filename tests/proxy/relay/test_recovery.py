@@ -22,7 +22,7 @@ class Scoring:
         self.result = result or scored()
         self.given: dict[str, dict[int, str]] = {}
 
-    async def attribute(self, answer_id, texts):
+    async def attribute(self, answer_id, texts, grounded=()):
         self.given[answer_id] = dict(texts)
         return self.result
 

@@ -12,12 +12,14 @@ from proxy.relay.scoring import (
     FRAME_BYTES_MAX,
     SLICE_CHARACTERS,
     TEXT_CHARACTERS_MAX,
+    Asked,
     Broken,
     Count,
     Done,
     Finish,
     Forget,
     Frames,
+    Grounding,
     Open,
     Scoring,
     Text,
@@ -231,3 +233,16 @@ def test_any_text_can_be_sent_and_keeps_its_offsets(text: str):
 def test_stretches_are_bounded_even_without_spaces():
     pieces = stretches("x" * (2 * TEXT_CHARACTERS_MAX + 1))
     assert [len(piece) for piece in pieces] == [TEXT_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, 1]
+
+
+def test_a_work_in_the_request_is_known_before_the_answer_and_is_grounded_evidence():
+    scoring = Scoring()
+    scoring.use(ToyEngine(None))
+    assert scoring.receive(Asked("r", "Use w_a please", is_last=True)) is None
+    assert scoring.work("r") == Grounding("r", ("w_a",))
+    scoring.receive(Text("r", 0, "As w_a says it."))
+    scoring.receive(Finish("r"))
+    replies = [scoring.work("r") for _ in range(2)]
+    done = replies[-1]
+    assert isinstance(done, Done)
+    assert [piece.kind for work in done.scored.works for piece in work.evidence] == ["grounded"]

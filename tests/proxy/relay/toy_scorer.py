@@ -7,11 +7,14 @@ PUSHGATE:path at once, until somebody writes there.
 from __future__ import annotations
 
 import os
+import re
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
+from attribution.copying import Copied
 from attribution.errors import IndexCorrupt
+from attribution.grounding import Context, Grounded
 from attribution.terms import PPM, Attribution, Match, Share
 from proxy.relay.scorer import main
 
@@ -20,6 +23,7 @@ class ToyStream:
     def __init__(self, method: str) -> None:
         self.method = method
         self.text = ""
+        self.context = Context()
 
     def push(self, text: str) -> None:
         self.text += text
@@ -41,9 +45,46 @@ class ToyStream:
         shares = []
         for work in sorted({word for word in words if word.startswith("w_")}):
             start = self.text.index(work)
-            match = Match(work, "verbatim", start, start + len(work), 0, len(work), 1.0)
+            match = Match(work, self.context.kinds.get(work, "verbatim"), start, start + len(work), 0, len(work), 1.0)
             shares.append(Share(work, words.count(work) * PPM // len(words), (match,)))
         return Attribution(tuple(shares), PPM - sum(share.ppm for share in shares), len(words), self.method)
+
+
+class ToyGrounder:
+    def __init__(self) -> None:
+        self.text = ""
+
+    def push(self, text: str) -> None:
+        self.text += text
+
+    def finish(self, cited: Iterable[str] = (), grounded: Iterable[str] = ()) -> Context:
+        works = sorted({word for word in self.text.split() if word.startswith("w_")} | set(grounded))
+        return Context(tuple(Grounded(work) for work in works), frozenset(cited))
+
+
+class ToyCopying:
+    """Every w_ word is a copied word of that work."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.count = 0
+
+    def push(self, text: str) -> bool:
+        self.text += text
+        before, self.count = self.count, self.text.count("w_")
+        return self.count > before
+
+    def finish(self) -> bool:
+        return False
+
+    def found(self, limits: Sequence[int]) -> tuple[Copied, ...]:
+        result: list[Copied] = []
+        for work in sorted(set(re.findall(r"w_\w+(?=\s)", self.text))):
+            ends = [match.end() for match in re.finditer(rf"{work}(?=\s)", self.text)]
+            if len(ends) > min(limits):
+                crossed = tuple(ends[max(limit, 1) - 1] if len(ends) > limit else -1 for limit in limits)
+                result.append(Copied(work, len(ends), self.text.index(work), ends[-1], crossed))
+        return tuple(result)
 
 
 class ToyEngine:
@@ -58,6 +99,12 @@ class ToyEngine:
         assert not self.is_closed
         self.streams.append(ToyStream(self.method))
         return self.streams[-1]
+
+    def grounder(self) -> ToyGrounder:
+        return ToyGrounder()
+
+    def copying(self) -> ToyCopying:
+        return ToyCopying()
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

@@ -1,0 +1,122 @@
+"""What may be repeated, decided; and a stream that a real client sees end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from openai import AsyncOpenAI
+
+from proxy.relay.guard import ends, limits, replications
+from proxy.relay.scored import Copied
+from proxy.settings import Guard
+from tests import fakes
+from tests.builders import SSE, chunk, frame
+from tests.live import Live, live, settings_in
+
+pytestmark = pytest.mark.anyio
+CUT = Guard(action="cut", excerpt_words=5, prohibited_words=2)
+
+
+def copied(work: str = fakes.WORK, words: int = 9, choice: int = 0, crossed=(40, 12)) -> Copied:
+    return Copied(work, choice, words, 3, 70, crossed)
+
+
+def allowing(verdict: str):
+    return {fakes.WORK: fakes.Credit(fakes.WORK, verdict=verdict)}.get
+
+
+def test_a_work_that_denies_its_use_has_the_smaller_limit():
+    assert [(one.limit, one.at) for one in replications([copied()], allowing("paid"), CUT)] == [(5, 40)]
+    assert [(one.limit, one.at) for one in replications([copied()], allowing("prohibited"), CUT)] == [(2, 12)]
+
+
+def test_within_the_limit_or_erased_or_off_nothing_is_said():
+    assert not replications([copied(crossed=(-1, 12))], allowing("paid"), CUT)
+    assert not replications([copied(work="w_gone")], allowing("paid"), CUT)
+    assert not replications([copied()], allowing("paid"), Guard(action="off"))
+    assert limits(Guard(action="off")) == ()
+    assert limits(CUT) == (5, 2)
+
+
+def test_a_choice_ends_at_the_first_limit_and_only_where_the_operator_says_so():
+    two = [copied(crossed=(40, 30)), copied(crossed=(20, 10)), copied(choice=1, crossed=(50, 50))]
+    assert ends(replications(two, allowing("paid"), CUT)) == {0: 20, 1: 50}
+    assert ends(replications(two, allowing("paid"), Guard())) == {}
+
+
+async def registered(app: Live) -> str:
+    (work,) = app.register("The barge carried tar past the lock at dawn, and nobody paid the toll.")
+    await app.running.registry.refresh()
+    return work
+
+
+async def paced(app: Live, words: list[str], seen: list[str]):
+    """A backend that writes a sentence, and the next one when the scorer has seen the last."""
+    attributing = app.running.attributing
+    for word in words:
+        seen.append(word)
+        yield chunk(word)
+        if word.endswith(". "):
+            with anyio.fail_after(20):
+                while (
+                    sum(one.words for one in attributing.copied(next(iter(attributing._kept))))
+                    < sum(one.startswith("w_") for one in seen)
+                    and sum(one.startswith("w_") for one in seen) > 2
+                ):
+                    await anyio.lowlevel.checkpoint()
+    yield chunk(finish="stop")
+    yield frame(b"[DONE]")
+
+
+async def test_a_stream_is_cut_within_a_sentence_of_the_limit_with_a_reason_that_clients_know(tmp_path: Path):
+    async with live(settings_in(tmp_path, guard=CUT)) as app:
+        work = await registered(app)
+        sentence = f"He reads {work} aloud and {work} again today. "
+        words = re.findall(r"\S+\s*", sentence * 12)
+        seen: list[str] = []
+        app.backend.pieces = lambda: paced(app, words, seen)
+        app.backend.headers = SSE
+        key = app.key()["authorization"].removeprefix("Bearer ")
+        client = AsyncOpenAI(base_url=f"{app.base}/v1", api_key=key)
+        text, reasons, field = "", [], None
+        async for event in await client.chat.completions.create(
+            model="small-1", messages=[{"role": "user", "content": "read on"}], stream=True
+        ):
+            text += event.choices[0].delta.content or ""
+            reasons.append(event.choices[0].finish_reason)
+            field = (event.model_extra or {}).get("attribution") or field
+        await client.close()
+        assert reasons[-1] == "content_filter"
+        # The limit is crossed by the sixth word of the work, in the third sentence.
+        assert 3 <= text.count("today.") <= 4
+        assert field is not None
+        assert [(one["work"], one["limit"]) for one in field["replication"]] == [(work, 5)]
+        assert app.running.metrics.guarded.labels("cut")._value.get() == 1
+        assert len(seen) < len(words)
+
+
+async def test_a_whole_reply_is_shortened_to_the_limit_and_every_other_byte_stays(tmp_path: Path):
+    async with live(settings_in(tmp_path, guard=CUT)) as app:
+        work = await registered(app)
+        app.answers(f"So: {work} " * 8 + "end")
+        reply = (await app.chat(app.key())).json()
+        assert reply["choices"][0]["message"]["content"] == (f"So: {work} " * 5).rstrip()
+        assert reply["choices"][0]["finish_reason"] == "content_filter"
+        assert reply["attribution"]["replication"][0]["words"] == 8
+
+
+async def test_where_the_operator_only_flags_nothing_is_left_out(tmp_path: Path):
+    flag = Guard(action="flag", excerpt_words=5, prohibited_words=2)
+    async with live(settings_in(tmp_path, guard=flag)) as app:
+        work = await registered(app)
+        for is_stream in (False, True):
+            text = f"So: {work} " * 8 + "end"
+            app.answers(text, stream=is_stream)
+            reply = await app.chat(app.key(), stream=is_stream)
+            assert "content_filter" not in reply.text
+            assert f'"replication":[{{"work":"{work}","words":8,"limit":5' in reply.text
+        assert app.running.metrics.guarded.labels("flagged")._value.get() == 2
