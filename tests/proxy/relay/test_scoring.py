@@ -28,6 +28,7 @@ from proxy.relay.scoring import (
     sized,
     stretches,
 )
+from tests.proxy.relay.toy_scorer import ToyEngine
 
 _spec = importlib.util.spec_from_file_location("toy_scorer", Path(__file__).with_name("toy_scorer.py"))
 assert _spec is not None
