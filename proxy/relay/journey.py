@@ -107,7 +107,7 @@ class Journey:
             retry = ((b"retry-after", b"30"),)
             await self._perform(exchange.refused(503, message, code="backlog_full", extra=retry))
             return
-        if self._relay.attributing.backlog_is_full():
+        if not exchange.endpoint.unscored and self._relay.attributing.backlog_is_full():
             if self._relay.settings.attribution.on_backlog_full == "refuse":
                 message = "too many answers wait for their attribution; try again shortly"
                 retry = ((b"retry-after", b"2"),)
@@ -177,6 +177,7 @@ class Journey:
         if (
             asked is not None
             and bytes_max
+            and not asked.spoken  # the request is what will be told: it is its own evidence
             and len(bytes(asked.prompt)) <= PROMPT_BYTES_MAX
             and not self._is_over
         ):

@@ -305,6 +305,13 @@ async def test_speech_is_sent_on_as_it_comes_and_its_text_is_attributed():
     assert world.pending.texts[used.id][1] == {0: "The sea is old"}
 
 
+async def test_a_full_backlog_refuses_only_what_would_be_scored():
+    world = World(fakes.FakeBackend(pieces=[b'{"data":[],"usage":{"prompt_tokens":3}}']))
+    world.attributing.is_full = True
+    assert (await ask(world, "/v1/embeddings", b'{"model":"small-1","input":"a"}')).status == 200
+    assert (await ask(world, "/v1/completions", b'{"model":"small-1","prompt":"a"}')).status == 503
+
+
 async def test_refused_speech_owes_nobody():
     world = World(fakes.FakeBackend(pieces=[b'{"error":{}}'], status=400))
     client = await ask(world, "/v1/audio/speech", b'{"model":"small-1","input":"The sea is old"}')
