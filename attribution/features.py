@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.exact import in_steps, product
 from attribution.index import Index
-from attribution.lexical import I64, in_steps, product, ranges
+from attribution.lexical import I64, ranges
 from attribution.runs import Claim
 
 F32 = NDArray[np.float32]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from attribution.background import Background
 from attribution.errors import IndexCorrupt, IndexMissing, ModelMismatch
+from attribution.exact import in_steps, product
 from attribution.lexical import (
     HOLDERS_MAX,
     I64,
@@ -26,8 +27,6 @@ from attribution.lexical import (
     SHORTLIST_MAX,
     bm25_impacts,
     distinct,
-    in_steps,
-    product,
     ranges,
 )
 from attribution.vectors import REMEDY, Vectors, mapped

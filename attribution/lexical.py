@@ -21,8 +21,6 @@ GRAM_WORDS = 5
 HOLDERS_MAX = 48  # places looked at per fingerprint, earliest registered first; a phrase in more is nobody's
 POSTINGS_MAX = 8_000  # numbers added for one segment: a tenth of a millisecond; more finds no more
 SHORTLIST_MAX = 32  # passages of a segment whose own words are counted
-BLAS_ALONE_MAX = 4 << 16  # multiplications of a product that OpenBLAS does on one thread
-BLAS_VECTOR_ALONE_MAX = 9_000  # the same of a matrix and one vector
 BM25_K1, BM25_B = 1.2, 0.6
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -88,29 +86,6 @@ def bm25_impacts(
     mean = mean or (float(lengths.mean()) if len(lengths) else 1.0)
     damped = tf + BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean, 1.0))
     return (idf * tf * (BM25_K1 + 1) / damped).astype(np.float32)
-
-
-def in_steps(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round to steps of 2^-10: sums below 2^14 are then exact in float32, so their order decides nothing."""
-    return np.asarray(np.round(values * np.float32(1024)) / np.float32(1024), np.float32)
-
-
-def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return left @ right.T, row blocks small enough for BLAS to leave them on the calling thread.
-
-    On its own threads it would spin there while the event loop wants the core, for a product of
-    microseconds. Ours are exact (`in_steps`), so how they are cut decides nothing.
-    """
-    inner, columns = right.shape[1], len(right)
-    alone = BLAS_ALONE_MAX if columns > 1 else BLAS_VECTOR_ALONE_MAX
-    step = max(alone // max(inner * columns, 1), 1)
-    if len(left) <= step:
-        return left @ right.T
-    result = np.empty((len(left), columns), np.float32)
-    turned = right.T
-    for at in range(0, len(left), step):
-        np.matmul(left[at : at + step], turned, out=result[at : at + step])
-    return result
 
 
 def distinct(values: I64) -> I64:

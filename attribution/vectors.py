@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import IndexCorrupt
-from attribution.lexical import product
+from attribution.exact import product
 
 QUERY_STEPS = 4096
 REMEDY = "build the index again: endcredits index build"

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution.lexical import Run, bm25_impacts, diagonals, grams, in_steps, product, ranges
+from attribution.lexical import Run, bm25_impacts, diagonals, grams, ranges
 from attribution.normalise import words
 
 
@@ -35,15 +35,3 @@ def test_a_term_never_adds_more_than_its_bound():
     impact = bm25_impacts(tf, np.array([80, 80, 80], np.float32), np.array([2, 2, 2], np.float32))
     assert (impact < 2 * 2.2).all()
     assert (np.diff(impact) > 0).all()
-
-
-def test_a_product_in_parts_is_the_product():
-    left = np.random.default_rng(1).integers(0, 9, (700, 300)).astype(np.float32)
-    for columns in (1, 2, 40):
-        right = left[:columns] * np.float32(0.25)
-        assert np.array_equal(product(left, right), left @ right.T)
-
-
-def test_sums_of_steps_are_the_same_in_any_order():
-    values = in_steps(np.random.default_rng(1).random(500).astype(np.float32) * 16)
-    assert len({np.float32(np.cumsum(order, dtype=np.float32)[-1]) for order in (values, values[::-1])}) == 1
