@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attribution.allocation import UNATTRIBUTED, to_ppm
 from attribution.background import Background
@@ -37,9 +38,10 @@ from attribution.features import (
 from attribution.grounding import CITED_ODDS, GROUNDED_ODDS, Context, Grounder, raised, spoken_for
 from attribution.index import Index, Manifest, Ranked
 from attribution.lexical import I64
+from attribution.likeness import compare
 from attribution.normalise import Words, words
 from attribution.runs import GAP_WORDS_MAX, claims
-from attribution.scoring import Scorer, context_rows
+from attribution.scoring import Scorer, context_rows, left_open
 from attribution.segments import Halves, Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 
@@ -50,6 +52,8 @@ CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text 
 # Content words an output must share with a work in all: greetings and "the capital of France is Paris"
 # stand in some registered book, and owe it nothing.
 CONTENT_WORDS_MIN = 4
+# Of the largest BM25 sum a sentence can have: its best passage's part, to be encoded on arrival.
+AHEAD = 0.25
 CONTENT_SHARED, CONTAINED = FEATURES.index("content_shared"), FEATURES.index("contained")
 PIECES_AT_ONCE = 32  # described together, and no more words than these: some megabytes of
 WORDS_AT_ONCE = 800  # temporary arrays, and some milliseconds
@@ -112,7 +116,7 @@ class Attributor:
 
     def attribute(self, text: str, context: Context | None = None) -> Attribution:
         """Return who a whole text owes, and how much of it. context: as for `stream`."""
-        stream = self.stream(context)
+        stream = AttributionStream(self, context, ahead=False)
         stream.push(text)
         return stream.finish()
 
@@ -120,8 +124,8 @@ class Attributor:
 class AttributionStream:
     """One output as it arrives. It holds the text so far, a vector a sentence and a few passage numbers."""
 
-    def __init__(self, attributor: Attributor, context: Context | None = None) -> None:
-        self._owner = attributor
+    def __init__(self, attributor: Attributor, context: Context | None = None, *, ahead: bool = True) -> None:
+        self._owner, self._is_ahead = attributor, ahead
         self.context = context or Context()  # may be replaced until the output is finished
         self._index = attributor.index
         self._halves, self._segmenter = Halves(), Segmenter()
@@ -154,11 +158,16 @@ class AttributionStream:
         scored = yield from self._scoring(text, found)
         yield
         piece, work = scored.pairs.piece, scored.pairs.work
-        alone = scorer.pair(scored.described.rows)
-        context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone)
-        probability = scorer.in_context(scored.described.rows, context)
+        alone = scorer.by_words(scored.described.rows)
+        is_open = left_open(scored.pieces, piece, alone)
+        scored = yield from self._comparing(text, found, scored, is_open)
+        again = np.flatnonzero(is_open[piece])
+        alone[again] = scorer.by_vectors(scored.described.rows[again])
+        rows = scored.described.rows
+        context = context_rows(scored.pieces, piece, work, scored.described.sentence, alone, rows)
+        probability = scorer.in_context(rows, context)
         probability = self._with_context(found, scored, probability)
-        return self._share(found, scored, probability, scorer.threshold(len(scored.pieces)))
+        return self._share(found, scored, probability, scorer.threshold)
 
     def _with_context(self, found: Words, scored: Scored, probability: F32) -> F32:
         """Raise what the request speaks for; what it repeats of the user's own is nobody's."""
@@ -181,8 +190,27 @@ class AttributionStream:
         return probability
 
     def score(self, text: str, found: Words) -> Scored:
-        """Cut the output into pieces and describe each beside its candidates."""
-        return _exhausted(self._scoring(text, found))
+        """Cut the output into pieces and describe each beside its candidates, vectors and all."""
+        scored = _exhausted(self._scoring(text, found))
+        is_free = np.array([piece.claim is None for piece in scored.pieces], bool)
+        return _exhausted(self._comparing(text, found, scored, is_free))
+
+    def _comparing(
+        self, text: str, found: Words, scored: Scored, chosen: NDArray[np.bool_]
+    ) -> Generator[None, None, Scored]:
+        """Compare the chosen pieces' vectors with those of their candidates."""
+        index = self._index
+        assert index is not None  # callers ask first
+        numbers: list[int] = np.flatnonzero(chosen).tolist()
+        if not numbers:
+            return scored
+        texts = [self._text_of(text, found, scored.pieces[number]) for number in numbers]
+        for some in _portions(sorted(set(texts), key=len)):
+            self._encode(some)
+            yield
+        vectors = np.stack([self._vectors[one] for one in texts])
+        described = compare(index, scored.pairs, scored.described, vectors, chosen)
+        return Scored(scored.pieces, scored.pairs, described)
 
     def _scoring(self, text: str, found: Words) -> Generator[None, None, Scored]:
         index = self._index
@@ -196,16 +224,7 @@ class AttributionStream:
         output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
         yield
         pieces = self._pieces(found)
-        texts = [self._text_of(text, found, piece) for piece in pieces]
         yield
-        for some in _portions(sorted(set(texts), key=len)):
-            self._encode(some)
-            yield
-        vectors = (
-            np.stack([self._vectors[one] for one in texts])
-            if texts
-            else np.zeros((0, self._owner.encoder.dim), np.float32)
-        )
         pairs = candidates(index, output, pieces, self._ask, spoken_for(index, self.context))
         yield
         rows: list[Described] = []
@@ -216,8 +235,8 @@ class AttributionStream:
                 pairs.piece[low:high] - at,
                 *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)),
             )
-            rows.append(describe(index, output, pieces[at:end], vectors[at:end], some))
-        empty = describe(index, output, [], vectors[:0], Pairs(*(np.zeros(0, np.int64) for _ in range(5))))
+            rows.append(describe(index, output, pieces[at:end], some))
+        empty = describe(index, output, [], Pairs(*(np.zeros(0, np.int64) for _ in range(5))))
         parts = rows or [empty]
         described = Described(
             np.concatenate([part.rows for part in parts]), np.concatenate([part.sentence for part in parts])
@@ -230,7 +249,6 @@ class AttributionStream:
         index = self._index
         if index is None or not index.work_ids:
             return
-        self._encode([segment.text for segment in segments[:room]])
         texts = [words(segment.text) for segment in segments[:room]]
         if not texts:
             return
@@ -238,7 +256,16 @@ class AttributionStream:
         ids, idf = index.word_ids(np.concatenate([found.hashes for found in texts]))
         none = np.zeros(len(ids), bool)
         output = OutputWords(ids, idf, none, none)
-        self._ask([query(output, low, high)[0] for low, high in itertools.pairwise(bounds)])
+        queries = [query(output, low, high) for low, high in itertools.pairwise(bounds)]
+        ranked = self._ask([terms for terms, _ in queries])
+        if self._is_ahead:  # while the rest is being written: what is likely to be asked for when it ends
+            self._encode(
+                [
+                    segment.text
+                    for segment, (_, rarity), (_, sums) in zip(segments, queries, ranked, strict=False)
+                    if len(sums) and float(sums[0]) >= AHEAD * 2.2 * float(rarity.sum())
+                ]
+            )
 
     def _encode(self, texts: list[str]) -> None:
         fresh = [text for text in dict.fromkeys(texts) if text not in self._vectors]

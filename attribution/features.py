@@ -36,6 +36,8 @@ FEATURES = (
     "contained_margin", "cosine_margin", "bm25_margin", "contained_others", "cosine_others",
     "run_words", "run_idf",
 )  # fmt: skip
+# Of sentence vectors: 0 until attribution/likeness.py fills them in. In its order.
+COSINES = ("cosine", "cosine_second", "cosine_mean", "cosine_lexical", "cosine_margin", "cosine_others")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ class Described:
     sentence: I64
 
 
-def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F32, pairs: Pairs) -> Described:
-    """Return the features of every pair. vectors: one unit row a piece."""
+def describe(index: Index, output: OutputWords, pieces: list[Piece], pairs: Pairs) -> Described:
+    """Return the features of every pair, COSINES left 0."""
     count = len(pairs.piece)
     if not count:
         return Described(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.int64))
@@ -97,12 +99,7 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     sentence_sum = product(there.sentences, asked.by_idf)[inst, inst_piece]
     window_sum = product(there.windows, asked.by_idf)[inst, inst_piece]
     inst_hit = product(there.counts, asked.inside * there.term_idf)[inst, inst_piece]
-    best_lexical = _argmax_by(sentence_sum + np.float32(0.125) * window_sum, base, inst_pair)
-    cosine = index.vectors.cosines(there.sentence, vectors)[inst, inst_piece]
-    best_cosine = _argmax_by(cosine, base, inst_pair)
-    without = cosine.copy()
-    without[best_cosine] = -1
-    own_cosine = cosine[best_cosine]
+    best_lexical = argmax_by(sentence_sum + np.float32(0.125) * window_sum, base, inst_pair)
 
     shared = product(there.wholes, asked.kinds).reshape(len(there.wholes), len(KINDS), -1)[of, :, mine]
     missing = asked.totals[:, mine].T - shared
@@ -115,9 +112,8 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
     bm25 = product(there.impacts, asked.inside)[of, mine] / np.maximum(2.2 * asked.totals[0], 1e-6)[mine]
     contained_window = np.maximum.reduceat(window_sum, first) / idf_sum[mine]
     run_words = np.array([one.claim.end - one.claim.start if one.claim else 0 for one in pieces], np.float32)
-    contained_margin, contained_others = _against_others(contained_window, mine)
-    cosine_margin, cosine_others = _against_others(own_cosine, mine)
-    bm25_margin, _ = _against_others(bm25, mine)
+    contained_margin, contained_others = against_others(contained_window, mine)
+    bm25_margin, _ = against_others(bm25, mine)
     columns = {
         "words": np.log1p(asked.words)[mine], "idf_sum": np.log1p(idf_sum)[mine],
         "idf_mean": asked.idf_mean[mine], "stop_part": asked.stop_part[mine],
@@ -132,17 +128,14 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], vectors: F3
         "numbers_shared": shared[:, kind["number"]], "numbers_missing": missing[:, kind["number"]],
         "names_shared": shared[:, kind["name"]], "names_missing": missing[:, kind["name"]],
         "content_shared": shared[:, kind["content"]],
-        "cosine": own_cosine, "cosine_second": np.maximum.reduceat(without, first),
-        "cosine_mean": np.bincount(inst_pair, cosine, minlength=count) / np.diff(base),
-        "cosine_lexical": cosine[best_lexical],
-        "contained_margin": contained_margin, "cosine_margin": cosine_margin, "bm25_margin": bm25_margin,
-        "contained_others": contained_others, "cosine_others": cosine_others,
+        "contained_margin": contained_margin, "bm25_margin": bm25_margin,
+        "contained_others": contained_others,
         "run_words": np.log1p(run_words)[mine],
         "run_idf": np.where(run_words > 0, asked.idf_mean, 0)[mine],
     }  # fmt: skip
+    columns |= dict.fromkeys(COSINES, np.zeros(count))
     rows = np.stack([np.asarray(columns[name], np.float64) for name in FEATURES], axis=1)
-    shown = np.where(own_cosine > cosine[best_lexical] + 0.1, best_cosine, best_lexical)
-    return Described(np.round(rows, 4).astype(np.float32), there.sentence[inst[shown]])
+    return Described(np.round(rows, 4).astype(np.float32), there.sentence[inst[best_lexical]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,13 +335,13 @@ def _hits(grams: dict[int, _Grams], column: I64, stretch: I64) -> dict[int, tupl
     return result
 
 
-def _argmax_by(values: NDArray[Any], base: I64, owner: I64) -> I64:
+def argmax_by(values: NDArray[Any], base: I64, owner: I64) -> I64:
     """Return the place of the largest value, first of equals, in each stretch [base[i], base[i + 1])."""
     places = np.flatnonzero(values == np.maximum.reduceat(values, base[:-1])[owner])
     return places[np.searchsorted(places, base[:-1])]
 
 
-def _against_others(value: NDArray[Any], piece: I64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def against_others(value: NDArray[Any], piece: I64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each pair's margin over its piece's best other work, and the others' mean (0 without any)."""
     count = np.bincount(piece)
     total = np.bincount(piece, value)

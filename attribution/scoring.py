@@ -1,9 +1,10 @@
-"""How likely it is that a piece is owed to a work: two small ONNX models, the second seeing the whole output.
+"""How likely it is that a piece is owed to a work: three small ONNX models, each asked where it is needed.
 
-The first scores each pair on its own. The second adds what the rest of the output says: whether the
-neighbours
-point to the same work, and near the same place in it; how much of the output is explained at all. A piece is
-credited to its likeliest work when that probability reaches a threshold, else to nobody.
+The first judges every pair by its words alone. Where that leaves a piece open, sentence vectors are made
+and the second judges its pairs again. The third adds what the rest of the output says: whether the
+neighbours point to the same work and near the same place in it, how much of the output is explained at all,
+and whether anything stands there that nobody writes by chance. A piece is credited to its likeliest work
+when that probability reaches the threshold, else to nobody.
 
 Probabilities are rounded to 1e-4 before anything is decided from them: a processor's last bit decides
 nothing.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -28,8 +28,16 @@ from attribution.lexical import I64
 CONTEXT = (
     "p", "p_margin", "p_elsewhere", "p_before", "p_after", "explained_by_work", "explained", "runs_of_work",
     "pieces", "near", "rivals_elsewhere", "rank",
+    "longest_run_elsewhere", "trigrams_elsewhere", "bigrams_idf_elsewhere", "contained_window_elsewhere",
+    "run_words_elsewhere", "trace",
 )  # fmt: skip
-SHORT_PIECES = 2
+# What the strongest other piece of the same work shows, by these features: two texts on one subject are a
+# little alike everywhere, a text drawn from another has a place or two that give it away.
+_ELSEWHERE = ("longest_run", "trigrams", "bigrams_idf", "contained_window", "run_words")
+MODELS = ("words.onnx", "vectors.onnx", "context.onnx")
+# Pieces whose words leave it open are compared by vectors: their best work's probability from here to there.
+OPEN_FROM, OPEN_TO = 0.12, 0.9
+FEW_PIECES = 3  # with so few that no run took, all are compared: it costs little, and they have no neighbours
 _REMEDY = "install the package again: the scorer's files come with it"
 
 
@@ -41,18 +49,10 @@ class Scorer:
     """Feature rows in, probabilities out."""
 
     def __init__(
-        self, pair: _Session, context: _Session, thresholds: Mapping[str, float], sha256: str
+        self, words: _Session, vectors: _Session, context: _Session, threshold: float, sha256: str
     ) -> None:
-        self._pair, self._context, self.sha256 = pair, context, sha256
-        self._thresholds = thresholds
-
-    def threshold(self, pieces: int) -> float:
-        """Return the probability from which a piece is credited, in an output of so many pieces.
-
-        Two, because the second model errs two ways: a lone statement has no neighbours to speak for it and
-        is likelier than it looks; a long answer's pieces speak for each other and are less likely.
-        """
-        return self._thresholds["short" if pieces <= SHORT_PIECES else "long"]
+        self._words, self._vectors, self._context = words, vectors, context
+        self.threshold, self.sha256 = threshold, sha256
 
     @staticmethod
     def open(directory: Path | None = None, *, threads: int = 1) -> Scorer:
@@ -74,21 +74,27 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        for name in ("scorer.onnx", "context.onnx"):
+        for name in MODELS:
             if not (folder / name).is_file():
                 raise ModelMissing(f"{folder / name} is missing", remedy=_REMEDY)
             model = (folder / name).read_bytes()
             if hashlib.sha256(model).hexdigest() != manifest["sha256"][name]:
                 raise ModelMismatch(f"{folder / name} is not what its manifest says", remedy=_REMEDY)
             sessions.append(runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
-        return Scorer(sessions[0], sessions[1], manifest["threshold"], hashlib.sha256(raw).hexdigest())
+        by_words, by_vectors, in_context = sessions
+        digest = hashlib.sha256(raw).hexdigest()
+        return Scorer(by_words, by_vectors, in_context, float(manifest["threshold"]), digest)
 
-    def pair(self, rows: F32) -> F32:
-        """Return each pair's probability on its own, rounded to 1e-4."""
-        return _run(self._pair, rows)
+    def by_words(self, rows: F32) -> F32:
+        """Return each pair's probability by words alone, rounded to 1e-4."""
+        return _run(self._words, rows)
+
+    def by_vectors(self, rows: F32) -> F32:
+        """Return each pair's probability by words and vectors, rounded to 1e-4. COSINES must be filled in."""
+        return _run(self._vectors, rows)
 
     def in_context(self, rows: F32, context: F32) -> F32:
-        """Return each pair's probability given the whole output, rounded to 1e-4."""
+        """Return each pair's probability given the whole output, rounded to 1e-4. COSINES are not read."""
         return _run(self._context, np.concatenate([rows, context], axis=1))
 
 
@@ -99,8 +105,24 @@ def _run(session: _Session, rows: F32) -> F32:
     return np.round(np.clip(found, 0, 1), 4).astype(np.float32)
 
 
-def context_rows(pieces: list[Piece], piece: I64, work: I64, sentence: I64, probability: F32) -> F32:
-    """Return what the rest of the output says about each pair: float32 (pairs, len(CONTEXT))."""
+def left_open(pieces: list[Piece], piece: I64, probability: F32) -> NDArray[np.bool_]:
+    """Return which pieces (pieces,) words alone do not decide, from each pair's probability by words."""
+    best = np.zeros(len(pieces), np.float32)
+    np.maximum.at(best, piece, probability)
+    is_free = np.array([one.claim is None for one in pieces], bool)
+    has_pair = np.zeros(len(pieces), bool)
+    has_pair[piece] = True
+    is_few = np.count_nonzero(is_free) <= FEW_PIECES
+    return is_free & has_pair & (((best >= OPEN_FROM) | is_few) & (best <= OPEN_TO))
+
+
+def context_rows(
+    pieces: list[Piece], piece: I64, work: I64, sentence: I64, probability: F32, rows: F32
+) -> F32:
+    """Return what the rest of the output says about each pair: float32 (pairs, len(CONTEXT)).
+
+    rows: the pairs' features; those in COSINES are not read.
+    """
     count = len(piece)
     if not count:
         return np.zeros((0, len(CONTEXT)), np.float32)
@@ -141,6 +163,13 @@ def context_rows(pieces: list[Piece], piece: I64, work: I64, sentence: I64, prob
         own, own - rival, elsewhere, before, after, by_work, explained, runs,
         np.full(count, np.log1p(len(pieces))), 1 / (1 + np.maximum(distance, 0)), other_works, rank,
     ]  # fmt: skip
+    shown = np.zeros((len(pieces), len(names)), np.float64)
+    for name in _ELSEWHERE:
+        shown[piece, work_no] = rows[:, FEATURES.index(name)]
+        most, whose, next_most = _top2(shown, axis=0)
+        columns.append(np.where(whose[work_no] == piece, next_most[work_no], most[work_no]))
+    shown[piece, work_no] = rows[:, FEATURES.index("trigrams")] * words[piece]
+    columns.append((shown.sum(axis=0)[work_no] - shown[piece, work_no]) / others[piece])
     return np.round(np.stack(columns, axis=1), 4).astype(np.float32)
 
 

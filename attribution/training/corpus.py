@@ -45,13 +45,17 @@ Tales Hawaiian Folk Tales|Andy Gordon|The Guide for the Perplexed""".replace("\n
 
 @dataclass(frozen=True, slots=True)
 class TrainingWork:
-    """A text to learn from; `book` groups parts of one source, which stay on one side of every split."""
+    """A text to learn from; `book` groups parts of one source, which stay on one side of every split.
+
+    title: what an abstract's authors called it; empty for the others, whose titles only count their parts.
+    """
 
     work_id: str
     creator_id: str
     book: str
     source: str
     text: str
+    title: str = ""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -76,7 +80,10 @@ def training_works(folder: Path) -> list[TrainingWork]:
         origin = source[row["work_id"]]
         book = re.sub(r", part \d+$", "", row["title"]).strip()
         if origin["src"] in SOURCES and origin["tag"] == "orig" and book not in TITLES_LEFT_OUT:
-            found.append(TrainingWork(row["work_id"], row["creator_id"], book, origin["src"], row["text"]))
+            title = row["title"] if origin["src"] == "scitldr" else ""
+            found.append(
+                TrainingWork(row["work_id"], row["creator_id"], book, origin["src"], row["text"], title)
+            )
     return found
 
 

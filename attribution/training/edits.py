@@ -66,6 +66,11 @@ _CLAIMS = (
     (r"\bstate[- ]of[- ]the[- ]art\b", ("SOTA", "best known", "leading")),
     (r"\b[Ww]e\b", ("the authors", "they")),
 )
+_HEADLINES = """{}|{}|{}|We propose {}|We present {}|This paper is about {}|This paper presents {}
+The authors study {}
+A paper on {}|Proposes {}|Introduces {}|A method for {}|We introduce a method for {}|{} is studied
+It presents {}, with experiments|{} is proposed and evaluated|We study {} and show results|An approach to {}
+An analysis of {}""".replace("\n", "|").split("|")
 _FUNCTION = frozenset(
     [
         "a",
@@ -210,6 +215,27 @@ class Editor:
             if self.rng.random() < 0.8:
                 text = re.sub(pattern, lambda _, options=instead: self.rng.choice(options), text, count=1)
         return text[:1].upper() + text[1:]
+
+    def headline(self, title: str) -> str:
+        """Turn a title into a reader's one-line statement of what the work is about."""
+        name, _, rest = title.partition(": ")
+        if not rest or self.rng.random() < 0.3:
+            plain = title
+        else:
+            plain = rest if self.rng.random() < 0.5 else f"{name}, {rest}"
+        if self.rng.random() < 0.6:
+            plain = " ".join(
+                word if any(char.isupper() or char.isdigit() for char in word[1:]) else word.lower()
+                for word in plain.split()
+            )
+        frame = self.rng.choice(_HEADLINES)
+        text = frame.format(plain[:1].upper() + plain[1:] if frame.startswith("{") else plain)
+        way = self.rng.random()
+        if way < 0.35:
+            text = self.swap(text, self.rng.uniform(0.1, 0.4))
+        elif way < 0.5:
+            text = self.drop(text, 0.1)
+        return text.rstrip(".") + "."
 
     def noise(self, text: str) -> str:
         """Misread a few letters, or change case."""

@@ -8,6 +8,7 @@ held out, and serves as a statement about the work in words that the registered 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Catalogue:
     outside: dict[str, list[list[str]]]  # source -> works held out, as sentences
     claims: dict[str, str]
     source: dict[str, str]
+    titles: dict[str, str]  # of registered abstracts
+    outside_titles: list[str]  # of those held out
     beside: list[list[str]]  # held out, and next to something registered: the same book, the same subject
 
 
@@ -54,16 +57,22 @@ def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
     sentences: dict[str, list[str]] = {}
     outside: dict[str, list[list[str]]] = {"books": [], "scitldr": [], "begin-wow": []}
     claims: dict[str, str] = {}
+    titles: dict[str, str] = {}
+    outside_titles: list[str] = []
     for number, work in enumerate(works):
         parts = [one.text for one in segments(work.text)]
         chance = 0.15 if work.source == "books" else 0.35
         held_out = work.book in away and work.source == "books"
         if held_out or rng.random() < chance:
             outside[work.source].append(parts)
+            if work.title:
+                outside_titles.append(work.title)
             if work.source == "books":
                 parts_of.append((work.book, parts))
             continue
         known_books.add(work.book)
+        if work.title:
+            titles[work.work_id] = work.title
         text = work.text
         if work.source == "scitldr" and len(parts) >= 4 and rng.random() < 0.5:
             marked = [at for at, one in enumerate(parts) if any(mark in one.lower() for mark in CLAIM_MARKS)]
@@ -75,7 +84,14 @@ def split(works: Sequence[TrainingWork], rng: random.Random) -> Catalogue:
     registered.extend(_copies(registered, sentences, rng))
     beside = [parts for book, parts in parts_of if book in known_books]
     return Catalogue(
-        registered, sentences, outside, claims, {work.work_id: work.source for work in works}, beside
+        registered,
+        sentences,
+        outside,
+        claims,
+        {work.work_id: work.source for work in works},
+        titles,
+        outside_titles,
+        beside,
     )
 
 
@@ -123,15 +139,15 @@ class Maker:
         for work in catalogue.registered:
             if len(catalogue.sentences.get(work.work_id, ())) >= 3:
                 self.by_source.setdefault(catalogue.source[work.work_id], []).append(work.work_id)
+        self.titled = sorted(catalogue.titles)
 
     def make(self) -> Made:
         """Return one output of a family drawn by weight."""
         families: list[tuple[Callable[[], Made], float]] = [
-            (self.quote, 1.2), (self.passage, 1.0), (self.reworded, 2.2), (self.one_sentence, 1.6),
-            (self.summary, 2.6),
-            (self.mixture, 2.0), (self.outside_passage, 1.6), (self.outside_summary, 2.2),
-            (self.nothing, 0.5),
-            (self.transplant, 1.2), (self.beside, 2.0),
+            (self.quote, 1.6), (self.passage, 1.0), (self.reworded, 2.2), (self.one_sentence, 2.4),
+            (self.summary, 2.0), (self.headline, 2.2), (self.mixture, 2.0),
+            (self.outside_passage, 1.0), (self.outside_summary, 1.6), (self.outside_headline, 1.8),
+            (self.nothing, 0.5), (self.transplant, 2.0), (self.beside, 1.2),
         ]  # fmt: skip
         family = self.rng.choices([one for one, _ in families], [weight for _, weight in families])[0]
         made = family()
@@ -196,21 +212,41 @@ class Maker:
         return made
 
     def one_sentence(self) -> Made:
-        """One sentence reworded, alone."""
-        made, (work_id, sentences) = Made(), self.pick(3, 1, 1)
+        """One sentence reworded, alone or among text that owes nothing."""
+        work_id, sentences = self.pick(3, 1, 1)
         sentence = self.rng.choice(sentences)
-        made.add(self.edit.heavy(sentence) if self.rng.random() < 0.7 else self.edit.light(sentence), work_id)
-        return made
+        text = self.edit.heavy(sentence) if self.rng.random() < 0.7 else self.edit.light(sentence)
+        return self._framed(text, work_id)
 
     def summary(self) -> Made:
         """One compressed statement: of sentences registered, or of the one that was held out."""
-        made, (work_id, sentences) = Made(), self.pick(0.5, 3, 1.2)
+        work_id, sentences = self.pick(0.5, 3, 1.2)
         held = self.catalogue.claims.get(work_id)
         if held is not None and self.rng.random() < 0.8:
-            made.add(self.edit.summary([held]) if self.rng.random() < 0.7 else self.edit.claim(held), work_id)
+            text = self.edit.summary([held]) if self.rng.random() < 0.7 else self.edit.claim(held)
         else:
             text = self.edit.summary(self.rng.sample(sentences, self.rng.randint(1, min(3, len(sentences)))))
-            made.add(self.edit.lead() + " " + text if self.rng.random() < 0.3 else text, work_id)
+            if self.rng.random() < 0.3:
+                text = self.edit.lead() + " " + text
+        return self._framed(text, work_id)
+
+    def headline(self) -> Made:
+        """What an abstract's own authors called it, said as a statement: a summary in words of its own."""
+        work_id = self.rng.choice(self.titled)
+        return self._framed(self.edit.headline(self.catalogue.titles[work_id]), work_id)
+
+    def outside_headline(self) -> Made:
+        """The same of an abstract nobody registered."""
+        return self._framed(self.edit.headline(self.rng.choice(self.catalogue.outside_titles)), None)
+
+    def _framed(self, text: str, work_id: str | None) -> Made:
+        made = Made()
+        before, after = self.rng.random() < 0.4, self.rng.random() < 0.4
+        if before:
+            self.around(made, high=3)
+        made.add(text, work_id)
+        if after:
+            self.around(made, high=3)
         return made
 
     def mixture(self) -> Made:
@@ -224,8 +260,10 @@ class Maker:
                 made.add(" ".join(some), work_id)
             elif way < 0.75:
                 made.add(" ".join(self.edit.heavy(one) for one in some), work_id)
-            else:
+            elif way < 0.85 or work_id not in self.catalogue.titles:
                 made.add(self.edit.summary(some[:2]), work_id)
+            else:
+                made.add(self.edit.headline(self.catalogue.titles[work_id]), work_id)
             if self.rng.random() < 0.5:
                 self.around(made, high=3)
         return made
@@ -241,12 +279,11 @@ class Maker:
 
     def outside_summary(self) -> Made:
         """A summary of a work nobody registered."""
-        made = Made()
         source = self.rng.choices(("books", "scitldr", "begin-wow"), (0.5, 3, 1))[0]
         sentences = self.rng.choice(self.catalogue.outside[source])
         chosen = self.rng.sample(sentences, self.rng.randint(1, min(2, len(sentences))))
-        made.add(self.edit.summary(chosen) if self.rng.random() < 0.7 else self.edit.claim(chosen[0]), None)
-        return made
+        text = self.edit.summary(chosen) if self.rng.random() < 0.7 else self.edit.claim(chosen[0])
+        return self._framed(text, None)
 
     def beside(self) -> Made:
         """Text nobody registered, of a book or a subject of which something else is registered."""
@@ -256,23 +293,41 @@ class Maker:
         return made
 
     def transplant(self) -> Made:
-        """Sentences nobody registered with a registered work's words set in: its subject, not its claims."""
+        """Sentences nobody registered with a registered work's terms set in: its subject, not its claims."""
         made, (_, sentences) = Made(), self.pick(1, 1.5, 1)
         source = self.rng.choices(("books", "scitldr", "begin-wow"), (1, 1.5, 1))[0]
-        text = self.some(self.rng.choice(self.catalogue.outside[source]), 1, 6)
-        own = [word.strip(".,;:!?()\"'") for word in " ".join(sentences).split()]
-        long = [word for word in own if len(word) >= 5]
-        theme = self.rng.sample(long, min(7, len(long))) if long else ["subject"]
-        part = self.rng.uniform(0.15, 0.5)
+        pool = self.catalogue.outside[source]
+        is_long = self.rng.random() < 0.5
+        text = self.some(self.rng.choice(pool), 1, 6)
+        if is_long:
+            for _ in range(self.rng.randint(1, 3)):
+                text = text + self.some(self.rng.choice(pool), 2, 6)
+        theme, part = self._terms(sentences), self.rng.uniform(0.08, 0.4)
         for sentence in text:
-            put = [
-                self.rng.choice(theme if self.rng.random() < 0.7 else long or theme)
-                if len(word) >= 5 and self.rng.random() < part
-                else word
-                for word in sentence.split()
-            ]
+            put: list[str] = []
+            skip = 0  # words that a term of two words has taken the place of
+            for word in sentence.split():
+                if skip:
+                    skip -= 1
+                elif len(word) >= 5 and self.rng.random() < part:
+                    put.append(self.rng.choice(theme))
+                    skip = len(put[-1].split()) - 1
+                else:
+                    put.append(word)
             made.add(" ".join(put), None)
         return made
+
+    def _terms(self, sentences: list[str]) -> list[str]:
+        """Return what a text keeps coming back to: words, the frequent ones twice, and pairs of words."""
+        own = [word.strip(".,;:!?()\"'") for word in " ".join(sentences).split()]
+        long = [word for word in own if len(word) >= 5] or ["subject"]
+        pairs = [f"{one} {two}" for one, two in itertools.pairwise(own) if len(one) >= 4 and len(two) >= 5]
+        frequent = sorted(set(long), key=lambda word: (-long.count(word), word))[:8]
+        return (
+            frequent * 2
+            + self.rng.sample(long, min(6, len(long)))
+            + self.rng.sample(pairs, min(5, len(pairs)))
+        )
 
     def nothing(self) -> Made:
         """Only templates."""

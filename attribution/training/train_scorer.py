@@ -1,4 +1,4 @@
-"""Train the scorer: made outputs in, two small ONNX models out.
+"""Train the scorer: made outputs in, three small ONNX models out.
 
     python -m attribution.training.train_scorer DATA_DIR --work /tmp/scorer --out attribution/models/scorer
 
@@ -26,11 +26,11 @@ from attribution.background import Background
 from attribution.building import build
 from attribution.encoder import Encoder
 from attribution.engine import Attributor, Scored
-from attribution.features import FEATURES, Piece
+from attribution.features import COSINES, FEATURES, Piece
 from attribution.index import MANIFEST, Index
 from attribution.normalise import words
 from attribution.runs import Claim
-from attribution.scoring import CONTEXT, context_rows
+from attribution.scoring import CONTEXT, MODELS, context_rows, left_open
 from attribution.training.corpus import pinned, training_works, write_background
 from attribution.training.edits import Made
 from attribution.training.outputs import Maker, add_same_subject, split
@@ -44,20 +44,25 @@ PINS = {
 CATALOGUES = {"large": 0.65, "small": 0.35}  # the names are seeds: "large" makes more outputs
 SEED = 20260101
 FOLDS = 4
-PAIR_MODEL = {
+MODEL = {
     "max_iter": 160,
     "learning_rate": 0.08,
     "max_leaf_nodes": 15,
     "min_samples_leaf": 40,
     "l2_regularization": 5.0,
 }
-CONTEXT_MODEL = {
-    "max_iter": 160,
-    "learning_rate": 0.07,
-    "max_leaf_nodes": 15,
-    "min_samples_leaf": 40,
-    "l2_regularization": 5.0,
-}
+# More of these can only speak for a work, more of those only against it. The made outputs are not the
+# world's: what is known beforehand need not be learned from them, and cannot be unlearned.
+FOR = frozenset([
+    "contained", "contained_window", "contained_sentence", "sentence_covered", "bm25", "bigrams",
+    "bigrams_idf", "trigrams", "fourgrams", "longest_run", "longest_run_part", "shared_rare",
+    "shared_very_rare", "rarest_shared", "numbers_shared", "names_shared", "content_shared", "cosine",
+    "cosine_second", "cosine_mean", "cosine_lexical", "contained_margin", "cosine_margin", "bm25_margin",
+    "p", "p_margin", "p_before", "p_after", "near",
+])  # fmt: skip
+AGAINST = frozenset(
+    ["missing_rare", "missing_very_rare", "rarest_missing", "numbers_missing", "names_missing", "rank"]
+)
 
 
 def neighbours(texts: list[str], encoder: Encoder, *, top: int = 7_000) -> dict[str, list[str]]:
@@ -130,34 +135,61 @@ def _describe(job: tuple[int, str, Made]) -> dict[str, np.ndarray]:
 def contexts(parts: list[dict[str, np.ndarray]], probability: np.ndarray) -> np.ndarray:
     """Return every pair's context features, from probabilities no model gave to its own training pairs."""
     rows, at = [], 0
-    mark = Claim(0, 0, 0, 0, 1, 1)
     for part in parts:
         end = at + len(part["truth"])
-        pieces = [Piece(int(a), int(b), int(s), mark if run else None) for a, b, s, run in part["pieces"]]
-        rows.append(context_rows(pieces, part["piece"], part["work"], part["sentence"], probability[at:end]))
+        rows.append(
+            context_rows(
+                _pieces(part),
+                part["piece"],
+                part["work"],
+                part["sentence"],
+                probability[at:end],
+                part["rows"],
+            )
+        )
         at = end
     return np.concatenate(rows)
 
 
-def fit(
-    settings: dict[str, Any], rows: np.ndarray, truth: np.ndarray, seed: int
-) -> HistGradientBoostingClassifier:
+def opened(parts: list[dict[str, np.ndarray]], probability: np.ndarray) -> np.ndarray:
+    """Return which pairs belong to a piece that words alone leave open."""
+    result, at = [], 0
+    for part in parts:
+        end = at + len(part["truth"])
+        result.append(left_open(_pieces(part), part["piece"], probability[at:end])[part["piece"]])
+        at = end
+    return np.concatenate(result)
+
+
+def _pieces(part: dict[str, np.ndarray]) -> list[Piece]:
+    mark = Claim(0, 0, 0, 0, 1, 1)
+    return [Piece(int(a), int(b), int(s), mark if run else None) for a, b, s, run in part["pieces"]]
+
+
+def without_vectors(rows: np.ndarray) -> np.ndarray:
+    """Return feature rows (pairs, columns) with COSINES at 0, as they are before vectors are made."""
+    rows = rows.copy()
+    rows[:, [FEATURES.index(name) for name in COSINES]] = 0
+    return rows
+
+
+def fit(rows: np.ndarray, truth: np.ndarray, seed: int = SEED) -> HistGradientBoostingClassifier:
     """Fit one small forest."""
-    return HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **settings).fit(
-        rows, truth
+    columns = (*FEATURES, *CONTEXT)[: rows.shape[1]]
+    signs = [1 if name in FOR else -1 if name in AGAINST else 0 for name in columns]
+    forest = HistGradientBoostingClassifier(
+        random_state=seed, early_stopping=False, monotonic_cst=signs, **MODEL
     )
+    return forest.fit(rows, truth)
 
 
-def out_of_fold(
-    settings: dict[str, Any], rows: np.ndarray, truth: np.ndarray, clear: np.ndarray, fold: np.ndarray
-) -> np.ndarray:
+def out_of_fold(rows: np.ndarray, truth: np.ndarray, clear: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Return each pair's probability by a model that did not see its output."""
     result = np.zeros(len(rows))
     for number in range(FOLDS):
         train = (fold != number) & clear
-        result[fold == number] = fit(settings, rows[train], truth[train], SEED).predict_proba(
-            rows[fold == number]
-        )[:, 1]
+        found = fit(rows[train], truth[train]).predict_proba(rows[fold == number])
+        result[fold == number] = found[:, 1]
     return np.round(result, 4)
 
 
@@ -170,11 +202,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--previous", type=Path)
-    parser.add_argument("--outputs", type=int, default=5600)
-    parser.add_argument(
-        "--short", type=float, default=0.2, help="accept from here in outputs of 1 or 2 pieces"
-    )
-    parser.add_argument("--long", type=float, default=0.55, help="accept from here in longer outputs")
+    parser.add_argument("--outputs", type=int, default=16000)
+    parser.add_argument("--threshold", type=float, default=0.35, help="credit from this probability on")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -210,36 +239,34 @@ def main() -> None:
         with ProcessPoolExecutor(2, get_context("spawn"), _open, (arguments.work, arguments.out)) as pool:
             kept.write_bytes(pickle.dumps(list(pool.map(_describe, jobs, chunksize=25))))
     parts = pickle.loads(kept.read_bytes())  # noqa: S301  our own file, made by the line above
-    train(parts, arguments.out, {"short": arguments.short, "long": arguments.long})
+    train(parts, arguments.out, arguments.threshold)
 
 
-def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: dict[str, float]) -> None:
-    """Fit both models, print their out-of-fold figures, write them with a manifest."""
+def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: float) -> None:
+    """Fit the three models, print their out-of-fold figures, write them with a manifest."""
     rows = np.concatenate([part["rows"] for part in parts])
     truth = np.concatenate([part["truth"] for part in parts])
     clear = np.concatenate([part["clear"] for part in parts])
-    output = np.concatenate([part["output"] for part in parts])
-    fold = output % FOLDS
-    alone = out_of_fold(PAIR_MODEL, rows, truth, clear, fold)
-    both = np.concatenate([rows, contexts(parts, alone.astype(np.float32))], axis=1)
-    whole = out_of_fold(CONTEXT_MODEL, both, truth, clear, fold)
-    for name, found in (("alone", alone), ("in context", whole)):
-        print(
-            name,
-            "log loss",
-            round(log_loss(truth, found), 4),
-            "AP",
-            round(average_precision_score(truth, found), 4),
-        )
-    print(len(rows), "pairs", int(truth.sum()), "owed;", len(parts), "outputs")
-    pair_model = fit(PAIR_MODEL, rows[clear], truth[clear], SEED)
-    context_model = fit(CONTEXT_MODEL, both[clear], truth[clear], SEED)
-    export(pair_model, len(FEATURES), out / "scorer.onnx")
-    export(context_model, len(FEATURES) + len(CONTEXT), out / "context.onnx")
-    sha256 = {
-        name: hashlib.sha256((out / name).read_bytes()).hexdigest()
-        for name in ("scorer.onnx", "context.onnx")
-    }
+    fold = np.concatenate([part["output"] for part in parts]) % FOLDS
+    plain = without_vectors(rows)
+    by_words = out_of_fold(plain, truth, clear, fold)
+    again = opened(parts, by_words)
+    alone = by_words.copy()
+    alone[again] = out_of_fold(rows[again], truth[again], clear[again], fold[again])
+    both = np.concatenate([plain, contexts(parts, alone.astype(np.float32))], axis=1)
+    whole = out_of_fold(both, truth, clear, fold)
+    for name, found in (("by words", by_words), ("by vectors where open", alone), ("in context", whole)):
+        loss, precision = log_loss(truth, found), average_precision_score(truth, found)
+        print(name, "log loss", round(loss, 4), "AP", round(precision, 4))
+    print(len(rows), "pairs", int(again.sum()), "left open", int(truth.sum()), "owed;", len(parts), "outputs")
+    models = (
+        fit(plain[clear], truth[clear]),
+        fit(rows[clear & again], truth[clear & again]),
+        fit(both[clear], truth[clear]),
+    )
+    for name, model, matrix in zip(MODELS, models, (plain, rows, both), strict=True):
+        export(model, matrix.shape[1], out / name)
+    sha256 = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in MODELS}
     manifest = {"features": FEATURES, "context": CONTEXT, "threshold": threshold, "sha256": sha256}
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
