@@ -70,6 +70,7 @@ class Journey:
         self._cuts = relay.settings.guard.action == "cut"
         self._is_cut = False  # the guard has ended this answer
         self._is_over = False
+        self._telling: asyncio.Handle | None = None  # the request's texts are still to be told
         self._piece = b""  # the last that came, at a stream's own size
         self.used: Used | None = None  # what was metered, once it is
 
@@ -119,9 +120,11 @@ class Journey:
             if not routes:
                 raise model_not_found(forward.model)
             if exchange.is_scored and not exchange.endpoint.unscored:
-                asyncio.get_running_loop().call_soon(self._tell_request)  # while the backend thinks
+                # While the backend thinks; and before its answer, however little it thought.
+                self._telling = asyncio.get_running_loop().call_soon(self._tell_request)
             async with self._waiting():
                 self._answer = await self._relay.open(routes, self._scope, forward.body, identity=True)
+            self._tell_request()
         except Problem as refusal:
             retry = ((b"retry-after", b"%d" % refusal.retry_after_s),) if refusal.retry_after_s else ()
             param = "model" if refusal.code == "model_not_found" else None
@@ -172,6 +175,10 @@ class Journey:
         return exchange.upstream_ended()
 
     def _tell_request(self) -> None:
+        telling, self._telling = self._telling, None
+        if telling is None:
+            return
+        telling.cancel()
         exchange = self._exchange
         asked, bytes_max = exchange.asked, self._relay.settings.attribution.context_bytes_max
         if (
