@@ -13,17 +13,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import sys
-from asyncio import StreamReader, StreamWriter
-from asyncio.subprocess import PIPE, Process, create_subprocess_exec
+from asyncio import StreamWriter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import proxy
 from proxy.clock import Clock
 from proxy.observability import Metrics
+from proxy.relay.child import run_child
 from proxy.relay.guard import limits
 from proxy.relay.kept import Kept, Result
 from proxy.relay.scored import Copied, Failed, Scored, combine
@@ -37,7 +35,6 @@ from proxy.relay.scoring import (
     Done,
     Finish,
     Forget,
-    Frames,
     Grounding,
     Open,
     Opened,
@@ -46,7 +43,6 @@ from proxy.relay.scoring import (
     Request,
     Text,
     Working,
-    decode_reply,
     frame,
     sized,
     stretches,
@@ -55,9 +51,7 @@ from proxy.settings import Settings
 
 FLUSH_S = 0.03  # texts gather this long: some tokens of each stream in one write, not a write for each
 DEATHS_MAX = 3
-STUCK_S = 120.0  # no slice takes a second; an engine silent for so long with work to do will never answer
 START_S = 30.0  # a cold disk reads model and index in far less
-STOP_S = 2.0
 RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
 STEADY_S = 60.0  # a child that lived so long died of something new
 COUNT_S = 2.0
@@ -72,10 +66,6 @@ class EventLog(Protocol):
 
     def info(self, event: str, /, **fields: object) -> object: ...
     def warning(self, event: str, /, **fields: object) -> object: ...
-
-
-class _ChildEnded(Exception):
-    """The child's stdout ended, or what came out of it made no sense."""
 
 
 class Attributing:
@@ -335,7 +325,16 @@ class Attributing:
         while True:
             began_s = self._clock.monotonic_s()
             try:
-                await self._one_child()
+                ended = await run_child(
+                    self._command,
+                    nice=self._settings.encoder_nice,
+                    talk=self._talk,
+                    heard=self._heard,
+                    is_busy=lambda: bool(self._suspect),
+                )
+                self._log.warning(
+                    "scorer_died", status=ended.status, while_scoring=self._suspect, why=ended.why
+                )
             except OSError as error:
                 self._log.warning("scorer_not_started", error=error.strerror or type(error).__name__)
             self._child_is_gone()
@@ -345,49 +344,6 @@ class Attributing:
             pause_s = min(2 * pause_s, RESTART_S_MAX)
             if not self._opening:
                 self._open()
-
-    async def _one_child(self) -> None:
-        # -P and this path: the child runs the code we run, wherever it was started from.
-        root = str(Path(proxy.__file__).parents[1])
-        paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        child = await create_subprocess_exec(
-            *self._command, "--parent", str(os.getpid()), "--nice", str(self._settings.encoder_nice),
-            stdin=PIPE, stdout=PIPE, env={**os.environ, "PYTHONPATH": paths},
-        )  # fmt: skip
-        assert child.stdin is not None  # a pipe was asked for
-        assert child.stdout is not None
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(child.stdout))
-                group.create_task(self._talk(child.stdin))
-        except* Exception as ended:  # noqa: BLE001  # whatever went wrong, the next child starts clean
-            await _end(child)
-            self._log.warning(
-                "scorer_died",
-                status=child.returncode,
-                while_scoring=self._suspect,
-                why=_why(ended),
-            )
-        finally:
-            await _end(child)
-
-    async def _listen(self, stdout: StreamReader) -> None:
-        frames = Frames()
-        while True:
-            try:
-                async with asyncio.timeout(STUCK_S):
-                    data = await stdout.read(1 << 16)
-            except TimeoutError:
-                if self._suspect:
-                    raise _ChildEnded("it was silent for too long") from None
-                continue
-            if not data:
-                raise _ChildEnded("its output ended")
-            try:
-                for payload in frames.feed(data):
-                    self._heard(decode_reply(payload))
-            except ValueError as error:  # a frame too long, or one that is no message
-                raise _ChildEnded("its output made no sense") from error
 
     def _heard(self, reply: Reply) -> None:
         match reply:
@@ -506,20 +462,3 @@ def _resolve(future: asyncio.Future[T], value: T) -> None:
 
 def _status(result: Result) -> str:
     return "settled" if isinstance(result, Scored) else result.reason
-
-
-def _why(ended: BaseExceptionGroup[Exception]) -> str:
-    cause = ended.exceptions[0]
-    return str(cause) if isinstance(cause, _ChildEnded) else type(cause).__name__
-
-
-async def _end(child: Process) -> None:
-    """Close its stdin, upon which it goes by itself; kill it if it does not."""
-    if child.stdin is not None:
-        child.stdin.close()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await child.wait()
-    except TimeoutError:
-        child.kill()
-        await child.wait()

@@ -1,0 +1,72 @@
+"""One child's life, with children that are a line of Python."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import StreamWriter
+
+import pytest
+
+from proxy.relay.child import Ended, run_child
+from proxy.relay.scoring import FRAME_BYTES_MAX, Counted, Reply, frame
+
+pytestmark = pytest.mark.anyio
+FIRST_LETTER = "import sys; b = sys.stdin.buffer.read(1); "
+
+
+async def life(
+    code: str, *, said: bytes = b"", is_busy: bool = False, stuck_s: float = 20.0
+) -> tuple[Ended, list[Reply]]:
+    replies: list[Reply] = []
+
+    async def talk(stdin: StreamWriter) -> None:
+        stdin.write(said)
+        await asyncio.Event().wait()
+
+    ended = await run_child(
+        (sys.executable, "-P", "-c", code),
+        nice=0,
+        talk=talk,
+        heard=replies.append,
+        is_busy=lambda: is_busy,
+        stuck_s=stuck_s,
+    )
+    return ended, replies
+
+
+async def test_what_the_child_says_is_heard_until_its_output_ends():
+    data = frame(Counted(1, 7)) + frame(Counted(2, 8))
+    code = f"{FIRST_LETTER} assert b == b'!'; sys.stdout.buffer.write({data!r})"
+    ended, replies = await life(code, said=b"!")
+    assert replies == [Counted(1, 7), Counted(2, 8)]
+    assert ended == Ended(0, "its output ended")
+
+
+async def test_a_killed_child_is_known_by_its_signal():
+    ended, _ = await life("import os; os.kill(os.getpid(), 9)")
+    assert ended == Ended(-9, "its output ended")
+
+
+@pytest.mark.parametrize("nonsense", [(FRAME_BYTES_MAX + 1).to_bytes(4, "little"), b"\1\0\0\0!"])
+async def test_a_child_that_talks_nonsense_is_ended(nonsense: bytes):
+    code = f"import sys; sys.stdout.buffer.write({nonsense!r}); sys.stdout.flush(); sys.stdin.read()"
+    ended, _ = await life(code)
+    assert ended.why == "its output made no sense"
+
+
+async def test_a_silent_child_is_ended_only_when_it_owes_something():
+    ended, _ = await life("import sys; sys.stdin.read()", is_busy=True, stuck_s=0.05)
+    assert ended.why == "it was silent for too long"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await life("import sys; sys.stdin.read()", stuck_s=0.05)
+
+
+async def test_what_cannot_be_started_is_an_error_of_the_system():
+    with pytest.raises(FileNotFoundError):
+        await run_child(("/nonexistent/scorer",), nice=0, talk=_nothing, heard=print, is_busy=bool)
+
+
+async def _nothing(stdin: StreamWriter) -> None:
+    del stdin
