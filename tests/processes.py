@@ -53,3 +53,17 @@ def serving(data: Path, *arguments: str, env: dict[str, str] | None = None) -> I
             process.kill()
             process.wait()
         process.stdout.close()
+
+
+def children(name: bytes) -> list[int]:
+    """Return the living processes that this one has started with `name` in their command lines."""
+    found: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            is_named = name in (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and state != "Z" and is_named:
+            found.append(int(stat.parent.name))
+    return found

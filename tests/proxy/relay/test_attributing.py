@@ -17,6 +17,7 @@ from proxy.observability import Metrics
 from proxy.relay.attributing import BYTES_A_TOKEN, Attributing
 from proxy.relay.scored import PPM, Failed, Scored
 from proxy.settings import Attribution, Settings
+from tests.processes import children
 
 pytestmark = pytest.mark.anyio
 TOY = (sys.executable, "-P", str(Path(__file__).with_name("toy_scorer.py")))
@@ -330,26 +331,10 @@ async def test_the_real_engine_gives_the_same_shares_here_as_in_process(heard: H
 
 async def test_the_scorer_is_gone_after_stop(heard: Heard):
     async with attributing(heard):
-        (scorer,) = children()
-    assert scorer not in children()
-
-
-def children() -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if (
-            int(parent) == os.getpid()
-            and state != "Z"
-            and b"toy_scorer" in (stat.parent / "cmdline").read_bytes()
-        ):
-            found.append(int(stat.parent.name))
-    return found
+        (scorer,) = children(b"toy_scorer")
+    assert scorer not in children(b"toy_scorer")
 
 
 def kill_the_scorer() -> None:
-    (scorer,) = children()
+    (scorer,) = children(b"toy_scorer")
     os.kill(scorer, signal.SIGKILL)

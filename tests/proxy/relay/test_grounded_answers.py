@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from openai import AsyncOpenAI
 
+from proxy.settings import Attribution
 from tests.live import Live, live, settings_in
+from tests.processes import children
 
 pytestmark = pytest.mark.anyio
+HURRIED = Attribution(deadline_ms=1)
+MIB = 1 << 20
 
 
 def official(app: Live) -> AsyncOpenAI:
@@ -48,3 +59,91 @@ async def test_a_work_that_stands_in_the_request_is_grounded_evidence(tmp_path: 
             assert kinds(field) == [(work, "grounded")]
             other = await fields_of(client, "What does nobody say?", stream=stream)
             assert kinds(other) == [(work, "verbatim")]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+@asynccontextmanager
+async def reached(gate: Path) -> AsyncIterator[None]:
+    """Return once the scorer stands at the gate; on leaving it goes on."""
+    with anyio.fail_after(20):
+        opened = await asyncio.to_thread(os.open, gate, os.O_WRONLY)
+    try:
+        yield
+    finally:
+        os.close(opened)
+
+
+async def settled(app: Live, event_id: str, key: dict[str, str]) -> dict[str, Any]:
+    """Return the receipt of an answer whose shares were late, once they are there."""
+    with anyio.fail_after(20):
+        while (reply := await app.client.get(f"/api/receipts/{event_id}", headers=key)).status_code == 202:
+            await anyio.lowlevel.checkpoint()
+    assert reply.status_code == 200
+    return reply.json()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_megabyte_of_messages_delays_neither_its_answer_nor_anybody_elses(
+    tmp_path: Path, gate: Path, stream: bool
+):
+    async with live(settings_in(tmp_path, attribution=HURRIED)) as app:
+        (work,) = app.register("The barge carried tar past the lock at dawn, and nobody paid the toll.")
+        await app.running.registry.refresh()
+        key = app.key()
+        app.answers(f"As {work} says it.", stream=stream)
+        text = f"ASKGATE:{gate} {work} " + "lorem ipsum " * (MIB // 12)
+        # The scorer takes the first of it and stands still: the pipe to it is full, and nobody waits for that.
+        reply = await app.chat(
+            {**key, "x-attribution": "full"}, stream=stream, messages=[{"role": "user", "content": text}]
+        )
+        assert work in reply.text
+        assert '"status":"pending"' in reply.text.replace(" ", "")
+        other = await app.client.get("/healthz")
+        assert other.status_code == 200
+        async with reached(gate):
+            pass
+        found = await settled(app, reply.headers["x-attribution-id"], key)
+        assert found["status"] == "settled"
+        assert [one["work"] for one in found["works"]] == [work]
+
+
+async def test_a_scorer_that_dies_over_the_request_leaves_the_answer_pending_and_the_next_one_settles_it(
+    tmp_path: Path, gate: Path
+):
+    async with live(settings_in(tmp_path, attribution=HURRIED)) as app:
+        (work,) = app.register("The barge carried tar past the lock at dawn, and nobody paid the toll.")
+        await app.running.registry.refresh()
+        key = app.key()
+        app.answers(f"As {work} says it.")
+        asked = asyncio.get_running_loop().create_task(
+            app.chat(key, messages=[{"role": "user", "content": f"ASKGATE:{gate} {work}"}])
+        )
+        async with reached(gate):
+            reply = await asked
+            assert reply.json()["attribution"]["status"] == "pending"
+            (scorer,) = children(b"toy_scorer")
+            os.kill(scorer, signal.SIGKILL)
+        async with reached(gate):  # the next one was told the request again
+            pass
+        found = await settled(app, reply.headers["x-attribution-id"], key)
+        assert [one["work"] for one in found["works"]] == [work]
+
+
+async def test_a_request_that_kills_every_scorer_settles_as_not_attributed_and_others_are_served(
+    tmp_path: Path,
+):
+    async with live(settings_in(tmp_path, attribution=HURRIED)) as app:
+        key = app.key()
+        app.answers("It says nothing.")
+        reply = await app.chat(key, messages=[{"role": "user", "content": "ASKDIE"}])
+        assert reply.json()["attribution"]["status"] == "pending"
+        found = await settled(app, reply.headers["x-attribution-id"], key)
+        assert (found["status"], found["unattributed_ppm"], found["works"]) == ("settled", 1_000_000, [])
+        other = await app.chat(key, messages=[{"role": "user", "content": "hello"}])
+        assert (await settled(app, other.headers["x-attribution-id"], key))["status"] == "settled"

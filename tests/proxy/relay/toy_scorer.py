@@ -1,7 +1,7 @@
 """A scorer with a toy engine, started by tests as the real one is: words that begin with w_ are works.
 
 Words that make it misbehave: RAISE raises, DIE kills the process, GATE:path waits at the end, and
-PUSHGATE:path at once, until somebody writes there.
+PUSHGATE:path at once, until somebody writes there. In a request ASKDIE and ASKGATE:path do so.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class ToyGrounder:
 
     def push(self, text: str) -> None:
         self.text += text
+        for word in text.split():
+            if word == "ASKDIE":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if word.startswith("ASKGATE:"):
+                Path(word.removeprefix("ASKGATE:")).read_text(encoding="utf-8")
 
     def finish(self, cited: Iterable[str] = (), grounded: Iterable[str] = ()) -> Context:
         works = sorted({word for word in self.text.split() if word.startswith("w_")} | set(grounded))
