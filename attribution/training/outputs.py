@@ -32,6 +32,13 @@ CLAIM_MARKS = (
     "we develop",
 )
 
+# How often each family is made.
+WEIGHTS = {
+    "quote": 1.6, "passage": 1.0, "reworded": 2.2, "one_sentence": 2.4, "summary": 2.0, "headline": 2.2,
+    "mixture": 2.0, "outside_passage": 1.0, "outside_summary": 1.6, "outside_headline": 1.8, "nothing": 0.5,
+    "transplant": 2.0, "beside": 1.2,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -132,8 +139,14 @@ class Maker:
     """Makes outputs of every family from a catalogue."""
 
     def __init__(
-        self, catalogue: Catalogue, neighbours: Mapping[str, Sequence[str]], rng: random.Random
+        self,
+        catalogue: Catalogue,
+        neighbours: Mapping[str, Sequence[str]],
+        rng: random.Random,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
+        """weights: of families, by name, where they are not WEIGHTS."""
+        self._weights = {**WEIGHTS, **(weights or {})}
         self.catalogue, self.rng, self.edit = catalogue, rng, Editor(rng, neighbours)
         self.by_source: dict[str, list[str]] = {}
         for work in catalogue.registered:
@@ -143,15 +156,10 @@ class Maker:
 
     def make(self) -> Made:
         """Return one output of a family drawn by weight."""
-        families: list[tuple[Callable[[], Made], float]] = [
-            (self.quote, 1.6), (self.passage, 1.0), (self.reworded, 2.2), (self.one_sentence, 2.4),
-            (self.summary, 2.0), (self.headline, 2.2), (self.mixture, 2.0),
-            (self.outside_passage, 1.0), (self.outside_summary, 1.6), (self.outside_headline, 1.8),
-            (self.nothing, 0.5), (self.transplant, 2.0), (self.beside, 1.2),
-        ]  # fmt: skip
-        family = self.rng.choices([one for one, _ in families], [weight for _, weight in families])[0]
+        name = self.rng.choices(list(self._weights), list(self._weights.values()))[0]
+        family: Callable[[], Made] = getattr(self, name)
         made = family()
-        made.kind = family.__name__
+        made.kind = name
         return made
 
     def pick(self, *weights: float) -> tuple[str, list[str]]:

@@ -43,6 +43,8 @@ PINS = {
 # Held out twice, differently, so that less hangs on which books were away: name -> part of the outputs.
 CATALOGUES = {"large": 0.65, "small": 0.35}  # the names are seeds: "large" makes more outputs
 SEED = 20260101
+# How much of the world owes nothing nobody knows: one forest is grown for each answer, and they are averaged.
+DRAWS = ({}, {"outside_passage": 1.3, "outside_headline": 1.6, "beside": 1.6})
 FOLDS = 4
 MODEL = {
     "max_iter": 160,
@@ -116,7 +118,7 @@ def _open(work_dir: Path, scorer_dir: Path) -> None:
 
 
 def _describe(job: tuple[int, str, Made]) -> dict[str, np.ndarray]:
-    output, name, made = job
+    draw, name, made = job
     attributor: Attributor = _STATE[name]
     stream = attributor.stream()
     stream.push(made.text)
@@ -128,7 +130,7 @@ def _describe(job: tuple[int, str, Made]) -> dict[str, np.ndarray]:
     return {
         "rows": scored.described.rows, "piece": scored.pairs.piece, "work": scored.pairs.work,
         "sentence": scored.described.sentence, "truth": truth, "clear": clear,
-        "pieces": np.array(claim, np.int64).reshape(-1, 4), "output": np.full(len(truth), output),
+        "pieces": np.array(claim, np.int64).reshape(-1, 4), "draw": np.array(draw),
     }  # fmt: skip
 
 
@@ -230,8 +232,12 @@ def main() -> None:
                 previous=arguments.previous,
             )
         add_same_subject(catalogue, Encoder.open().encode)
-        maker = Maker(catalogue, json.loads(table.read_text()), random.Random(f"{SEED} {name} made"))  # noqa: S311
-        jobs += [(len(jobs) + number, name, maker.make()) for number in range(int(arguments.outputs * part))]
+        near = json.loads(table.read_text())
+        for draw, weights in enumerate(DRAWS):
+            rng = random.Random(f"{SEED} {name} made {draw}")  # noqa: S311
+            maker = Maker(catalogue, near, rng, weights)
+            for _ in range(int(arguments.outputs * part / len(DRAWS))):
+                jobs.append((draw, name, maker.make()))  # noqa: PERF401  one at a time: a draw's order is its own
     kinds = [made.kind for _, _, made in jobs]
     print({kind: kinds.count(kind) for kind in sorted(set(kinds))})
     kept = arguments.work / f"features-{arguments.outputs}.pickle"
@@ -243,11 +249,22 @@ def main() -> None:
 
 
 def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: float) -> None:
-    """Fit the three models, print their out-of-fold figures, write them with a manifest."""
+    """Fit the three models once a draw, print their out-of-fold figures, write their averages."""
+    members = [member([part for part in parts if part["draw"] == draw]) for draw in range(len(DRAWS))]
+    columns = (len(FEATURES), len(FEATURES), len(FEATURES) + len(CONTEXT))
+    for name, models, width in zip(MODELS, zip(*members, strict=True), columns, strict=True):
+        export(models, width, out / name)
+    sha256 = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in MODELS}
+    manifest = {"features": FEATURES, "context": CONTEXT, "threshold": threshold, "sha256": sha256}
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def member(parts: list[dict[str, np.ndarray]]) -> tuple[HistGradientBoostingClassifier, ...]:
+    """Fit the three models to one draw, each to what those before it say of outputs they did not see."""
     rows = np.concatenate([part["rows"] for part in parts])
     truth = np.concatenate([part["truth"] for part in parts])
     clear = np.concatenate([part["clear"] for part in parts])
-    fold = np.concatenate([part["output"] for part in parts]) % FOLDS
+    fold = np.concatenate([np.full(len(part["truth"]), at % FOLDS) for at, part in enumerate(parts)])
     plain = without_vectors(rows)
     by_words = out_of_fold(plain, truth, clear, fold)
     again = opened(parts, by_words)
@@ -259,16 +276,11 @@ def train(parts: list[dict[str, np.ndarray]], out: Path, threshold: float) -> No
         loss, precision = log_loss(truth, found), average_precision_score(truth, found)
         print(name, "log loss", round(loss, 4), "AP", round(precision, 4))
     print(len(rows), "pairs", int(again.sum()), "left open", int(truth.sum()), "owed;", len(parts), "outputs")
-    models = (
+    return (
         fit(plain[clear], truth[clear]),
         fit(rows[clear & again], truth[clear & again]),
         fit(both[clear], truth[clear]),
     )
-    for name, model, matrix in zip(MODELS, models, (plain, rows, both), strict=True):
-        export(model, matrix.shape[1], out / name)
-    sha256 = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in MODELS}
-    manifest = {"features": FEATURES, "context": CONTEXT, "threshold": threshold, "sha256": sha256}
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 from onnx import TensorProto, helper, save
 
 
-def export(model: Any, features: int, path: Path) -> None:
-    """Write a fitted HistGradientBoostingClassifier (two classes): features (n, k) -> probability (n, 1).
+def export(models: Sequence[Any], features: int, path: Path) -> None:
+    """Write fitted HistGradientBoostingClassifiers (two classes): features (n, k) -> probability (n, 1).
 
-    Thresholds go to float32 rounded down, so that a float32 input falls on the side where float64 put it.
+    Of several models the log-odds are averaged: one forest of all their trees. Thresholds go to float32
+    rounded down, so that a float32 input falls on the side where float64 put it.
     """
     nodes: dict[str, list[Any]] = {
         name: []
@@ -22,7 +24,8 @@ def export(model: Any, features: int, path: Path) -> None:
             "nodes_falsenodeids", "target_treeids", "target_nodeids", "target_ids", "target_weights",
         )
     }  # fmt: skip
-    for tree, (predictor,) in enumerate(model._predictors):  # noqa: SLF001  the one way to its trees
+    predictors = [predictor for model in models for (predictor,) in model._predictors]  # noqa: SLF001  the one way
+    for tree, predictor in enumerate(predictors):
         for number, node in enumerate(predictor.nodes):
             leaf = bool(node["is_leaf"])
             nodes["nodes_treeids"].append(tree)
@@ -36,8 +39,8 @@ def export(model: Any, features: int, path: Path) -> None:
                 nodes["target_treeids"].append(tree)
                 nodes["target_nodeids"].append(number)
                 nodes["target_ids"].append(0)
-                nodes["target_weights"].append(float(node["value"]))
-    base = float(np.ravel(model._baseline_prediction)[0])  # noqa: SLF001
+                nodes["target_weights"].append(float(node["value"]) / len(models))
+    base = float(np.mean([np.ravel(model._baseline_prediction)[0] for model in models]))  # noqa: SLF001
     forest = helper.make_node(
         "TreeEnsembleRegressor",
         ["features"],
