@@ -21,7 +21,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,8 +216,8 @@ def _works(index: Index, positions: I64, places: I64, is_registered: NDArray[np.
             continue
         if total <= SHARED_WORDS_MAX and _creators_at(index, runs, holder, start) >= SHARED_CREATORS:
             continue  # so few words, held by so many, are a saying
-        places = [run.place for one, run in zip(holder, runs, strict=True) if one == work][:PLACES_MAX]
-        works.append(Grounded(index.work_ids[work], total, start, tuple(places)))
+        longest = [run.place for one, run in zip(holder, runs, strict=True) if one == work][:PLACES_MAX]
+        works.append(Grounded(index.work_ids[work], total, start, tuple(longest)))
     return sorted(works, key=lambda one: (-one.words, one.work_id))[:WORKS_MAX]
 
 
@@ -246,19 +245,3 @@ def raised(
     """Return the probabilities, those of works spoken for at `odds` times their odds, in steps of 1e-4."""
     higher = probability * odds / (1 - probability + probability * odds)
     return np.where(is_spoken_for, np.round(higher, 4), probability).astype(np.float32)
-
-
-def same_address(url: str) -> str:
-    """Return a web address so that two ways of writing it are one; "" for what is none.
-
-    Scheme and host in small letters, http as https, no default port, no fragment, no slash at the end.
-    """
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-    except ValueError:
-        return ""
-    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname:
-        return ""
-    host = parts.hostname.lower() + (f":{port}" if port not in {None, 80, 443} else "")
-    return f"https://{host}{parts.path.rstrip('/')}{'?' + parts.query if parts.query else ''}"

@@ -121,6 +121,7 @@ class Running:
             pending=WaitingTexts(pending),
             attributing=self.attributing,
             credit_of=self.credit_of,
+            works_at=self.works_at,
             registry_seq=lambda: self.registry.snapshot.seq,
             price_of=self.price_of,
             digest_key=self._digest_key,
@@ -174,6 +175,10 @@ class Running:
     def credit_of(self, work: str) -> WorkCredit | None:
         """Return what the registry says of a work now."""
         return self.registry.snapshot.credit(work)
+
+    def works_at(self, address: str) -> tuple[str, ...]:
+        """Return the works that are registered with this web address now."""
+        return self.registry.snapshot.works_at(address)
 
     def price_of(
         self, model: str, occurred_us: int, tokens_in: int, tokens_out: int

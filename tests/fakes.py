@@ -93,10 +93,18 @@ class MemoryPending:
     def __init__(self) -> None:
         self.texts: dict[str, tuple[str, dict[int, str]]] = {}
         self.grounded: dict[str, tuple[str, ...]] = {}
+        self.cited: dict[str, tuple[str, ...]] = {}
         self.erased: list[str] = []
 
-    def put(self, event_id: str, app: str, texts: Mapping[int, str], grounded: Sequence[str] = ()) -> None:
-        self.grounded[event_id] = tuple(grounded)
+    def put(
+        self,
+        event_id: str,
+        app: str,
+        texts: Mapping[int, str],
+        grounded: Sequence[str] = (),
+        cited: Sequence[str] = (),
+    ) -> None:
+        self.grounded[event_id], self.cited[event_id] = tuple(grounded), tuple(cited)
         self.texts[event_id] = (app, dict(texts))
 
     def erase(self, event_id: str) -> None:
@@ -140,6 +148,7 @@ class ScriptedAttributing:
         self.offered: dict[str, list[tuple[int, str]]] = {}
         self.requests: dict[str, str] = {}
         self.works_asked: tuple[str, ...] = ()
+        self.cited: dict[str, tuple[str, ...]] = {}
         self.copies: tuple[Copied, ...] = ()
         self.deadlines_ms: list[int] = []
         self.forgotten: list[str] = []
@@ -160,7 +169,10 @@ class ScriptedAttributing:
     def offer(self, event_id: str, choice: int, text: str) -> None:
         self.offered.setdefault(event_id, []).append((choice, text))
 
-    async def settle(self, event_id: str, *, deadline_ms: int) -> Scored | Failed | None:
+    async def settle(
+        self, event_id: str, *, deadline_ms: int, cited: Sequence[str] = ()
+    ) -> Scored | Failed | None:
+        self.cited[event_id] = tuple(cited)
         self.deadlines_ms.append(deadline_ms)
         return self.result if deadline_ms else None
 

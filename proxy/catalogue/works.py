@@ -16,6 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from proxy.errors import BadRequest
+from proxy.wire.addresses import same_address
 
 WHOLE_PPM = 1_000_000
 UNCLAIMED = "~unclaimed"  # a tilde begins no id, so no creator can be called this
@@ -250,19 +251,46 @@ class WorkCredit:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSnapshot:
-    """Every work's credit as of one number of the registry."""
+    """Every work's credit as of one number of the registry. addresses: works by their `same_address`."""
 
     seq: int = 0
     works: Mapping[str, WorkCredit] = field(default_factory=lambda: MappingProxyType({}))
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def credit(self, work_id: str) -> WorkCredit | None:
         """Return the credit of a work by its public id, None for one that is not registered."""
         return self.works.get(work_id)
 
+    def works_at(self, address: str) -> tuple[str, ...]:
+        """Return the works that are registered with this web address, however it is written."""
+        return self.addresses.get(same_address(address), ()) if self.addresses else ()
+
     def with_changes(self, seq: int, credits_: Iterable[WorkCredit]) -> CatalogueSnapshot:
         """Return the snapshot at `seq`, these credits replaced or added; this one stays as it is."""
         changed = {credit.work: credit for credit in credits_}
-        return CatalogueSnapshot(seq, MappingProxyType({**self.works, **changed}) if changed else self.works)
+        if not changed:
+            return CatalogueSnapshot(seq, self.works, self.addresses)
+        works = MappingProxyType({**self.works, **changed})
+        return CatalogueSnapshot(seq, works, self._addresses_with(changed))
+
+    def _addresses_with(self, changed: Mapping[str, WorkCredit]) -> Mapping[str, tuple[str, ...]]:
+        moved = [
+            (work, self.works[work].url if work in self.works else "", credit.url)
+            for work, credit in changed.items()
+            if credit.url != (self.works[work].url if work in self.works else "")
+        ]
+        if not moved:
+            return self.addresses
+        addresses: dict[str, dict[str, None]] = {}
+        for work, before, now in moved:
+            for url in filter(None, (same_address(before), same_address(now))):
+                addresses.setdefault(url, dict.fromkeys(self.addresses.get(url, ())))
+            if gone := same_address(before):
+                addresses[gone].pop(work, None)
+            if come := same_address(now):
+                addresses[come][work] = None
+        found = {**self.addresses, **{url: tuple(sorted(works)) for url, works in addresses.items()}}
+        return MappingProxyType({url: works for url, works in found.items() if works})
 
 
 def checked_ref(ref: str) -> str:

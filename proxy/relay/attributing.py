@@ -182,17 +182,17 @@ class Attributing:
         kept = self._kept.get(answer_id)
         return () if kept is None else kept.copied
 
-    async def settle(self, answer_id: str, *, deadline_ms: int) -> Result | None:
+    async def settle(self, answer_id: str, *, deadline_ms: int, cited: Sequence[str] = ()) -> Result | None:
         """Return the answer's shares: no more text will come. None when they are not there in time.
 
-        Then the work goes on and the result goes to `on_late`. Failed: this text cannot be scored. A caller
-        who is cancelled while waiting counts as late.
+        cited: works whose address the answer names. Late, the work goes on and the result goes to `on_late`.
+        Failed: this text cannot be scored. A caller who is cancelled while waiting counts as late.
         """
         kept = self._kept.get(answer_id)
         if kept is None:
             return combine([], method=self.method)
         began = self._clock.monotonic_s()
-        self._finish(answer_id, kept, background=False)
+        self._finish(answer_id, kept, background=False, cited=tuple(cited))
         try:
             await asyncio.wait({kept.result}, timeout=deadline_ms / 1000)
         finally:
@@ -226,19 +226,23 @@ class Attributing:
         return await self._open()
 
     async def attribute(
-        self, answer_id: str, texts: Mapping[int, str], grounded: Sequence[str] = ()
+        self,
+        answer_id: str,
+        texts: Mapping[int, str],
+        grounded: Sequence[str] = (),
+        cited: Sequence[str] = (),
     ) -> Result:
         """Return the shares of an answer whose texts (by choice) are all there, for as long as it takes.
 
         For texts that were pending when the proxy last stopped. Live exchanges go first. grounded: works that
-        were found in the request.
+        were found in the request. cited: as for `settle`.
         """
         for choice, text in texts.items():
             self.offer(answer_id, choice, text)
         kept = self._kept.get(answer_id)
         if kept is None:
             return combine([], method=self.method)
-        self._finish(answer_id, kept, background=True, grounded=tuple(grounded))
+        self._finish(answer_id, kept, background=True, grounded=tuple(grounded), cited=tuple(cited))
         try:
             result = await kept.result
         except asyncio.CancelledError:
@@ -267,10 +271,16 @@ class Attributing:
         self._log.warning("late_shares_unwanted", id=answer_id, status=_status(result))
 
     def _finish(
-        self, answer_id: str, kept: Kept, *, background: bool, grounded: tuple[str, ...] = ()
+        self,
+        answer_id: str,
+        kept: Kept,
+        *,
+        background: bool,
+        cited: tuple[str, ...],
+        grounded: tuple[str, ...] = (),
     ) -> None:
         if kept.finish is None:
-            kept.finish = Finish(answer_id, kept.truncated, background, kept.cited, grounded)
+            kept.finish = Finish(answer_id, kept.truncated, background, cited, grounded)
             self._change(answer_id)
             self._at_once.set()
 

@@ -367,6 +367,7 @@ class Exchange:
             kept = self.told.add(delta.choice, delta.text)
             if kept and self.is_scored:
                 offers.append(Offer(delta.choice, kept))
+        self.told.cite(said.cited)
         self._finished.update(said.finished)
         if said.counts is not None:  # the last word counts: some backends report a running total
             given, told = said.counts.input, said.counts.output

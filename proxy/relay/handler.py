@@ -27,6 +27,7 @@ from proxy.relay import crossing, listing
 from proxy.relay.actions import own_reply
 from proxy.relay.admission import Admission, BudgetsLike
 from proxy.relay.backends import Backends
+from proxy.relay.citing import WorksAt, cited, nobody_is_there
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
 from proxy.relay.exchange import Exchange
 from proxy.relay.guard import replications
@@ -65,6 +66,7 @@ class Relay:
         pending: PendingLike,
         attributing: AttributingLike,
         credit_of: CreditOf,
+        works_at: WorksAt = nobody_is_there,
         registry_seq: Callable[[], int],
         price_of: PriceOf,
         digest_key: bytes,
@@ -90,6 +92,7 @@ class Relay:
         self.promises = Promises(self, wait_s=promise_wait_s)
         self._keyring = keyring
         self._credit_of = credit_of
+        self._works_at = works_at
         self._registry_seq = registry_seq
         self._digest_key = digest_key
         self._ids = ids
@@ -158,6 +161,10 @@ class Relay:
         found = credited(scored, self._credit_of, registry_seq=seq)
         replication = replications(scored.copied, self._credit_of, self.settings.guard)
         return msgspec.structs.replace(found, replication=replication) if replication else found
+
+    def cited(self, exchange: Exchange) -> tuple[str, ...]:
+        """Return the registered works whose address the answer names."""
+        return cited(exchange.told, self._works_at)
 
     def must_cut(self, event_id: str) -> bool:
         """Whether the guard ends this answer, by what the scorer has seen of it."""

@@ -70,6 +70,7 @@ class Journey:
         self._cuts = relay.settings.guard.action == "cut"
         self._is_cut = False  # the guard has ended this answer
         self._is_over = False
+        self._cited: tuple[str, ...] = ()  # works whose address the answer names
         self._telling: asyncio.Handle | None = None  # the request's texts are still to be told
         self._piece = b""  # the last that came, at a stream's own size
         self.used: Used | None = None  # what was metered, once it is
@@ -313,7 +314,8 @@ class Journey:
         relay, exchange = self._relay, self._exchange
         started_s = relay.clock.monotonic_s()
         relay.late(exchange.id)  # from now on late shares may come at any time
-        scored = await relay.attributing.settle(exchange.id, deadline_ms=deadline_ms)
+        self._cited = relay.cited(exchange)
+        scored = await relay.attributing.settle(exchange.id, deadline_ms=deadline_ms, cited=self._cited)
         self._settle_ms = round((relay.clock.monotonic_s() - started_s) * 1000, 3)
         if scored is not None:
             await relay.late_is_recorded(exchange.id)
@@ -338,7 +340,8 @@ class Journey:
             if wanted.credits is None:
                 grounded = relay.attributing.grounded(exchange.id)
                 texts = exchange.told.texts()
-                await asyncio.to_thread(relay.pending.put, exchange.id, self._app, texts, grounded)
+                put = relay.pending.put
+                await asyncio.to_thread(put, exchange.id, self._app, texts, grounded, self._cited)
             elif wanted.credits.reason:
                 relay.attributing.forget(exchange.id)  # the request's text may have been told
                 relay.metrics.attributions.labels(wanted.credits.reason).inc()  # no scorer saw it to count it
@@ -434,7 +437,8 @@ class Journey:
             said = told.characters // CHARACTERS_PER_TOKEN if exchange.endpoint.tells_text else 0
         credits_ = None if told.kept_characters and exchange.is_scored else unscored(exchange.unscored)
         if credits_ is None:
-            relay.pending.put(exchange.id, self._app, told.texts(), relay.attributing.grounded(exchange.id))
+            grounded, works = relay.attributing.grounded(exchange.id), relay.cited(exchange)
+            relay.pending.put(exchange.id, self._app, told.texts(), grounded, works)
         wanted = Record("cut", exchange.model, reported, credits_)
         for record in self._records(wanted, TokenCounts(given, said)):
             relay.journal.offer(record)

@@ -18,7 +18,6 @@ class Kept:
         self.fresh: dict[int, list[str]] = {}  # by choice, not yet with the child
         self.bytes = 0  # with the request's
         self.told_bytes = 0
-        self.cited: tuple[str, ...] = ()
         self.finish: Finish | None = None
         self.finish_sent = False
         self.truncated = False

@@ -43,7 +43,15 @@ class JournalLike(Protocol):
 class PendingLike(Protocol):
     """Where the text of late shares waits, encrypted (metering). Both calls block on the disk."""
 
-    def put(self, event_id: str, app: str, texts: Mapping[int, str], grounded: Sequence[str] = (), /) -> None:
+    def put(
+        self,
+        event_id: str,
+        app: str,
+        texts: Mapping[int, str],
+        grounded: Sequence[str] = (),
+        cited: Sequence[str] = (),
+        /,
+    ) -> None:
         """Keep the texts until `erase`; of the request only the works that stood in it."""
         ...
 
@@ -80,7 +88,9 @@ class AttributingLike(Protocol):
         """Return what the answer has copied beyond the guard's least limit, as far as is known."""
         ...
 
-    async def settle(self, event_id: str, /, *, deadline_ms: int) -> Scored | Failed | None:
+    async def settle(
+        self, event_id: str, /, *, deadline_ms: int, cited: Sequence[str] = ()
+    ) -> Scored | Failed | None:
         """Return the shares, or None when they are late; late ones are told to Relay.settle_late."""
         ...
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from proxy.relay.credits import Credited
     from proxy.relay.scored import Failed, Scored
 
-GROUNDED = -1  # in the place of a choice: the ids of the works that stood in the request
+# In the place of a choice: the ids of the works that stood in the request, or whose address the answer names.
+GROUNDED, CITED = -1, -2
 
 _texts_of = msgspec.json.Decoder(dict[int, str])
 
@@ -35,9 +36,17 @@ class WaitingTexts:
     def __init__(self, pending: PendingTexts) -> None:
         self._pending = pending
 
-    def put(self, event_id: str, app: str, texts: Mapping[int, str], grounded: Sequence[str] = ()) -> None:
+    def put(
+        self,
+        event_id: str,
+        app: str,
+        texts: Mapping[int, str],
+        grounded: Sequence[str] = (),
+        cited: Sequence[str] = (),
+    ) -> None:
         """Keep the texts until `erase`; blocks on the disk."""
-        kept = {**texts, GROUNDED: " ".join(grounded)} if grounded else dict(texts)
+        works = {GROUNDED: " ".join(grounded), CITED: " ".join(cited)}
+        kept = {**texts, **{place: ids for place, ids in works.items() if ids}}
         self._pending.put(event_id, msgspec.json.encode(kept).decode(), app)
 
     def erase(self, event_id: str) -> None:
@@ -66,8 +75,8 @@ async def settle_left_over(
         if text.id in open_ids:
             open_ids.discard(text.id)
             texts_ = _texts_of.decode(text.text)
-            grounded = texts_.pop(GROUNDED, "").split()
-            result = await attributing.attribute(text.id, texts_, grounded)
+            grounded, cited = texts_.pop(GROUNDED, "").split(), texts_.pop(CITED, "").split()
+            result = await attributing.attribute(text.id, texts_, grounded, cited)
             # Scoring may have waited for an engine for so long that the answer was given up meanwhile.
             if any(used.id == text.id for used in journal.unsettled()):
                 await journal.append(credits_of(result).record(text.id))

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
+
+from proxy.wire.addresses import ADDRESS_CHARACTERS_MAX
+
+CITED_MAX = 64  # addresses; some backends repeat their sources in every chunk
 
 
 class Told:
@@ -19,6 +24,7 @@ class Told:
         self._hashes: dict[int, hashlib._Hash] = {}  # pyright: ignore[reportPrivateUsage]
         self.characters = 0
         self.kept_characters = 0
+        self.cited: dict[str, None] = {}  # addresses, in the order they were named
 
     def add(self, choice: int, text: str) -> str:
         """Take more of a choice's text; return as much of it as is kept ("" beyond the bound)."""
@@ -35,6 +41,12 @@ class Told:
             self.kept_characters += len(text)
             self._kept[choice].append(text)
         return text
+
+    def cite(self, addresses: Sequence[str]) -> None:
+        """Take addresses that the backend named as its sources; the first CITED_MAX are kept."""
+        for address in addresses:
+            if len(self.cited) < CITED_MAX and len(address) <= ADDRESS_CHARACTERS_MAX:
+                self.cited[address] = None
 
     def texts(self) -> dict[int, str]:
         """Return the kept text of each choice, in the order of the choices."""

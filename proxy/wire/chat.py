@@ -19,6 +19,7 @@ from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
 from proxy.wire.reading import Content, Count, asking_for_usage, counts_of, decoded, plain, tolerated
 
 CHOICES_MAX = 128  # OpenAI's own limit for n
+_NONE = msgspec.Raw(b"null")
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class _Usage(msgspec.Struct, frozen=True):
 
 class _Message(msgspec.Struct, frozen=True):
     content: Content = None
+    annotations: msgspec.Raw = _NONE
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -55,6 +57,15 @@ class _Reply(msgspec.Struct, frozen=True):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     model: str | None = None
+    citations: msgspec.Raw = _NONE
+
+
+class _UrlCitation(msgspec.Struct, frozen=True):
+    url: str = ""
+
+
+class _Annotation(msgspec.Struct, frozen=True):
+    url_citation: _UrlCitation | None = None
 
 
 class _UsageOnly(msgspec.Struct, frozen=True):
@@ -65,6 +76,8 @@ _request = msgspec.json.Decoder(_Request)
 _reply = msgspec.json.Decoder(_Reply)
 _spoken = msgspec.json.Decoder(list[_Message])
 _usage = msgspec.json.Decoder(_UsageOnly)
+_annotations = msgspec.json.Decoder(list[_Annotation] | None)
+_citations = msgspec.json.Decoder(list[str | _UrlCitation] | None)
 
 
 class ChatCompletions(Endpoint):
@@ -119,8 +132,11 @@ class ChatCompletions(Endpoint):
 def _said(reply: _Reply) -> Said:
     texts: list[TextDelta] = []
     finished: list[int] = []
+    cited = _sources(reply.citations)
     for choice in reply.choices or ():
         message = choice.delta or choice.message
+        if message is not None:
+            cited += _annotated(message.annotations)
         if message is not None and message.content:
             text = plain(message.content)
             if text:
@@ -133,7 +149,20 @@ def _said(reply: _Reply) -> Said:
         _counts(reply.usage),
         reply.usage is not None and not reply.choices,
         reply.model or "",
+        cited=cited,
     )
+
+
+def _annotated(data: msgspec.Raw) -> tuple[str, ...]:
+    """Return the addresses of url_citation entries; what cannot be read names none and harms nothing else."""
+    found = None if data is _NONE else tolerated(_annotations, data)
+    return tuple(one.url_citation.url for one in found or () if one.url_citation and one.url_citation.url)
+
+
+def _sources(data: msgspec.Raw) -> tuple[str, ...]:
+    """Return the addresses of a list of sources at the top level, as some backends give it."""
+    found = None if data is _NONE else tolerated(_citations, data)
+    return tuple(filter(None, (one if isinstance(one, str) else one.url for one in found or ())))
 
 
 def _counts(usage: _Usage | None) -> TokenCounts | None:

@@ -30,7 +30,7 @@ class Said(msgspec.Struct, frozen=True):
     which is what a client gets only if it asked. model: as the backend names it, or empty. whole: text so far
     said again as a whole, taken only where nothing of it was heard before (a stream taken up in its middle).
     is_end: nothing more is said after this. promised: a whole reply that only promises an answer, and the id
-    under which to fetch it; else empty.
+    under which to fetch it; else empty. cited: web addresses that the backend names as its sources.
     """
 
     texts: tuple[TextDelta, ...] = ()
@@ -41,6 +41,7 @@ class Said(msgspec.Struct, frozen=True):
     whole: tuple[TextDelta, ...] = ()
     is_end: bool = False
     promised: str = ""
+    cited: tuple[str, ...] = ()
 
 
 NOTHING = Said()

@@ -20,7 +20,6 @@ from attribution.grounding import (
     completed,
     ground,
     raised,
-    same_address,
     word_hashes,
 )
 from attribution.normalise import words
@@ -154,18 +153,3 @@ def test_no_more_works_are_spoken_for_than_are_of_use(tmp_path: Path):
     build_index([SourceWork(f"w{n}", text, n, f"c{n}") for n, text in enumerate(texts)], tmp_path / "index")
     index = Attributor.open(tmp_path / "index").index
     assert len(ground(index, texts).grounded) == WORKS_MAX
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["HTTP://Works.Example:80/Tale/#top", "https://works.example/Tale", "https://works.example:443/Tale/"],
-)
-def test_addresses_that_lead_to_one_place_are_one(url: str):
-    assert same_address(url) == "https://works.example/Tale"
-
-
-@pytest.mark.parametrize(
-    "url", ["", "tale", "ftp://works.example/Tale", "http://", "http://[", "http://a:b/"]
-)
-def test_what_is_no_web_address_is_none(url: str):
-    assert not same_address(url)

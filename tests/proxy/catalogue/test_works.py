@@ -142,6 +142,26 @@ def test_a_snapshot_is_not_changed_by_a_newer_one():
     assert (older.seq, newer.seq) == (1, 2)
 
 
+def test_works_are_found_by_their_address_as_it_is_now():
+    first = CatalogueSnapshot().with_changes(
+        1, [credit_at("w_2", "http://A.example/x/"), credit_at("w_1", URL_A)]
+    )
+    assert first.works_at("https://a.example/x#top") == ("w_1", "w_2")
+    moved = first.with_changes(2, [credit_at("w_1", "https://b.example"), credit_at("w_3", "")])
+    assert (moved.works_at(URL_A), moved.works_at("https://b.example/")) == (("w_2",), ("w_1",))
+    gone = moved.with_changes(3, [credit_at("w_2", "")])
+    assert gone.works_at(URL_A) == gone.works_at("") == ()
+    assert first.works_at(URL_A) == ("w_1", "w_2")
+    assert CatalogueSnapshot().works_at(URL_A) == ()
+
+
+URL_A = "https://a.example/x"
+
+
+def credit_at(work: str, url: str) -> WorkCredit:
+    return WorkCredit(work, "Lamp", ("Ada",), "", url, "paid")
+
+
 @pytest.mark.parametrize("said", [None, "paid", "free", "denied"])
 @pytest.mark.parametrize("status", ["active", "withdrawn"])
 def test_what_is_nobodys_is_free_whatever_was_said(said, status):

@@ -21,9 +21,11 @@ class Scoring:
     def __init__(self, result=None) -> None:
         self.result = result or scored()
         self.given: dict[str, dict[int, str]] = {}
+        self.works: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
-    async def attribute(self, answer_id, texts, grounded=()):
+    async def attribute(self, answer_id, texts, grounded=(), cited=()):
         self.given[answer_id] = dict(texts)
+        self.works[answer_id] = (tuple(grounded), tuple(cited))
         return self.result
 
 
@@ -112,3 +114,14 @@ async def test_settling_again_finds_nothing_left(tmp_path):
     await settle(tmp_path, Scoring())
     settled, _, _ = await settle(tmp_path, Scoring())
     assert settled == 0
+
+
+async def test_the_works_of_the_request_and_those_cited_wait_with_the_text(tmp_path):
+    journal, pending = opened(tmp_path)
+    await journal.append(used("rct_" + "a" * 26))
+    WaitingTexts(pending).put("rct_" + "a" * 26, "app_1", {0: "text"}, ["w_1", "w_2"], ["w_3"])
+    await journal.close()
+    scoring = Scoring()
+    await settle(tmp_path, scoring)
+    assert scoring.given == {"rct_" + "a" * 26: {0: "text"}}
+    assert scoring.works == {"rct_" + "a" * 26: (("w_1", "w_2"), ("w_3",))}

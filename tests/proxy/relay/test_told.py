@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay.told import Told
+from proxy.relay.told import CITED_MAX, Told
 
 KEY = b"k" * 32
 
@@ -42,3 +42,11 @@ def test_half_a_surrogate_pair_does_no_harm():
     told = Told(9)
     told.add(0, "\ud83d")
     assert told.digest(KEY)
+
+
+def test_addresses_that_are_cited_are_kept_once_in_their_order_and_within_a_bound():
+    told = Told(9)
+    told.cite(["https://b.example", "https://a.example", "https://b.example", "https://" + "x" * 2_000])
+    assert list(told.cited) == ["https://b.example", "https://a.example"]
+    told.cite([f"https://{number}.example" for number in range(2 * CITED_MAX)])
+    assert len(told.cited) == CITED_MAX

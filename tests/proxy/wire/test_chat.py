@@ -133,3 +133,32 @@ def test_half_a_surrogate_pair_is_read_or_says_nothing_but_never_raises():
 def test_a_request_too_wide_to_walk_goes_up_as_it_came():
     body = b'{"model":"m","stream":true,"x":[' + b"[]," * 300_000 + b'0],"stream_options":{}}'
     assert CHAT.asking_for_usage(body) == body
+
+
+CITING = '{"type":"url_citation","url_citation":{"start_index":0,"url":"https://a.example/x","title":"X"}}'
+
+
+@pytest.mark.parametrize("place", ["message", "delta"])
+def test_what_a_backend_cites_is_read_of_replies_and_of_chunks(place):
+    reply = f'{{"citations":["https://b.example"],"choices":[{{"{place}":{{"annotations":[{CITING}]}}}}]}}'.encode()
+    said = CHAT.read_reply(reply) if place == "message" else CHAT.read_chunk(reply)
+    assert said is not None
+    assert said.cited == ("https://b.example", "https://a.example/x")
+
+
+def test_sources_may_be_objects():
+    said = CHAT.read_chunk(
+        b'{"choices":[],"citations":[{"url":"https://b.example","title":"B"},"https://c.example"]}'
+    )
+    assert said.cited == ("https://b.example", "https://c.example")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["5", "null", "{}", "[5]", '["https://a.example",5]', '[{"url_citation":5}]', '[{"url":5}]', "[null]"],
+)
+def test_citations_that_cannot_be_read_name_nothing_and_harm_nothing_else(odd):
+    data = f'{{"citations":{odd},"choices":[{{"delta":{{"content":"a","annotations":{odd}}}}}]}}'.encode()
+    said = CHAT.read_chunk(data)
+    assert said.cited == ()
+    assert said.texts == (TextDelta(0, "a"),)
