@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--previous", type=Path)
     parser.add_argument("--outputs", type=int, default=16000)
-    parser.add_argument("--threshold", type=float, default=0.35, help="credit from this probability on")
+    parser.add_argument("--threshold", type=float, default=0.4, help="credit from this probability on")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
