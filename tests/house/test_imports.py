@@ -116,4 +116,6 @@ def test_only_stores_and_migrations_speak_sql_and_only_upstream_speaks_http(path
         )
     }
     is_store = place.endswith("store.py") or "/migrations/" in place or place == "proxy/database.py"
-    assert is_store or not calls_sql, f"{place} writes SQL: {calls_sql}; that belongs in a file named store.py or *_store.py"
+    assert is_store or not calls_sql, (
+        f"{place} writes SQL: {calls_sql}; that belongs in a file named store.py or *_store.py"
+    )

@@ -45,7 +45,9 @@ class ToyStream:
         shares = []
         for work in sorted({word for word in words if word.startswith("w_")}):
             start = self.text.index(work)
-            match = Match(work, self.context.kinds.get(work, "verbatim"), start, start + len(work), 0, len(work), 1.0)
+            match = Match(
+                work, self.context.kinds.get(work, "verbatim"), start, start + len(work), 0, len(work), 1.0
+            )
             shares.append(Share(work, words.count(work) * PPM // len(words), (match,)))
         return Attribution(tuple(shares), PPM - sum(share.ppm for share in shares), len(words), self.method)
 
