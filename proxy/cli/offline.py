@@ -133,7 +133,9 @@ def _outputs(source: IO[bytes], name: str) -> Iterator[_Output]:
             yield decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(
-                f"{name}:{number}: {error}", remedy='write {"output_id": "...", "text": "..."}, one a line'
+                f"{name}:{number}: {error}",
+                remedy='write {"output_id": "...", "text": "..."}, one a line; "context" may be a text or a '
+                "list of texts",
             ) from error
 
 

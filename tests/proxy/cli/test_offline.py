@@ -105,6 +105,30 @@ def test_a_bad_line_is_named(ec, catalogue, fed, said):
     assert "remedy:" in ran.err
 
 
+@pytest.mark.parametrize("context", [f"Read this: {POEM}", ["Be brief.", f"Read this: {POEM}"]])
+def test_works_in_the_context_are_grounded_evidence(ec, catalogue, context):
+    line = {"output_id": "o", "text": POEM, "context": context}
+    answer = json.loads(ec("attribute", "--catalogue", catalogue, fed=json.dumps(line) + "\n").out)
+    assert {piece["kind"] for piece in answer["evidence"]} == {"grounded"}
+    assert {piece["work_id"] for piece in answer["evidence"]} == {"poem"}
+
+
+@pytest.mark.parametrize("context", [None, "", [], "Something else entirely was asked about lighthouses."])
+def test_a_context_without_registered_works_grounds_nothing(ec, catalogue, context):
+    line = {"output_id": "o", "text": POEM, "context": context}
+    answer = json.loads(ec("attribute", "--catalogue", catalogue, fed=json.dumps(line) + "\n").out)
+    assert {piece["kind"] for piece in answer["evidence"]} == {"verbatim"}
+
+
+@pytest.mark.parametrize("context", [3, True, {"text": "a"}, ["a", 3], [["a"]]])
+def test_a_context_that_is_no_text_is_refused_with_what_it_may_be(ec, catalogue, context):
+    line = {"output_id": "o", "text": POEM, "context": context}
+    ran = ec("attribute", "--catalogue", catalogue, fed=json.dumps(line) + "\n")
+    assert ran.status == 1
+    assert ":1:" in ran.err
+    assert '"context" may be a text or a list of texts' in " ".join(ran.err.split())
+
+
 def test_compressed_texts_are_read_and_damaged_ones_refused(ec, catalogue, tmp_path):
     source = tmp_path / "in.jsonl.gz"
     source.write_bytes(gzip.compress(outputs(POEM).encode()))

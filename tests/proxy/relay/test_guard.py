@@ -54,31 +54,36 @@ async def registered(app: Live) -> str:
     return work
 
 
-async def paced(app: Live, words: list[str], seen: list[str]):
-    """A backend that writes a sentence, and the next one when the scorer has seen the last."""
+WORDS_A_SENTENCE = 2  # of the work, in the backend's sentences below
+
+
+async def paced(app: Live, words: list[str], seen: list[str], ahead: int):
+    """A backend that writes a sentence only when the scorer has seen all but the last `ahead` before it."""
     attributing = app.running.attributing
     for word in words:
         seen.append(word)
         yield chunk(word)
         if word.endswith(". "):
+            awaited = sum(one.startswith("w_") for one in seen) - ahead * WORDS_A_SENTENCE
             with anyio.fail_after(20):
-                while (
-                    sum(one.words for one in attributing.copied(next(iter(attributing._kept))))
-                    < sum(one.startswith("w_") for one in seen)
-                    and sum(one.startswith("w_") for one in seen) > 2
+                while awaited > CUT.prohibited_words and awaited > sum(
+                    one.words for one in attributing.copied(next(iter(attributing._kept)))
                 ):
                     await anyio.lowlevel.checkpoint()
     yield chunk(finish="stop")
     yield frame(b"[DONE]")
 
 
-async def test_a_stream_is_cut_within_a_sentence_of_the_limit_with_a_reason_that_clients_know(tmp_path: Path):
+@pytest.mark.parametrize("ahead", [0, 2])
+async def test_a_stream_ends_as_many_sentences_after_the_limit_as_the_scorer_is_behind_at_most(
+    tmp_path: Path, ahead: int
+):
     async with live(settings_in(tmp_path, guard=CUT)) as app:
         work = await registered(app)
         sentence = f"He reads {work} aloud and {work} again today. "
         words = re.findall(r"\S+\s*", sentence * 12)
         seen: list[str] = []
-        app.backend.pieces = lambda: paced(app, words, seen)
+        app.backend.pieces = lambda: paced(app, words, seen, ahead)
         app.backend.headers = SSE
         key = app.key()["authorization"].removeprefix("Bearer ")
         client = AsyncOpenAI(base_url=f"{app.base}/v1", api_key=key)
@@ -92,7 +97,8 @@ async def test_a_stream_is_cut_within_a_sentence_of_the_limit_with_a_reason_that
         await client.close()
         assert reasons[-1] == "content_filter"
         # The limit is crossed by the sixth word of the work, in the third sentence.
-        assert 3 <= text.count("today.") <= 4
+        assert 3 <= text.count("today.") <= 3 + ahead
+        assert text == sentence * text.count("today.") or ahead
         assert field is not None
         assert [(one["work"], one["limit"]) for one in field["replication"]] == [(work, 5)]
         assert app.running.metrics.guarded.labels("cut")._value.get() == 1
