@@ -108,3 +108,15 @@ def write_background(
         counts=table.astype(np.int32),
         passages=np.array(passages, np.int64),
     )
+
+
+def sections(path: Path) -> dict[str, list[str]]:
+    """Read a file of sentences: [section] lines, one sentence a line, # comments."""
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            current = found.setdefault(line.strip("[]"), [])
+        elif line and not line.startswith("#"):
+            current.append(line)
+    return found

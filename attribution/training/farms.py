@@ -31,9 +31,8 @@ from attribution.normalise import words
 from attribution.ownership import held
 from attribution.segments import segments
 from attribution.terms import PPM, Held, SourceWork
-from attribution.training.corpus import read_lines
+from attribution.training.corpus import read_lines, sections
 from attribution.training.edits import Editor
-from attribution.training.train_novelty import sections
 
 PHRASES = Path(__file__).parent / "farm_phrases.txt"
 SEED = 20260202

@@ -21,25 +21,13 @@ from attribution.encoder import Encoder
 from attribution.normalise import words
 from attribution.novelty import COUNT_SCALE, NOVELTY_DIR, rarity
 from attribution.segments import segments
-from attribution.training.corpus import training_works
+from attribution.training.corpus import sections, training_works
 
 SEED = 20260101
 HONEST_SENTENCES = 30_000
 WRITTEN_WEIGHT = 10.0  # a sentence written for this stands for ten of a kind nobody has
 PENALTY_C = 0.5
 COMMON_SECTIONS, HONEST_SECTION = ("boilerplate", "proverbs", "stock"), "specific"
-
-
-def sections(path: Path) -> dict[str, list[str]]:
-    """Read a file of sentences: [section] lines, one sentence a line, # comments."""
-    found: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            current = found.setdefault(line.strip("[]"), [])
-        elif line and not line.startswith("#"):
-            current.append(line)
-    return found
 
 
 def learns_from(creator_id: str) -> bool:

@@ -12,8 +12,8 @@ from attribution.encoder import Encoder
 from attribution.errors import ModelMissing
 from attribution.novelty import COUNTS, SCORE_MAX, Probe, rarity
 from attribution.ownership import held
+from attribution.training.corpus import sections
 from attribution.training.farms import PHRASES, farms
-from attribution.training.train_novelty import sections
 
 HONEST = {
     "chant": (
