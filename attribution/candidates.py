@@ -8,13 +8,14 @@ of its own). Each pair is one passage of the work and a sentence on either side.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from attribution.features import F32, OutputWords, Pairs, Piece
 from attribution.index import QUERIES_AT_ONCE, Index, Ranked
-from attribution.lexical import I64, distinct
+from attribution.lexical import I64, distinct, ranges
 
 PASSAGES_MAX = 20  # asked of BM25, so that after taking one passage a work about WORKS_MAX works remain
 WORKS_MAX = 8
@@ -28,11 +29,32 @@ Ask = Callable[[Sequence[I64]], list[Ranked]]
 
 def query(output: OutputWords, start: int, end: int) -> tuple[I64, F32]:
     """Return the distinct known words of output words [start, end), rarest first, and their idf."""
-    ids, first = np.unique(output.ids[start:end], return_index=True)
-    idf = output.idf[start:end][first]
-    kept = np.flatnonzero(ids >= 0)
-    kept = kept[np.lexsort((ids[kept], -idf[kept]))][:QUERY_WORDS_MAX]
-    return ids[kept], idf[kept]
+    return queries(output, [(start, end)])[0]
+
+
+def queries(output: OutputWords, spans: Sequence[tuple[int, int]]) -> list[tuple[I64, F32]]:
+    """Return for each [start, end) its distinct known words, rarest first, and their idf."""
+    bounds = np.array(spans, np.int64).reshape(-1, 2)
+    at, owner = ranges(bounds[:, 0], bounds[:, 1])
+    known = output.ids[at] >= 0
+    at, owner = at[known], owner[known]
+    ids, idf = output.ids[at], output.idf[at]
+    order = np.lexsort((ids, -idf, owner))
+    ids, idf, owner = ids[order], idf[order], owner[order]
+    fresh = np.flatnonzero(np.append(True, (np.diff(ids) != 0) | (np.diff(owner) != 0))[: len(ids)])
+    ids, idf = ids[fresh], idf[fresh]
+    cuts: list[int] = np.searchsorted(owner[fresh], np.arange(len(bounds) + 1)).tolist()
+    ends = (min(high, low + QUERY_WORDS_MAX) for low, high in itertools.pairwise(cuts))
+    return [(ids[low:high], idf[low:high]) for low, high in zip(cuts, ends, strict=False)]
+
+
+def own_passages(index: Index, passages: I64) -> dict[int, int]:
+    """Return work -> passage of a sentence's best passages, best first: one a work, of WORKS_MAX works."""
+    mine: dict[int, int] = {}
+    for work, passage in zip(index.passage_work[passages].tolist(), passages.tolist(), strict=True):
+        if work not in mine and len(mine) < WORKS_MAX:
+            mine[work] = passage
+    return mine
 
 
 def candidates(
@@ -46,9 +68,15 @@ def candidates(
 
     known: works that every piece is held against whatever BM25 says, and passages of theirs to begin with.
     """
-    queries = [query(output, piece.start, piece.end) for piece in pieces]
     open_ = [number for number, piece in enumerate(pieces) if piece.claim is None]
-    ranked = dict(zip(open_, ask([queries[number][0] for number in open_]), strict=True))
+    asked = dict(
+        zip(
+            open_,
+            queries(output, [(pieces[number].start, pieces[number].end) for number in open_]),
+            strict=True,
+        )
+    )
+    ranked = dict(zip(open_, ask([terms for terms, _ in asked.values()]), strict=True))
     found: list[dict[int, int]] = []  # per piece: work -> passage
     strength: dict[int, float] = {}
     places: dict[int, dict[int, float]] = {}  # work -> passage -> strength there
@@ -61,7 +89,7 @@ def candidates(
             weights = [(piece.claim.work, passage, float(words))]
         else:
             passages, sums = ranked[number]
-            bound = 2.2 * float(queries[number][1].sum()) or 1.0
+            bound = 2.2 * float(asked[number][1].sum()) or 1.0
             gains = words * np.maximum(sums / bound - 0.2, 0.0)
             weights = list(
                 zip(index.passage_work[passages].tolist(), passages.tolist(), gains.tolist(), strict=True)
@@ -84,9 +112,9 @@ def candidates(
     for at in range(0, len(open_), QUERIES_AT_ONCE):
         some = open_[at : at + QUERIES_AT_ONCE]
         _add_nearest(
-            index, [queries[number][0] for number in some], [found[number] for number in some], strong, near
+            index, [asked[number][0] for number in some], [found[number] for number in some], strong, near
         )
-    return _pairs(index, found)
+    return pairs_of(index, found)
 
 
 def _near(index: Index, work: int, known: dict[int, float]) -> I64:
@@ -117,7 +145,8 @@ def _add_nearest(
         low += len(own)
 
 
-def _pairs(index: Index, found: list[dict[int, int]]) -> Pairs:
+def pairs_of(index: Index, found: list[dict[int, int]]) -> Pairs:
+    """Return the pairs of each piece's works and passages, pieces in order."""
     piece = np.repeat(np.arange(len(found), dtype=np.int64), [len(mine) for mine in found])
     work = np.array([work for mine in found for work in mine], np.int64)
     passage = np.array([passage for mine in found for passage in mine.values()], np.int64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,40 +20,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.allocation import UNATTRIBUTED, to_ppm
+from attribution.arriving import PIECE_WORDS_MIN, Arriving
 from attribution.background import Background
 from attribution.building import SentenceEncoder, build
-from attribution.candidates import PASSAGES_MAX, candidates, query
+from attribution.candidates import candidates
 from attribution.copying import Copying
 from attribution.encoder import Encoder
 from attribution.features import (
     F32,
     FEATURES,
     PIECE_WORDS_MAX,
+    Alone,
     Described,
-    OutputWords,
     Pairs,
     Piece,
-    describe,
+    describe_alone,
 )
 from attribution.grounding import CITED_ODDS, GROUNDED_ODDS, Context, Grounder, raised, spoken_for
-from attribution.index import Index, Manifest, Ranked
-from attribution.lexical import I64
+from attribution.index import Index, Manifest
+from attribution.lexical import distinct
 from attribution.likeness import compare
 from attribution.normalise import Words, words
 from attribution.runs import GAP_WORDS_MAX, claims
-from attribution.scoring import Scorer, context_rows, left_open
+from attribution.scoring import OPEN_FROM, OPEN_TO, Scorer, context_rows, left_open
 from attribution.segments import Halves, Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 
 METHOD = "endcredits/1"
-PIECE_WORDS_MIN = 4  # fewer words beside a run ("I read this:") restate nothing
-SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
 CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text is no longer
 # Content words an output must share with a work in all: greetings and "the capital of France is Paris"
 # stand in some registered book, and owe it nothing.
 CONTENT_WORDS_MIN = 4
-# Of the largest BM25 sum a sentence can have: its best passage's part, to be encoded on arrival.
-AHEAD = 0.25
+AHEAD_MAX = 8  # sentences of one push that are described and encoded at once; more is no stream
 CONTENT_SHARED, CONTAINED = FEATURES.index("content_shared"), FEATURES.index("contained")
 PIECES_AT_ONCE = 32  # described together, and no more words than these: some megabytes of
 WORDS_AT_ONCE = 800  # temporary arrays, and some milliseconds
@@ -130,15 +128,18 @@ class AttributionStream:
         self._index = attributor.index
         self._halves, self._segmenter = Halves(), Segmenter()
         self._parts: list[str] = []
-        self._segments: list[Segment] = []
+        self._arriving = Arriving(attributor.index)
         self._vectors: dict[str, F32] = {}
-        self._ranked: dict[bytes, Ranked] = {}
 
     def push(self, text: str) -> None:
         """Take more of the output; sentences it completes are looked up and encoded now."""
         whole = self._halves.push(text)
         self._parts.append(whole)
-        self._take(self._segmenter.push(whole))
+        segments = self._segmenter.push(whole)
+        if segments:
+            self._take(segments)
+            if self._is_ahead and len(segments) <= AHEAD_MAX:
+                self._look_ahead(len(segments))
 
     def finish(self) -> Attribution:
         """Return the shares of all that was pushed."""
@@ -150,7 +151,7 @@ class AttributionStream:
         self._parts.append(rest)
         self._take(self._segmenter.push(rest) + self._segmenter.flush())
         text = "".join(self._parts)
-        found = words(text)
+        found = self._arriving.words(text)
         yield
         scorer, index = self._owner.scorer, self._index
         if index is None or scorer is None or not len(found.texts) or not index.work_ids:
@@ -215,78 +216,65 @@ class AttributionStream:
     def _scoring(self, text: str, found: Words) -> Generator[None, None, Scored]:
         index = self._index
         assert index is not None  # callers ask first
-        ids, idf = index.word_ids(found.hashes)
-        first = set(np.searchsorted(found.starts, [segment.start for segment in self._segments]).tolist())
-        is_name = [
-            text[at].isupper() and place not in first for place, at in enumerate(found.starts.tolist())
-        ]
-        is_number = [any(char.isdigit() for char in word) for word in found.texts]
-        output = OutputWords(ids, idf, np.array(is_number, bool), np.array(is_name, bool))
+        output = self._arriving.output(text, found)
         yield
         pieces = self._pieces(found)
         yield
-        pairs = candidates(index, output, pieces, self._ask, spoken_for(index, self.context))
+        pairs = candidates(index, output, pieces, self._arriving.ask, spoken_for(index, self.context))
         yield
-        rows: list[Described] = []
-        for at, end in _blocks(pieces):
+        alone, place = self._arriving.known(pieces, pairs)
+        missing = np.flatnonzero(place < 0)
+        place[missing] = len(alone.rows) + np.arange(len(missing))
+        numbers = distinct(pairs.piece[missing])
+        places: list[int] = numbers.tolist()
+        some = [pieces[number] for number in places]
+        piece = np.searchsorted(numbers, pairs.piece[missing])
+        parts = [alone]
+        for at, end in _blocks(some):
             yield
-            low, high = np.searchsorted(pairs.piece, [at, end])
-            some = Pairs(
-                pairs.piece[low:high] - at,
-                *(column[low:high] for column in (pairs.work, pairs.passage, pairs.low, pairs.high)),
-            )
-            rows.append(describe(index, output, pieces[at:end], some))
-        empty = describe(index, output, [], Pairs(*(np.zeros(0, np.int64) for _ in range(5))))
-        parts = rows or [empty]
-        described = Described(
-            np.concatenate([part.rows for part in parts]), np.concatenate([part.sentence for part in parts])
-        )
-        return Scored(pieces, pairs, described)
+            low, high = np.searchsorted(piece, [at, end])
+            own = missing[low:high]
+            columns = (pairs.work, pairs.passage, pairs.low, pairs.high)
+            block = Pairs(piece[low:high] - at, *(column[own] for column in columns))
+            parts.append(describe_alone(index, output, some[at:end], block))
+        return Scored(pieces, pairs, Alone.of(parts).taken(place).beside(pairs.piece))
 
     def _take(self, segments: list[Segment]) -> None:
-        room = SEGMENTS_MAX - len(self._segments)
-        self._segments.extend(segments[:room])
-        index = self._index
-        if index is None or not index.work_ids:
+        self._arriving.take(segments)
+
+    def _look_ahead(self, count: int) -> None:
+        """While the rest is being written: do for the last sentences what is likely to be asked for."""
+        sentences = self._arriving.sentences
+        scorer = self._owner.scorer
+        sentence, described = self._arriving.describe(max(len(sentences) - count, 0))
+        if scorer is None or not len(sentence):
             return
-        texts = [words(segment.text) for segment in segments[:room]]
-        if not texts:
-            return
-        bounds: list[int] = np.cumsum([0, *(len(found.texts) for found in texts)]).tolist()
-        ids, idf = index.word_ids(np.concatenate([found.hashes for found in texts]))
-        none = np.zeros(len(ids), bool)
-        output = OutputWords(ids, idf, none, none)
-        queries = [query(output, low, high) for low, high in itertools.pairwise(bounds)]
-        ranked = self._ask([terms for terms, _ in queries])
-        if self._is_ahead:  # while the rest is being written: what is likely to be asked for when it ends
-            self._encode(
-                [
-                    segment.text
-                    for segment, (_, rarity), (_, sums) in zip(segments, queries, ranked, strict=False)
-                    if len(sums) and float(sums[0]) >= AHEAD * 2.2 * float(rarity.sum())
-                ]
-            )
+        numbers: list[int] = sentence.tolist()
+        best = dict.fromkeys(numbers, 0.0)
+        for number, probability in zip(numbers, scorer.by_words(described.rows).tolist(), strict=True):
+            best[number] = max(best[number], probability)
+        self._encode(
+            [sentences[number].text for number, most in best.items() if OPEN_FROM <= most <= OPEN_TO]
+        )
 
     def _encode(self, texts: list[str]) -> None:
         fresh = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if fresh:
             self._vectors.update(zip(fresh, self._owner.encoder.encode(fresh), strict=True))
 
-    def _ask(self, queries: Sequence[I64]) -> list[Ranked]:
-        index = self._index
-        assert index is not None  # only asked with one
-        keys = [terms.tobytes() for terms in queries]
-        fresh = {key: terms for key, terms in zip(keys, queries, strict=True) if key not in self._ranked}
-        self._ranked.update(zip(fresh, index.best_passages(list(fresh.values()), PASSAGES_MAX), strict=True))
-        return [self._ranked[key] for key in keys]
-
     def _pieces(self, found: Words) -> list[Piece]:
         """Cut every sentence around the runs that go through it."""
         index = self._index
         assert index is not None  # callers ask first
-        bounds = np.searchsorted(found.starts, [segment.start for segment in self._segments]).tolist()
-        limit = int(np.searchsorted(found.starts, self._segments[-1].end)) if self._segments else 0
-        runs = [claim for claim in claims(index, found.hashes) if claim.start < limit]
+        bounds = np.searchsorted(
+            found.starts, [segment.start for segment in self._arriving.sentences]
+        ).tolist()
+        limit = (
+            int(np.searchsorted(found.starts, self._arriving.sentences[-1].end))
+            if self._arriving.sentences
+            else 0
+        )
+        runs = [claim for claim in claims(index, found.hashes, self._arriving.held()) if claim.start < limit]
         pieces: list[Piece] = []
         for number, (low, high) in enumerate(zip(bounds, [*bounds[1:], limit], strict=True)):
             cursor = low
@@ -304,7 +292,7 @@ class AttributionStream:
 
     def _text_of(self, text: str, found: Words, piece: Piece) -> str:
         """Return a whole sentence as it was encoded on arrival, or just the piece's words."""
-        segment = self._segments[piece.segment]
+        segment = self._arriving.sentences[piece.segment]
         start, end = int(found.starts[piece.start]), int(found.ends[piece.end - 1])
         next_start = int(found.starts[piece.end]) if piece.end < len(found.starts) else len(text)
         before = int(found.ends[piece.start - 1]) if piece.start else 0

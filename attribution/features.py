@@ -10,6 +10,7 @@ Nothing here knows a work's length, date, id or creator: those tell where a text
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,9 @@ FEATURES = (
 )  # fmt: skip
 # Of sentence vectors: 0 until attribution/likeness.py fills them in. In its order.
 COSINES = ("cosine", "cosine_second", "cosine_mean", "cosine_lexical", "cosine_margin", "cosine_others")
+MARGINS = ("contained_margin", "bm25_margin", "contained_others")  # of a pair beside its piece's other pairs
+_PLACE = {name: place for place, name in enumerate(FEATURES)}
+_MARGINS = [_PLACE[name] for name in MARGINS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,55 @@ class Described:
     sentence: I64
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What can be said of each pair whatever else its piece is held against: all but MARGINS, left 0.
+
+    compared: float64 (pairs, 2), unrounded: what MARGINS are made from.
+    """
+
+    rows: F32
+    sentence: I64
+    compared: NDArray[np.float64]
+
+    @staticmethod
+    def of(parts: Sequence[Alone]) -> Alone:
+        """Put descriptions one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            none = np.zeros((0, len(FEATURES)), np.float32)
+            return Alone(none, np.zeros(0, np.int64), np.zeros((0, 2), np.float64))
+        return Alone(
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.sentence for part in parts]),
+            np.concatenate([part.compared for part in parts]),
+        )
+
+    def taken(self, places: I64) -> Alone:
+        """Return the pairs at these places, in that order."""
+        return Alone(self.rows[places], self.sentence[places], self.compared[places])
+
+    def beside(self, piece: I64) -> Described:
+        """Return the whole description; piece: of each pair, all pairs of a piece together."""
+        if not len(piece):
+            return Described(self.rows, self.sentence)
+        rows = self.rows.copy()
+        contained, others = against_others(self.compared[:, 0], piece)
+        bm25, _ = against_others(self.compared[:, 1], piece)
+        rows[:, _MARGINS] = np.round(np.stack([contained, bm25, others], axis=1), 4)
+        return Described(rows, self.sentence)
+
+
 def describe(index: Index, output: OutputWords, pieces: list[Piece], pairs: Pairs) -> Described:
     """Return the features of every pair, COSINES left 0."""
-    count = len(pairs.piece)
-    if not count:
-        return Described(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.int64))
+    return describe_alone(index, output, pieces, pairs).beside(pairs.piece)
+
+
+def describe_alone(index: Index, output: OutputWords, pieces: list[Piece], pairs: Pairs) -> Alone:
+    """Return the features of every pair that its piece and its stretch of a work decide between them."""
+    if not len(pairs.piece):
+        return Alone.of([])
     asked = _Asked.of(output, pieces)
     there = _There.read(index, asked, pairs)
     mine, of = pairs.piece, there.of
@@ -112,8 +160,6 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], pairs: Pair
     bm25 = product(there.impacts, asked.inside)[of, mine] / np.maximum(2.2 * asked.totals[0], 1e-6)[mine]
     contained_window = np.maximum.reduceat(window_sum, first) / idf_sum[mine]
     run_words = np.array([one.claim.end - one.claim.start if one.claim else 0 for one in pieces], np.float32)
-    contained_margin, contained_others = against_others(contained_window, mine)
-    bm25_margin, _ = against_others(bm25, mine)
     columns = {
         "words": np.log1p(asked.words)[mine], "idf_sum": np.log1p(idf_sum)[mine],
         "idf_mean": asked.idf_mean[mine], "stop_part": asked.stop_part[mine],
@@ -128,14 +174,14 @@ def describe(index: Index, output: OutputWords, pieces: list[Piece], pairs: Pair
         "numbers_shared": shared[:, kind["number"]], "numbers_missing": missing[:, kind["number"]],
         "names_shared": shared[:, kind["name"]], "names_missing": missing[:, kind["name"]],
         "content_shared": shared[:, kind["content"]],
-        "contained_margin": contained_margin, "bm25_margin": bm25_margin,
-        "contained_others": contained_others,
         "run_words": np.log1p(run_words)[mine],
         "run_idf": np.where(run_words > 0, asked.idf_mean, 0)[mine],
     }  # fmt: skip
-    columns |= dict.fromkeys(COSINES, np.zeros(count))
-    rows = np.stack([np.asarray(columns[name], np.float64) for name in FEATURES], axis=1)
-    return Described(np.round(rows, 4).astype(np.float32), there.sentence[inst[best_lexical]])
+    rows = np.zeros((len(mine), len(FEATURES)), np.float64)
+    for name, values in columns.items():
+        rows[:, _PLACE[name]] = values
+    compared = np.stack([contained_window, bm25], axis=1).astype(np.float64)
+    return Alone(np.round(rows, 4).astype(np.float32), there.sentence[inst[best_lexical]], compared)
 
 
 @dataclass(frozen=True, slots=True)

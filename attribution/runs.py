@@ -46,9 +46,16 @@ class Claim:
         )
 
 
-def claims(index: Index, hashes: NDArray[np.uint64]) -> list[Claim]:
-    """Return the output's runs in output order, none overlapping."""
-    positions, places = index.holders(grams(hashes))
+def claims(
+    index: Index, hashes: NDArray[np.uint64], known: tuple[int, I64, I64] | None = None
+) -> list[Claim]:
+    """Return the output's runs in output order, none overlapping.
+
+    known: how many of its fingerprints were looked up before, and what `index.holders` said of them.
+    """
+    count, positions, places = known or (0, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    fresh, there = index.holders(grams(hashes[count:]))
+    positions, places = np.append(positions, fresh + count), np.append(places, there)
     joined = _joined(diagonals(positions, places, GRAM_WORDS, RUNS_MAX), index)
     long = [(work, run) for work, run in joined if run.end - run.start >= RUN_WORDS_MIN]
     work, start, end, place = (

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from attribution import Attributor, SourceWork, build_index
-from attribution.engine import CHARACTERS_A_STEP, SEGMENTS_MAX, AttributionStream
+from attribution.arriving import SEGMENTS_MAX
+from attribution.engine import CHARACTERS_A_STEP, AttributionStream
 from attribution.normalise import words
 from attribution.ownership import quarantined
 from attribution.terms import PPM, Attribution
@@ -335,7 +336,7 @@ def test_a_long_answer_is_held_in_megabytes_and_finished_in_small_steps(everythi
     finally:
         tracemalloc.stop()
     assert most <= CHARACTERS_A_STEP
-    assert len(stream._segments) <= SEGMENTS_MAX
+    assert len(stream._arriving.sentences) <= SEGMENTS_MAX
     assert held <= (10 << 20)
     assert peak <= (200 << 20 if len(text) > 900_000 else 60 << 20)
 
