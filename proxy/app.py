@@ -34,7 +34,7 @@ from proxy.catalogue.store import Catalogue
 from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, Ids, RandomIds, SystemClock
-from proxy.database import open_engine, ping, upgrade
+from proxy.database import close_engine, open_engine, ping, upgrade
 from proxy.errors import Problem, SettingsError, Unavailable
 from proxy.metering.journal import Journal
 from proxy.metering.pending import PendingTexts
@@ -168,7 +168,7 @@ class Running:
             with contextlib.suppress(Problem, TimeoutError):
                 await asyncio.wait_for(self.sink.drain(), DRAIN_S)
             await self.sink.close()
-        self.engine.dispose()
+        await close_engine(self.engine)
         gc.unfreeze()
         self._log.info("proxy_stopped")
 

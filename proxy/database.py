@@ -10,8 +10,10 @@ knows the other: one poll of the last number tells every cache in every process 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,7 @@ SQLModel.metadata.naming_convention = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+CLOSE_S = 5.0  # what a thread at work on the store may take to end; as long as SQLite waits for a lock
 BUSY_TIMEOUT_MS = 5_000  # a carrier batch or a period close holds the write lock well under a second
 
 
@@ -49,6 +52,19 @@ def open_engine(url: str) -> sa.Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+async def close_engine(engine: sa.Engine) -> None:
+    """Close the engine's connections, those in use when they come back, or after CLOSE_S.
+
+    A task that is cancelled leaves its thread with a connection: closing the pool under it would leave that
+    one open until somebody collects it.
+    """
+    checked_out = getattr(engine.pool, "checkedout", None)
+    until = time.monotonic() + CLOSE_S
+    while checked_out is not None and checked_out() > 0 and time.monotonic() < until:
+        await asyncio.sleep(0.01)  # noqa: ASYNC110  the pool has no event to wait for
+    engine.dispose()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from proxy.database import BUSY_TIMEOUT_MS, open_engine, ping, upgrade, versions
+from proxy.database import BUSY_TIMEOUT_MS, close_engine, open_engine, ping, upgrade, versions
 from proxy.errors import Unavailable
 
 
@@ -72,3 +74,15 @@ def test_a_store_that_answers_is_told_from_one_that_is_away(engine):
     with pytest.raises(SQLAlchemyError):
         ping(gone)
     gone.dispose()
+
+
+@pytest.mark.anyio
+async def test_closing_waits_for_the_connection_that_a_thread_still_has(url):
+    opened = open_engine(url)
+    connection = opened.connect()
+    closing = asyncio.get_running_loop().create_task(close_engine(opened))
+    await asyncio.wait([closing], timeout=0.05)
+    assert not closing.done()
+    connection.close()
+    await asyncio.wait_for(closing, 5)
+    assert opened.pool.checkedout() == 0
