@@ -129,7 +129,10 @@ async def test_a_scorer_that_dies_over_the_request_leaves_the_answer_pending_and
             reply = await asked
             assert reply.json()["attribution"]["status"] == "pending"
             (scorer,) = children(b"toy_scorer")
+            gone = os.pidfd_open(scorer)
             os.kill(scorer, signal.SIGKILL)
+            await anyio.wait_readable(gone)  # else the dying one would still hold the gate's other end
+            os.close(gone)
         async with reached(gate):  # the next one was told the request again
             pass
         found = await settled(app, reply.headers["x-attribution-id"], key)
