@@ -62,8 +62,8 @@ async def close_engine(engine: sa.Engine) -> None:
     """
     checked_out = getattr(engine.pool, "checkedout", None)
     until = time.monotonic() + CLOSE_S
-    while checked_out is not None and checked_out() > 0 and time.monotonic() < until:
-        await asyncio.sleep(0.01)  # noqa: ASYNC110  the pool has no event to wait for
+    while checked_out is not None and checked_out() > 0 and time.monotonic() < until:  # noqa: ASYNC110  no event
+        await asyncio.sleep(0.01)
     engine.dispose()
 
 
