@@ -36,7 +36,7 @@ CONTEXT = (
 _ELSEWHERE = ("longest_run", "trigrams", "bigrams_idf", "contained_window", "run_words")
 MODELS = ("words.onnx", "vectors.onnx", "context.onnx")
 # Pieces whose words leave it open are compared by vectors: their best work's probability from here to there.
-OPEN_FROM, OPEN_TO = 0.12, 0.9
+OPEN_FROM, OPEN_TO = 0.2, 0.9
 FEW_PIECES = 3  # with so few that no run took, all are compared: it costs little, and they have no neighbours
 _REMEDY = "install the package again: the scorer's files come with it"
 
