@@ -20,6 +20,7 @@ from proxy.errors import BadRequest, Forbidden, Problem
 from proxy.metering.usage import Used
 from proxy.relay.needs import PriceOf
 from proxy.settings import Settings
+from proxy.wire import Endpoint
 from proxy.wire.errors import WireError
 from proxy.wire.models import claims_in, may_use, the_one_place
 
@@ -90,20 +91,20 @@ class Admission:
                 self._requests.get(principal.app_id), per_min, 1, "requests"
             )
 
-    def check_model(self, principal: Principal, body: bytes | None) -> None:
+    def check_model(self, principal: Principal, body: bytes | None, content_type: bytes = b"") -> None:
         """Raise when a key with an allow-list asks for another model, or for one that cannot be read."""
         patterns = principal.limits.models
         if not patterns:
             return
-        claims = claims_in(body) if body is not None else None
+        claims = claims_in(body, content_type) if body is not None else None
         if claims is None or claims.model is None:
             raise BadRequest(
                 "this key may use only some models, and the model of this request cannot be read",
-                remedy="name it in a JSON body",
+                remedy="name it in a JSON body or a form",
                 code="invalid_request",
             )
         try:
-            the_one_place(body or b"")
+            the_one_place(body or b"", content_type)
         except WireError as error:
             raise BadRequest(error.cause, remedy=error.remedy, code=error.code) from error
         if not may_use(claims.model, patterns):
@@ -114,19 +115,28 @@ class Admission:
             )
 
     async def reserve(
-        self, principal: Principal, event_id: str, body: bytes, models: Iterable[str] = ()
+        self,
+        principal: Principal,
+        event_id: str,
+        body: bytes,
+        models: Iterable[str] = (),
+        *,
+        content_type: bytes = b"",
+        choices: int = 1,
     ) -> Reserved:
         """Hold what a metered request may use at most. models: what its backends call the model.
+
+        choices: how many answers its endpoint reads in it, where that is more than its `n`.
 
         Raises LimitReached, Forbidden for a price that cannot be known, Unavailable when the store is away.
         """
         limits = principal.limits
         if not limits.tokens_per_min and limits.budget_grains is None:
             return Reserved(principal)
-        claims = claims_in(body)
+        claims = claims_in(body, content_type)
         model = (claims.model if claims else None) or ""
         said = claims.output_tokens if claims else None
-        choices = claims.choices if claims else 1
+        choices = max(choices, claims.choices if claims else 1)
         tokens = 0
         if limits.tokens_per_min:
             tokens = len(body) // BYTES_PER_TOKEN + (said or 0) * choices
@@ -230,6 +240,14 @@ class Admission:
             await asyncio.to_thread(self._budgets.settle, hold_id, grains)
         except Problem as problem:  # the store is away: the sweep settles it from the metered event
             self._log.warning("budget_not_settled", id=hold_id, cause=problem.cause)
+
+
+def choices_in(endpoint: Endpoint, body: bytes, content_type: bytes) -> int:
+    """Return how many answers a request asks for, as its endpoint reads it; one that it refuses gets none."""
+    try:
+        return endpoint.read_request(body, content_type).choices
+    except WireError:
+        return 1
 
 
 def _unpriced(why: str) -> Forbidden:

@@ -25,6 +25,7 @@ from proxy.relay.router import Failure, HealthByName, Route
 from proxy.relay.upstream import Answer, Upstream, UpstreamFailed
 from proxy.settings import Backend, Settings, networks
 from proxy.wire.errors import WireError
+from proxy.wire.headers import kind_of
 from proxy.wire.models import renamed
 
 Body = bytes | AsyncIterator[bytes]
@@ -147,7 +148,7 @@ class Backends:
         name = route.backend.name
         if route.is_alias and route.model is not None and isinstance(body, bytes):
             try:
-                body = renamed(body, route.model)
+                body = renamed(body, route.model, kind_of(scope["headers"]))
             except WireError as error:
                 raise BadRequest(error.cause, remedy=error.remedy, code=error.code) from error
         self._health = router.began(self._health, name, now_us=self._clock.now_us())

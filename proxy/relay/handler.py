@@ -25,7 +25,7 @@ from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
 from proxy.relay import crossing, listing
 from proxy.relay.actions import own_reply
-from proxy.relay.admission import Admission, BudgetsLike
+from proxy.relay.admission import Admission, BudgetsLike, choices_in
 from proxy.relay.backends import Backends
 from proxy.relay.citing import WorksAt, cited, nobody_is_there
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
@@ -50,7 +50,7 @@ from proxy.relay.upstream import Answer, UpstreamFailed, check_path
 from proxy.settings import Backend, Settings
 from proxy.wire import Endpoint, endpoint_for
 from proxy.wire.errors import error_body, error_shape
-from proxy.wire.headers import Wishes
+from proxy.wire.headers import Wishes, kind_of
 from proxy.wire.models import is_model_list, model_in
 
 
@@ -293,9 +293,13 @@ class Relay:
             method=self.attributing.method,
             text_characters_max=self.settings.attribution.text_bytes_max,
         )
-        self.admission.check_model(principal, body)
-        names = self._backends.names(model_in(body)) if principal.limits.budget_grains is not None else ()
-        reserved = await self.admission.reserve(principal, event_id, body, names)
+        limits, kind = principal.limits, kind_of(scope["headers"])
+        self.admission.check_model(principal, body, kind)
+        names = self._backends.names(model_in(body, kind)) if limits.budget_grains is not None else ()
+        choices = choices_in(endpoint, body, kind) if limits.tokens_per_min or limits.budget_grains else 1
+        reserved = await self.admission.reserve(
+            principal, event_id, body, names, content_type=kind, choices=choices
+        )
         journey = Journey(self, exchange, principal, scope, receive, send)
         try:
             await journey.run(body)

@@ -1,6 +1,6 @@
 """The model's name in a request's bytes, and the list of models that several backends give together.
 
-An alias is another name for a model: only that one JSON value changes on the way up, every other byte stays.
+An alias is another name for a model: only that one value changes on the way up, every other byte stays.
 Who may use only some models must not name two: decoders differ in which of two equal members they take, and
 some take `Model` for `model`, so a body that could be read as another model is refused and not guessed at.
 """
@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from proxy.wire import multipart
 from proxy.wire.errors import WireError
 from proxy.wire.spans import Span, members
 
@@ -23,8 +24,10 @@ class _Named(msgspec.Struct):
     model: str | None = None
 
 
-def model_in(body: bytes) -> str | None:
-    """Return the model that a JSON request names; None for one that names none or cannot be read."""
+def model_in(body: bytes, content_type: bytes = b"") -> str | None:
+    """Return the model that a JSON request or a form names; None when it names none or cannot be read."""
+    if multipart.is_form(content_type):
+        return multipart.fields(body, content_type).get("model")
     try:
         return msgspec.json.decode(body, type=_Named).model
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -47,8 +50,10 @@ class _Claiming(msgspec.Struct):
     max_output_tokens: Any = None
 
 
-def claims_in(body: bytes) -> Claims | None:
-    """Return what a JSON request claims, None for a body that is no JSON object. Raises nothing."""
+def claims_in(body: bytes, content_type: bytes = b"") -> Claims | None:
+    """Return what a request claims, None for what is no JSON object and no form. Raises nothing."""
+    if multipart.is_form(content_type):
+        return Claims(model_in(body, content_type))
     try:
         said = msgspec.json.decode(body, type=_Claiming)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -65,20 +70,24 @@ def is_model_list(raw_path: bytes) -> bool:
     return raw_path == b"/v1/models" or raw_path.startswith(b"/v1/models/")
 
 
-def renamed(body: bytes, model: str) -> bytes:
+def renamed(body: bytes, model: str, content_type: bytes = b"") -> bytes:
     """Return the body with its model's name replaced; every other byte as it came.
 
     Raises WireError when no single place says it (see `the_one_place`).
     """
+    if multipart.is_form(content_type):
+        return multipart.renamed(body, content_type, model)
     first, last = the_one_place(body)
     return body[:first] + msgspec.json.encode(model) + body[last:]
 
 
-def the_one_place(body: bytes) -> Span:
+def the_one_place(body: bytes, content_type: bytes = b"") -> Span:
     """Return the span of the model's value.
 
     Raises WireError when a decoder could find the name in another place: it is there twice, or in other case.
     """
+    if multipart.is_form(content_type):
+        return multipart.the_one_place(body, content_type)
     start = body.find(b"{")
     places = [span for key, span in members(body, start) if _may_be_model(key)] if start >= 0 else []
     if len(places) != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import httpx
 import pytest
 
 from proxy.access.keys import Principal
@@ -13,6 +14,7 @@ from proxy.errors import Unavailable
 from proxy.settings import Access, Backend, Server, Settings
 from tests import fakes
 from tests.builders import World, chat_reply, chat_request
+from tests.proxy.wire.test_multipart import form
 
 pytestmark = pytest.mark.anyio
 GOOD = {"content-type": "application/json"}
@@ -299,3 +301,70 @@ async def test_what_cannot_be_settled_now_stays_held_and_is_told():
     await settled(made)
     assert len(months.holds) == 1
     assert "budget_not_settled" in [name for name, _ in made.log.events]
+
+
+# -- forms
+# ---------------------------------------------------------------------------------------------------------------
+
+FORM_KIND = "multipart/form-data; boundary=xx"
+
+
+def audio_form(model, *more):
+    return form(
+        (b'name="file"; filename="a.mp3"', b"\x00\xff" * 40), (b'name="model"', model.encode()), *more
+    )
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-transcribe", "whisper-1"])
+async def test_a_form_is_held_against_the_allow_list_by_its_own_model(model):
+    made = world(Limits(models=("gpt-*",)), backend=fakes.FakeBackend([b'{"text":"a b"}']))
+    client = await ask(made, audio_form(model), path="/v1/audio/transcriptions", kind=FORM_KIND)
+    if model.startswith("gpt-"):
+        assert client.status == 200
+        assert made.backend.bodies == [audio_form(model)]
+    else:
+        assert (client.status, code_of(client)) == (403, "model_not_allowed")
+
+
+async def test_a_form_that_names_a_second_model_opens_nothing():
+    made = world(Limits(models=("gpt-*",)))
+    body = audio_form("gpt-4o", (b'name="model"', b"whisper-1"))
+    client = await ask(made, body, path="/v1/audio/transcriptions", kind=FORM_KIND)
+    assert (client.status, code_of(client)) == (400, "invalid_request")
+    assert made.backend.requests == []
+
+
+async def test_an_alias_in_a_form_goes_up_as_the_backends_own_name_and_the_rest_as_it_came():
+    settings = Settings(backends=(Backend(aliases={"heard": "whisper-large-v3"}),))
+    made = world(Limits(), settings=settings, backend=fakes.FakeBackend([b'{"text":"a b"}']))
+    client = await ask(made, audio_form("heard"), path="/v1/audio/transcriptions", kind=FORM_KIND)
+    assert client.status == 200
+    assert made.backend.bodies == [audio_form("whisper-large-v3")]
+    assert made.backend.requests[0].headers["content-length"] == str(len(audio_form("whisper-large-v3")))
+
+
+async def test_a_form_goes_to_the_backend_that_has_its_model():
+    asked = []
+
+    async def answer(request):
+        asked.append(request.url.host)
+        return httpx.Response(200, json={"text": "a"})
+
+    settings = Settings(backends=(Backend(name="a", url="http://a.test/v1", models=("big-*",)),
+                                  Backend(name="b", url="http://b.test/v1", models=("whisper-*",))))  # fmt: skip
+    made = world(Limits(), settings=settings, transport=httpx.MockTransport(answer))
+    await ask(made, audio_form("whisper-1"), path="/v1/audio/transcriptions", kind=FORM_KIND)
+    assert asked == ["b.test"]
+
+
+async def test_a_budget_holds_every_answer_that_the_endpoint_reads_in_a_request():
+    months = Months()
+    settings = Settings(access=Access(output_tokens_max=100))
+    made = world(
+        budget(10**9), budgets=months, settings=settings, price_of=lambda m, at, i, o: ("p1", o, "USD")
+    )
+    picture = form((b'name="n"', b"3"), (b'name="model"', b"draws-1"), (b'name="prompt"', b"a sea"))
+    await ask(made, picture, path="/v1/images/edits", kind=FORM_KIND)
+    assert months.most_held == 300
+    await ask(made, json.dumps({"model": "m", "prompt": ["a", "b"], "n": 2}).encode(), path="/v1/completions")
+    assert months.most_held == 400

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.errors import WireError
-from proxy.wire.models import claims_in, is_model_list, may_use, merged_list, model_in, renamed
+from proxy.wire.models import Claims, claims_in, is_model_list, may_use, merged_list, model_in, renamed
 
 
 def test_only_the_models_value_changes():
@@ -106,3 +106,11 @@ def test_what_is_no_object_claims_nothing(body):
 )
 def test_the_list_of_models_is_known_by_its_path(path, is_list):
     assert is_model_list(path) == is_list
+
+
+def test_a_forms_model_is_read_and_renamed_like_that_of_json():
+    kind = b"multipart/form-data; boundary=xx"
+    body = b'--xx\r\nContent-Disposition: form-data; name="model"\r\n\r\nold\r\n--xx--\r\n'
+    assert (model_in(body, kind), claims_in(body, kind)) == ("old", Claims("old"))
+    assert renamed(body, "new", kind) == body.replace(b"old", b"new")
+    assert model_in(body) is None

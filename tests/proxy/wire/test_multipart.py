@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.multipart import FIELD_BYTES_MAX, PARTS_MAX, fields
+from proxy.wire.errors import WireError
+from proxy.wire.multipart import FIELD_BYTES_MAX, PARTS_MAX, fields, renamed, the_one_place
 
 KIND = b"multipart/form-data; boundary=xx"
 
@@ -63,3 +64,78 @@ def test_no_bytes_make_it_fail(junk):
     fields(junk, KIND)
     fields(form((b'name="model"', junk)), KIND)
     fields(form((junk, b"m")), KIND)
+
+
+# -- the model's one place
+# -----------------------------------------------------------------------------------------------
+
+MODEL = b'name="model"'
+FILE = b'name="file"; filename="a.mp3"\r\nContent-Type: audio/mpeg'
+
+
+@given(
+    files=st.lists(st.binary(max_size=80).filter(lambda data: b"--xx" not in b"\r\n" + data), max_size=3),
+    old=st.text(st.characters(codec="utf-8"), max_size=8).filter(lambda name: "--xx" not in name),
+    new=st.text(st.characters(codec="utf-8"), max_size=8).filter(lambda name: "--xx" not in name),
+    place=st.integers(0, 3),
+)
+def test_an_alias_changes_the_models_value_and_no_other_byte_of_a_form_with_files(files, old, new, place):
+    parts = [(FILE, data) for data in files]
+    parts.insert(min(place, len(parts)), (MODEL, old.encode()))
+    before = form(*parts)
+    changed = [(head, new.encode() if head == MODEL else data) for head, data in parts]
+    assert renamed(before, KIND, new) == form(*changed)
+    assert fields(renamed(before, KIND, new), KIND)["model"] == new
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form((MODEL, b"a"), (MODEL, b"b")),
+        form((MODEL, b"a"), (b'name="Model"', b"b")),
+        form((b'name="prompt"', b"x")),
+        form((MODEL + b'; filename="m"', b"a")),
+        form((MODEL, b"a"), (b"name=model", b"b")),
+        form((MODEL, b"a"), (b'filename="f"; name="model"', b"b")),
+        form((MODEL, b"a"), (b'name="mod%65l"', b"b")),
+        form((MODEL + b"\r\nContent-Transfer-Encoding: base64", b"YQ==")),
+        form((MODEL + b'\r\nContent-Disposition: form-data; name="x"', b"a")),
+        form((MODEL, b"a"), (b'name="x"', b'\n--xx\nContent-Disposition: form-data; name="model"\n\nb\n')),
+        form((MODEL, b"a"), (b'name="x"', b"b\r\n--xxx\r\n")),
+        b"before\r\n" + form((MODEL, b"a")),
+        form((MODEL, b"a")) + form((MODEL, b"b")),
+        form((MODEL, b"a"))[:-6],
+        b"",
+    ],
+)
+def test_a_form_that_could_name_two_models_is_refused(body):
+    with pytest.raises(WireError):
+        the_one_place(body, KIND)
+
+
+@pytest.mark.parametrize(
+    "kind", [KIND + b"; boundary=yy", b"multipart/form-data", b"multipart/mixed; boundary=xx"]
+)
+def test_a_boundary_that_is_not_told_once_is_refused(kind):
+    with pytest.raises(WireError):
+        the_one_place(form((MODEL, b"a")), kind)
+
+
+def test_headers_of_a_part_may_stand_before_its_name():
+    body = form((MODEL, b"a")).replace(b"--xx\r\n", b"--xx\r\nContent-Type: text/plain\r\n", 1)
+    assert renamed(body, KIND, "b") == body.replace(b"\r\n\r\na\r\n", b"\r\n\r\nb\r\n")
+
+
+def test_a_name_that_holds_the_boundary_cannot_be_put_in():
+    with pytest.raises(WireError):
+        renamed(form((MODEL, b"a")), KIND, "b\r\n--xx")
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_search_for_the_model_fail_otherwise(junk):
+    for body in (junk, form((MODEL, junk)), form((junk, b"m"))):
+        try:
+            first, last = the_one_place(body, KIND)
+        except WireError:
+            continue
+        assert body[first:last].decode("utf-8", "replace") == fields(body, KIND)["model"]
