@@ -27,7 +27,7 @@ from attribution.index import FORMAT, MANIFEST, Manifest, file_sha256
 from attribution.lexical import GRAM_WORDS, I64, bm25_impacts, grams
 from attribution.normalise import words
 from attribution.novelty import Probe, common
-from attribution.ownership import Sentences, Verdicts, copies, paraphrases
+from attribution.ownership import Licences, Sentences, Verdicts, copies, paraphrases
 from attribution.replication import KNOWN_PART_MIN, NOT_QUARANTINED, quarantine
 from attribution.segments import segments
 from attribution.terms import SourceWork
@@ -361,8 +361,9 @@ def _judged(
     )
     # Encoder and probe read English: any two Korean sentences look alike to the one, and worn to the other.
     foreign = _known_part(arrays, background) < KNOWN_PART_MIN
-    verdicts = copies(arrays, creator)
-    verdicts = verdicts.or_else(paraphrases(sentences, creator).released(foreign)).to_heads()
+    licences = Licences.of(ordered)
+    verdicts = copies(arrays, creator, licences)
+    verdicts = verdicts.or_else(paraphrases(sentences, creator, licences).released(foreign)).to_heads()
     likeness = _likeness(sentences)
     reasons = _quarantine(_coherence(likeness, arrays), arrays, background)
     nothing = Verdicts.none(len(ordered))

@@ -6,7 +6,8 @@ most words stand in runs of one earlier work is a *copy* of it; in runs of sever
 whose sentences restate an earlier work's sentences, in that work's order, is a *paraphrase*. All three
 are held up, with the work they take from, and the matches go to that work: its runs are found first, and
 a held work's passages never become candidates. A creator's own new edition is never held: the earliest
-edition owns what both say, and the new one its new words.
+edition owns what both say, and the new one its new words. The same holds for an adaptation of the works
+that its licence names (`Licences`); for what it takes from others it is held like any copy.
 
 Nobody is asked for consent here: a work whose creator declined still outranks its copies.
 
@@ -18,7 +19,7 @@ grows with the power 1.5 of the catalogue, not with its square.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from attribution.errors import IndexCorrupt
 from attribution.index import Manifest
 from attribution.lexical import GRAM_WORDS, I64
 from attribution.replication import COPY, NOT_QUARANTINED, PARAPHRASE, PATCHWORK, REASONS
-from attribution.terms import PPM, Held
+from attribution.terms import PPM, Held, SourceWork
 from attribution.vectors import REMEDY
 
 F32 = NDArray[np.float32]
@@ -129,7 +130,42 @@ def quarantined(directory: Path) -> dict[str, str]:
     return {one.work_id: one.note for one in held(directory)}
 
 
-def copies(arrays: Mapping[str, NDArray[Any]], creator: I64) -> Verdicts:
+@dataclass(frozen=True, slots=True)
+class Licences:
+    """Who may take from whom: {work: the works its licence names}, by their numbers in the index."""
+
+    named: Mapping[int, NDArray[np.int64]]
+
+    @staticmethod
+    def of(works: Sequence[SourceWork]) -> Licences:
+        """Return the licences of works in order of precedence; names that are not there say nothing."""
+        if not any(work.adapts for work in works):
+            return NO_LICENCES
+        place = {work.work_id: number for number, work in enumerate(works)}
+        return Licences(
+            {
+                number: np.array(sorted({place[one] for one in work.adapts if one in place}), np.int64)
+                for number, work in enumerate(works)
+                if work.adapts
+            }
+        )
+
+    def allow(self, work: NDArray[np.integer[Any]], source: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Return for each pair whether `work` may take from `source`."""
+        allowed = np.zeros(len(work), bool)
+        if self.named:
+            # Most works name nobody, so only the pairs of those that do are looked at.
+            some = np.flatnonzero(np.isin(work, list(self.named)))
+            for number, named in self.named.items():
+                mine = some[work[some] == number]
+                allowed[mine] = np.isin(source[mine], named)
+        return allowed
+
+
+NO_LICENCES = Licences({})
+
+
+def copies(arrays: Mapping[str, NDArray[Any]], creator: I64, licences: Licences = NO_LICENCES) -> Verdicts:
     """Return who copies whom, word for word. creator: one number a work; equal ones are one person."""
     bounds: I64 = arrays["work_token"]
     count, words = len(bounds) - 1, int(bounds[-1])
@@ -140,7 +176,7 @@ def copies(arrays: Mapping[str, NDArray[Any]], creator: I64) -> Verdicts:
     work = owner[places]
     fresh = np.append(True, hashes[1:] != hashes[:-1])[: len(work)]
     first = work[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
-    taken = creator[first] != creator[work]
+    taken = (creator[first] != creator[work]) & ~licences.allow(work, first)
     source = np.full(words, -1, np.int32)  # of the fingerprint that begins at each word
     source[places[taken]] = first[taken]
     covered = np.zeros(words, bool)
@@ -179,7 +215,7 @@ class Sentences:
         return self.rows[low:high].astype(np.float32) * self.scales[low:high].astype(np.float32)[:, None]
 
 
-def paraphrases(sentences: Sentences, creator: I64) -> Verdicts:
+def paraphrases(sentences: Sentences, creator: I64, licences: Licences = NO_LICENCES) -> Verdicts:
     """Return who restates whom, sentence by sentence and in order."""
     bounds = sentences.work_sentence
     count = len(bounds) - 1
@@ -187,7 +223,7 @@ def paraphrases(sentences: Sentences, creator: I64) -> Verdicts:
     starts, owner = _blocks(bounds)
     if len(owner) < 2:
         return verdicts
-    nearest = _nearest_earlier(_block_vectors(sentences, starts), owner, creator)
+    nearest = _nearest_earlier(_block_vectors(sentences, starts), owner, creator, licences)
     weight = np.minimum(sentences.words, WORDS_A_SENTENCE_MAX).astype(np.float64)
     number = np.diff(bounds)
     # (work, earlier work) -> words restated, words in order, words times likeness
@@ -245,8 +281,11 @@ def _block_vectors(sentences: Sentences, starts: I64) -> F32:
     return result
 
 
-def _nearest_earlier(vectors: F32, owner: I64, creator: I64) -> I64:
-    """Return each block's likest block of an earlier work by somebody else; -1 where none is like it."""
+def _nearest_earlier(vectors: F32, owner: I64, creator: I64, licences: Licences) -> I64:
+    """Return each block's likest block of an earlier work by somebody else; -1 where none is like it.
+
+    A work that the block's licence names is as good as its own.
+    """
     count = len(vectors)
     best, found = np.full(count, np.float32(BLOCK_LIKE_MIN)), np.full(count, -1, np.int64)
     buckets = max(1, int(count**0.5))
@@ -265,6 +304,8 @@ def _nearest_earlier(vectors: F32, owner: I64, creator: I64) -> I64:
             some = members[at : at + 1_024]
             like = vectors[some] @ vectors[members].T
             like[(whose[None] >= owner[some][:, None]) | (person[None] == creator[owner[some]][:, None])] = -1
+            for row in np.flatnonzero(np.isin(owner[some], list(licences.named))).tolist():
+                like[row, np.isin(whose, licences.named[int(owner[some[row]])])] = -1
             near = like.argmax(axis=1)
             value = like[np.arange(len(some)), near]
             better = value > best[some]

@@ -23,6 +23,8 @@ class SourceWork:
     1: a verified identifier, 0: neither), then `registered_us`, then the id.
     reviewed: a person has looked at it, so that it may earn whatever the rules of quarantine say.
     commons: nobody's (public domain, CC0, boilerplate); it takes part in precedence, and wins for nobody.
+    adapts: ids of the works that a licence allows this one to take from. That does not hold it up; what they
+    say in the same words stays theirs.
     """
 
     work_id: str
@@ -32,6 +34,7 @@ class SourceWork:
     reviewed: bool = False
     commons: bool = False
     standing: int = 0
+    adapts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """A standing that nobody defined cannot exist."""

@@ -106,6 +106,25 @@ def test_what_a_person_has_released_is_not_held(queue):
     assert queue(SourceWork("a", HARBOUR, 1, "ada"), SourceWork("b", HARBOUR, 2, "bo", reviewed=True)) == {}
 
 
+def test_an_adaptation_whose_licence_names_the_original_is_not_held(queue):
+    original = SourceWork("first", HARBOUR, 1, "ada")
+    assert queue(original, SourceWork("stage", edited(HARBOUR), 2, "bo", adapts=("first",))) == {}
+    assert list(queue(original, SourceWork("stage", edited(HARBOUR), 2, "bo", adapts=("else",)))) == ["stage"]
+
+
+def test_an_adaptation_is_held_for_what_it_takes_from_others(queue):
+    works = [SourceWork(name, text, 1, name) for name, text in (("h", HARBOUR), ("m", MILL))]
+    found = queue(*works, SourceWork("stage", f"{HARBOUR} {MILL} {MILL}", 2, "bo", adapts=("h",)))
+    assert {name: (one.reason, one.of) for name, one in found.items()} == {"stage": ("copy", "m")}
+
+
+def test_who_copies_an_adaptation_copies_both(queue):
+    works = [SourceWork("h", HARBOUR, 1, "ada"), SourceWork("stage", edited(HARBOUR), 2, "bo", adapts=("h",))]
+    found = queue(*works, SourceWork("thief", edited(HARBOUR), 3, "cy"))
+    assert list(found) == ["thief"]
+    assert found["thief"].of in {"h", "stage"}
+
+
 @pytest.mark.parametrize(
     ("early", "late", "copy"),
     [(0, 0, "late"), (0, 1, "early"), (1, 2, "early"), (2, 1, "late"), (1, 1, "late")],
@@ -181,6 +200,15 @@ def test_a_book_reworded_line_by_line_is_a_paraphrase_of_it(tmp_path, part):
     assert [(one.work_id, one.reason, one.of) for one in held(tmp_path / "i")] == [
         ("machine", "paraphrase", "book")
     ]
+
+
+def test_a_licensed_retelling_is_not_held_and_what_it_says_anew_is_its_own(tmp_path):
+    reworded = " ".join(edited(swapped(line), 6) for line in LINES)
+    book = SourceWork("book", " ".join(LINES), 1, "ada")
+    build_index([book, SourceWork("retold", reworded, 2, "bo", adapts=("book",))], tmp_path / "i", threads=1)
+    assert held(tmp_path / "i") == ()
+    shares = Attributor.open(tmp_path / "i").attribute(reworded).shares
+    assert shares[0].work_id == "retold"
 
 
 def test_the_same_sentences_in_no_order_are_no_paraphrase():
