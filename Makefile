@@ -11,6 +11,8 @@ endif
 VENV ?= .venv-$(notdir $(PYTHON))
 
 BIN := $(VENV)/bin
+# Another gateway, for tests before and behind ours; it pins what we do not, so it lives apart.
+GATEWAY := $(VENV)-litellm
 # -qq: pip's warnings about indexes it could not use are noise here; its errors still show.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
 LOCKED := $(PIP) --require-hashes -r
@@ -28,10 +30,10 @@ demo: $(VENV)/.core  ## the whole story on embedded defaults, then keep serving 
 test: $(VENV)/.test  ## every test that needs only Python wheels
 	$(PYTEST)
 
-test-all: test test-more  ## and those that need a browser, a real model, or kill processes
+test-all: test test-more  ## and those that need a browser, a real model, other clients, or kill processes
 
-test-more: $(VENV)/.test-all
-	$(PYTEST) -m "browser or model or crash"
+test-more: $(VENV)/.test-all $(GATEWAY)/.installed
+	$(PYTEST) -m "browser or model or crash or clients"
 
 lint: $(VENV)/.test  ## ruff, pyright, import contracts
 	$(BIN)/ruff check .
@@ -94,9 +96,15 @@ $(VENV)/.test: requirements-test.lock tests/node/package-lock.json | $(VENV)/.co
 	@touch $@
 
 $(VENV)/.test-all: requirements-test-all.lock | $(VENV)/.test
-	@echo "installing a browser driver and a small real model into $(VENV) (about 300 MB)"
+	@echo "installing a browser driver, a small real model and more clients into $(VENV) (about 450 MB)"
 	@$(LOCKED) requirements-test-all.lock
 	@$(BIN)/python -m pip check
+	@touch $@
+
+$(GATEWAY)/.installed: requirements-litellm.lock | $(VENV)/.made
+	@echo "installing another gateway to test with into $(GATEWAY) (about 750 MB)"
+	@$(PYTHON) -m venv $(GATEWAY)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(GATEWAY)/bin/python -m pip install -qq --require-hashes -r requirements-litellm.lock
 	@touch $@
 
 $(VENV)/.train: requirements-train.lock requirements-model.lock | $(VENV)/.core
