@@ -90,6 +90,11 @@ class Attributor:
         ).hexdigest()
         return cls(encoder, scorer, index, f"{METHOD} {digest[:12]}")
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the catalogue is empty, so that nothing is ever owed."""
+        return self.index is None
+
     def close(self) -> None:
         """Let go of the index's files."""
         self.index = None

@@ -5,6 +5,7 @@ settled, so that a child which dies takes nothing with it; the next one gets the
 worked on at three deaths settles as Failed, because something in it kills.
 
 A share is never guessed: while no engine serves (no model, a broken index), texts wait, answers are pending.
+While the catalogue is empty nothing can be owed: then no text is kept, and nothing is asked of the child.
 What may wait is bounded by `[attribution] backlog_bytes`; `backlog_is_full` tells the relay to refuse.
 """
 
@@ -79,7 +80,7 @@ class Attributing:
         metrics: Metrics,
         clock: Clock,
         log: EventLog,
-        command: Sequence[str] = (),
+        command: Sequence[str] | Path = (),
     ) -> None:
         """`index()` names the directory of the index now in use, None for an empty one.
 
@@ -91,8 +92,10 @@ class Attributing:
         self._metrics = metrics
         self._clock = clock
         self._log = log
-        self._command = tuple(command) or (sys.executable, "-P", "-m", "proxy.relay.scorer")
+        self._command = command or (sys.executable, "-P", "-m", "proxy.relay.scorer")
         self._kept: dict[str, Kept] = {}
+        self._nobodys: dict[str, str] = {}  # answers begun while the catalogue was empty, and the method then
+        self._is_empty = False  # the engine that serves knows no work
         self._backlog_bytes = 0
         self._changed: dict[str, None] = {}  # ids with something to send, oldest first
         self._forgotten: list[str] = []
@@ -134,6 +137,7 @@ class Attributing:
         for kept in self._kept.values():
             _resolve(kept.result, None)
         self._kept.clear()
+        self._nobodys.clear()
         self._changed.clear()
         self._backlog_bytes = 0
 
@@ -145,6 +149,8 @@ class Attributing:
         """
         kept = self._kept.get(answer_id)
         if kept is None:
+            if self._is_nobodys(answer_id):
+                return
             kept = self._kept[answer_id] = Kept()
         if kept.finish is not None or kept.truncated or not text:
             return
@@ -161,8 +167,10 @@ class Attributing:
 
     def asked(self, answer_id: str, text: str) -> None:
         """Take the request's texts, before any of the answer; `[attribution] context_bytes_max` of them."""
+        if answer_id in self._kept or self._is_nobodys(answer_id):
+            return
         text, size = sized(text[: self._settings.context_bytes_max])
-        if not text or answer_id in self._kept:
+        if not text:
             return
         kept = self._kept[answer_id] = Kept()
         kept.asked = tuple(
@@ -190,7 +198,7 @@ class Attributing:
         """
         kept = self._kept.get(answer_id)
         if kept is None:
-            return combine([], method=self.method)
+            return self._owed_to_nobody(answer_id, is_waited_for=deadline_ms > 0)
         began = self._clock.monotonic_s()
         self._finish(answer_id, kept, background=False, cited=tuple(cited))
         try:
@@ -208,6 +216,7 @@ class Attributing:
 
     def forget(self, answer_id: str) -> None:
         """Drop an answer: nobody wants its shares any more."""
+        self._nobodys.pop(answer_id, None)
         kept = self._kept.get(answer_id)
         if kept is not None:
             self._drop(answer_id, kept, None)
@@ -241,7 +250,7 @@ class Attributing:
             self.offer(answer_id, choice, text)
         kept = self._kept.get(answer_id)
         if kept is None:
-            return combine([], method=self.method)
+            return combine([], method=self._nobodys.pop(answer_id, self.method))
         self._finish(answer_id, kept, background=True, grounded=tuple(grounded), cited=tuple(cited))
         try:
             result = await kept.result
@@ -269,6 +278,25 @@ class Attributing:
 
     async def _nobody_waits(self, answer_id: str, result: Result) -> None:
         self._log.warning("late_shares_unwanted", id=answer_id, status=_status(result))
+
+    def _is_nobodys(self, answer_id: str) -> bool:
+        """Whether the catalogue is, or was at this answer's first text, empty."""
+        if self._is_empty and self.healthy and answer_id not in self._nobodys:
+            self._nobodys[answer_id] = self.method
+        return answer_id in self._nobodys
+
+    def _owed_to_nobody(self, answer_id: str, *, is_waited_for: bool) -> Scored | None:
+        """Return the shares of an answer whose text was not kept; None, and late, when nobody waits."""
+        had_text = answer_id in self._nobodys
+        nothing = combine([], method=self._nobodys.pop(answer_id, self.method))
+        if not had_text:
+            return nothing
+        self._metrics.attributions.labels("settled" if is_waited_for else "pending").inc()
+        if is_waited_for:
+            self._metrics.settle_seconds.observe(0)
+            return nothing
+        self._late.put_nowait((answer_id, nothing))
+        return None
 
     def _finish(
         self,
@@ -373,8 +401,8 @@ class Attributing:
             case Counted(number, tokens):
                 if number in self._counting:
                     _resolve(self._counting[number], tokens)
-            case Opened(number, method):
-                self.method, self.healthy = method, True
+            case Opened(number, method, is_empty):
+                self.method, self.healthy, self._is_empty = method, True, is_empty
                 path, future = self._opening.pop(number)
                 self._good_index = path
                 self._log.info("index_opened", index=None if path is None else path.name, method=method)

@@ -85,10 +85,11 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """The index serves; shares are made by `method`."""
+    """The index serves; shares are made by `method`. is_empty: there is nobody to whom any could be owed."""
 
     number: int
     method: str
+    is_empty: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -203,6 +204,8 @@ class Engine(Protocol):
 
     @property
     def method(self) -> str: ...
+    @property
+    def is_empty(self) -> bool: ...
     def stream(self) -> Stream: ...
     def grounder(self) -> Grounder: ...
     def copying(self) -> Watch: ...

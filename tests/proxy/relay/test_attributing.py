@@ -239,6 +239,48 @@ async def test_a_broken_new_index_leaves_the_old_one_serving_even_in_the_next_sc
         assert shares(await made.settle("rct_1", deadline_ms=SOON_MS)) == {"w_a": PPM}
 
 
+async def test_with_an_empty_catalogue_nothing_is_owed_and_no_text_is_kept(heard: Heard, tmp_path: Path):
+    now = [tmp_path / "nobody"]
+    now[0].mkdir()
+    async with attributing(heard, lambda: now[0], backlog_bytes=1) as made:
+        made.asked("rct_1", "w_a")
+        made.offer("rct_1", 0, "w_a w_b")
+        made.offer("rct_gone", 0, "w_a")
+        made.forget("rct_gone")
+        assert not made.backlog_is_full()
+        assert (made.grounded("rct_1"), made.copied("rct_1")) == ((), ())
+        nothing = Scored(unattributed_ppm=PPM, method="toy/nobody")
+        assert await made.settle("rct_1", deadline_ms=1) == nothing
+        assert await made.attribute("rct_2", {0: "w_a"}) == nothing
+
+
+async def test_an_answer_owed_to_nobody_is_pending_where_nobody_waits_for_its_shares(
+    heard: Heard, tmp_path: Path
+):
+    (tmp_path / "nobody").mkdir()
+    async with attributing(heard, lambda: tmp_path / "nobody") as made:
+        made.offer("rct_1", 0, "w_a")
+        assert await made.settle("rct_1", deadline_ms=0) is None
+        await heard.until(lambda: "rct_1" in heard.late)
+        assert heard.late["rct_1"] == Scored(unattributed_ppm=PPM, method="toy/nobody")
+
+
+async def test_an_answer_begun_before_the_first_work_was_registered_stays_nobody_s(
+    heard: Heard, tmp_path: Path
+):
+    now = [tmp_path / "nobody"]
+    for name in ("nobody", "first"):
+        (tmp_path / name).mkdir()
+    async with attributing(heard, lambda: now[0]) as made:
+        made.offer("rct_old", 0, "w_a ")
+        now[0] = tmp_path / "first"
+        assert await made.reload()
+        made.offer("rct_old", 0, "w_a")
+        made.offer("rct_new", 0, "w_a")
+        assert shares(await made.settle("rct_old", deadline_ms=SOON_MS)) == {}
+        assert shares(await made.settle("rct_new", deadline_ms=SOON_MS)) == {"w_a": PPM}
+
+
 async def test_without_an_engine_answers_are_pending_until_there_is_one(heard: Heard, tmp_path: Path):
     index = tmp_path / "index"
     async with attributing(heard, lambda: index) as made:

@@ -99,6 +99,8 @@ class ToyEngine:
         if path is not None and not path.is_dir():
             raise IndexCorrupt(f"{path.name} is broken", remedy="build it again")
         self.method = f"toy/{path.name if path else 'empty'}"
+        # Without an index the toy's works are all there, because its texts name them.
+        self.is_empty = path is not None and path.name == "nobody"
         self.is_closed = False
         self.streams: list[ToyStream] = []
 
