@@ -274,8 +274,6 @@ class Attributing:
         except TimeoutError:
             return estimate
 
-    # What follows keeps the books.
-
     async def _nobody_waits(self, answer_id: str, result: Result) -> None:
         self._log.warning("late_shares_unwanted", id=answer_id, status=_status(result))
 
