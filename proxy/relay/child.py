@@ -1,7 +1,8 @@
-"""The scorer's process: started, listened to, talked to, and gone whatever happens.
+"""The scorer's process: started or joined, listened to, talked to, and left whatever happens.
 
-What is said and what the replies mean is not known here (attributing.py). One call is one child's life: it
-returns when the child's output ends, makes no sense, or has been silent for too long with work to do.
+What is said and what the replies mean is not known here (attributing.py). One call is one scorer's life as
+we see it: it returns when its output ends, makes no sense, or has been silent for too long with work to do.
+The only worker of a server starts its own; several share the one that `serve` started for them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STOP_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A child's end: its exit status (negative: the signal that killed it), and why it was ended."""
+    """A scorer's end: its exit status (negative: the signal that killed it; None: not ours), and why."""
 
     status: int | None
     why: str
@@ -35,7 +36,7 @@ class _ChildEnded(Exception):
 
 
 async def run_child(
-    command: Sequence[str],
+    command: Sequence[str] | Path,
     *,
     nice: int,
     talk: Callable[[StreamWriter], Awaitable[None]],
@@ -43,11 +44,19 @@ async def run_child(
     is_busy: Callable[[], bool],
     stuck_s: float = STUCK_S,
 ) -> Ended:
-    """Run `command` with `--parent PID --nice N`; return how it ended. Raises OSError when it cannot start.
+    """Run `command` with `--parent PID --nice N`, or join the scorer of this host whose socket it is.
 
-    talk: writes to the child for as long as it lives. heard: told every reply. is_busy: whether a child that
-    is silent owes something.
+    Returns how it ended. Raises OSError when it cannot start, or nobody is there.
+
+    talk: writes to the scorer for as long as it lives. heard: told every reply. is_busy: whether one that is
+    silent owes something.
     """
+    if isinstance(command, Path):
+        stdout, stdin = await asyncio.open_unix_connection(command)
+        try:
+            return Ended(None, await _converse(stdout, stdin, talk, heard, is_busy, stuck_s))
+        finally:
+            stdin.close()
     # -P and this path: the child runs the code we run, wherever it was started from.
     root = str(Path(proxy.__file__).parents[1])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -57,16 +66,30 @@ async def run_child(
     )  # fmt: skip
     assert child.stdin is not None  # a pipe was asked for
     assert child.stdout is not None
-    why = ""
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_listen(child.stdout, heard, is_busy, stuck_s))
-            group.create_task(_written(talk, child.stdin))
-    except* Exception as ended:  # noqa: BLE001  # whatever went wrong, the next child starts clean
-        why = _why(ended)
+        why = await _converse(child.stdout, child.stdin, talk, heard, is_busy, stuck_s)
     finally:
         await _end(child)
     return Ended(child.returncode, why)
+
+
+async def _converse(
+    stdout: StreamReader,
+    stdin: StreamWriter,
+    talk: Callable[[StreamWriter], Awaitable[None]],
+    heard: Callable[[Reply], None],
+    is_busy: Callable[[], bool],
+    stuck_s: float,
+) -> str:
+    """Talk and listen until one of them ends; return why."""
+    why = ""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_listen(stdout, heard, is_busy, stuck_s))
+            group.create_task(_written(talk, stdin))
+    except* Exception as ended:  # noqa: BLE001  # whatever went wrong, the next scorer starts clean
+        why = _why(ended)
+    return why
 
 
 async def _written(talk: Callable[[StreamWriter], Awaitable[None]], stdin: StreamWriter) -> None:

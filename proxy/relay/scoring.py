@@ -8,7 +8,7 @@ and not by its own length; one turn in four goes to whoever was awaited first, s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -271,19 +271,36 @@ class _Answer:
 class Scoring:
     """Which answer is worked on next, and its work. Pure but for the engine it is handed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unused: Callable[[Engine], object] | None = None) -> None:
+        """`unused` is told of an engine that serves no more and is not needed here; alone, we close it."""
         self.engine: Engine | None = None
         self.limits: tuple[int, ...] = ()
         self._answers: dict[str, _Answer] = {}
         self._ready: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
         self.waiting_characters = 0
         self._turns = 0
+        self._unused: Callable[[Engine], object] = unused or _close
+
+    @property
+    def urgency(self) -> Literal[0, 1, 2] | None:
+        """How urgent its most urgent answer is (see _Answer); None when there is nothing to do."""
+        ready = self._ready if self.engine is not None else ()
+        return next((level for level, row in zip((0, 1, 2), ready, strict=False) if row), None)
 
     def use(self, engine: Engine) -> None:
         """Serve from `engine`; the one before closes when the last answer that uses it is done."""
         before, self.engine = self.engine, engine
-        if before is not None:
+        if before is not None and before is not engine:
             self._close_unused(before)
+
+    def uses(self, engine: Engine) -> bool:
+        """Tell whether an answer under way needs this engine."""
+        return any(answer.engine is engine for answer in self._answers.values())
+
+    def clear(self) -> None:
+        """Forget every answer: whoever asked is gone."""
+        for answer_id in tuple(self._answers):
+            self._drop(answer_id)
 
     def receive(self, message: Asked | Text | Finish | Forget) -> Copying | None:
         """Take note; nothing is scored here, but words that are copied are seen at once."""
@@ -397,8 +414,12 @@ class Scoring:
                 self._close_unused(answer.engine)
 
     def _close_unused(self, engine: Engine) -> None:
-        if all(answer.engine is not engine for answer in self._answers.values()):
-            engine.close()
+        if not self.uses(engine):
+            self._unused(engine)
+
+
+def _close(engine: Engine) -> None:
+    engine.close()
 
 
 def _finishing(
