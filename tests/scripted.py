@@ -2,6 +2,8 @@
 
 What it says depends on the request alone: tools asked for are called, a schema asked for is followed, n choices
 are n texts, `stream` cuts the same answer into events, and usage comes when it is asked for. Ids and times stand still.
+A model named for a work (w_...) ends its answer with that name, which the tests' toy scorer takes for a quotation;
+one named in `REFUSALS` refuses.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ COUNTS = {
     "input_tokens": 11, "input_tokens_details": {"cached_tokens": 3}, "output_tokens": 7,
     "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 18,
 }  # fmt: skip
+# model: (status, more of the reply's head, type and code of the error)
+REFUSALS = {
+    "refused": ("400 Bad Request", "", "invalid_request_error", "resting"),
+    "busy": ("429 Too Many Requests", "Retry-After: 7\r\n", "rate_limit_error", "rate_limit_exceeded"),
+    "broken": ("500 Internal Server Error", "", "api_error", "server_error"),
+}
+THOUGHT = "The lamp comes first."
 
 
 async def scripted(request: fakes.RawRequest, write: Any) -> None:
@@ -39,15 +48,11 @@ async def scripted(request: fakes.RawRequest, write: Any) -> None:
         await write(fakes.http_reply(json.dumps(models).encode()))
         return
     asked = json.loads(request.body)
-    if asked["model"] == "refused":
-        error = {
-            "message": "this model is resting",
-            "type": "invalid_request_error",
-            "param": "model",
-            "code": "resting",
-        }
+    if asked["model"] in REFUSALS:
+        status, more, kind, code = REFUSALS[asked["model"]]
+        error = {"message": "this model is resting", "type": kind, "param": "model", "code": code}
         shape = {"type": "error", "error": error} if path.endswith("/messages") else {"error": error}
-        await write(fakes.http_reply(json.dumps(shape).encode(), status="400 Bad Request"))
+        await write(fakes.http_reply(json.dumps(shape).encode(), status=status, more=more))
         return
     whole, events = WIRES[path]
     if not asked.get("stream"):
@@ -63,7 +68,8 @@ def _pieces(asked: dict[str, Any], index: int = 0) -> tuple[str, ...]:
     said = asked.get("response_format") or asked.get("text") or {}
     if said.get("type") == "json_schema" or said.get("format", {}).get("type") == "json_schema":
         return (SHAPE[:9], SHAPE[9:])
-    return (*TEXTS, f" ({index})") if index else TEXTS
+    pieces = (*TEXTS, f" ({index})") if index else TEXTS
+    return (*pieces, f" {asked['model']}") if asked["model"].startswith("w_") else pieces
 
 
 def _called(name: str) -> dict[str, Any]:
@@ -171,36 +177,49 @@ def _response_events(asked: dict[str, Any]) -> list[bytes]:
     return [_named(f"response.{kind}", sequence_number=n, **more) for n, (kind, more) in enumerate(told)]
 
 
+def _blocks(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    thinking = (asked.get("thinking") or {}).get("type") == "enabled"
+    thought = [{"type": "thinking", "thinking": THOUGHT, "signature": "c2lnbmVk"}] if thinking else []
+    if tools := asked.get("tools"):
+        use = {"type": "tool_use", "id": "toolu_1", "name": tools[0]["name"], "input": json.loads(CALL)}
+        return [*thought, use]
+    return [*thought, {"type": "text", "text": "".join(_pieces(asked))}]
+
+
 def _message(asked: dict[str, Any]) -> dict[str, Any]:
-    tools = asked.get("tools")
-    block = (
-        {"type": "tool_use", "id": "toolu_1", "name": tools[0]["name"], "input": json.loads(CALL)}
-        if tools
-        else {"type": "text", "text": TEXT}
-    )
     return {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "small-1-2026", "content": [block],
-        "stop_reason": "tool_use" if tools else "end_turn", "stop_sequence": None,
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "small-1-2026", "content": _blocks(asked),
+        "stop_reason": "tool_use" if asked.get("tools") else "end_turn", "stop_sequence": None,
         "usage": {"input_tokens": 11, "cache_read_input_tokens": 3, "output_tokens": 7},
     }  # fmt: skip
 
 
-def _message_events(asked: dict[str, Any]) -> list[bytes]:
-    whole = _message(asked)
-    (block,) = whole["content"]
-    begun = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 1}}
+def _block_events(asked: dict[str, Any], index: int, block: dict[str, Any]) -> list[bytes]:
     if block["type"] == "tool_use":
         empty = {**block, "input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", CALL[:5], CALL[5:])]
+    elif block["type"] == "thinking":
+        empty = {**block, "thinking": "", "signature": ""}
+        deltas = [{"type": "thinking_delta", "thinking": part} for part in (THOUGHT[:9], THOUGHT[9:])]
+        deltas.append({"type": "signature_delta", "signature": block["signature"]})
     else:
         empty = {**block, "text": ""}
-        deltas = [{"type": "text_delta", "text": piece} for piece in TEXTS]
+        deltas = [{"type": "text_delta", "text": piece} for piece in _pieces(asked)]
+    return [
+        _named("content_block_start", index=index, content_block=empty),
+        *(_named("content_block_delta", index=index, delta=delta) for delta in deltas),
+        _named("content_block_stop", index=index),
+    ]
+
+
+def _message_events(asked: dict[str, Any]) -> list[bytes]:
+    whole = _message(asked)
+    begun = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 1}}
+    blocks = [event for n, block in enumerate(whole["content"]) for event in _block_events(asked, n, block)]
     return [
         _named("message_start", message=begun),
-        _named("content_block_start", index=0, content_block=empty),
         _named("ping"),
-        *(_named("content_block_delta", index=0, delta=delta) for delta in deltas),
-        _named("content_block_stop", index=0),
+        *blocks,
         _named("message_delta", delta={"stop_reason": whole["stop_reason"], "stop_sequence": None},
                usage={"output_tokens": 7}),
         _named("message_stop"),
