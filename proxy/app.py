@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from proxy import __version__
 from proxy.access.guards import RING
 from proxy.access.limits_store import Budgets
+from proxy.access.made_store import MadeThings
 from proxy.access.store import KeyRing
 from proxy.billing import prices
 from proxy.catalogue import indexing
@@ -97,6 +98,7 @@ class Running:
             command=scorer,
         )
         self.budgets = Budgets(self.engine)
+        self.made = MadeThings(self.engine)
         self._digest_key = secret_file(folder / "digest.key")
         self.relay: Relay | None = None
         self.journal: Journal | None = None
@@ -130,6 +132,7 @@ class Running:
             metrics=self.metrics,
             log=self._log,
             budgets=self.budgets,
+            made=self.made,
             transport=self._transport,
         )
         self.attributing.on_late = relay.settle_late
@@ -255,6 +258,7 @@ class Running:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:
                 await asyncio.to_thread(self.budgets.sweep, now_us=self.clock.now_us())
+                await asyncio.to_thread(self.made.prune, now_us=self.clock.now_us())
             except Unavailable as problem:
                 self._log.warning("budgets_not_swept", cause=problem.cause)
 

@@ -66,10 +66,19 @@ class Backends:
         named = {} if environ is None else {"environ": environ}
         self._upstream = Upstream(settings.backends, transport=transport, **named)
 
-    def routes(self, model: str | None, event_id: str) -> tuple[Route, ...]:
-        """Return the routes to try for a request, empty when nobody serves the model. Raises Resting."""
+    @property
+    def in_order(self) -> tuple[str, ...]:
+        """The backends' names, as the file has them."""
+        return tuple(backend.name for backend in self._backends)
+
+    def routes(self, model: str | None, event_id: str, only: str = "") -> tuple[Route, ...]:
+        """Return the routes to try for a request, empty when nobody serves the model. Raises Resting.
+
+        only: the one backend to ask, if it is still there and serves the model.
+        """
         now_us = self._clock.now_us()
-        choice = router.choose(model, self._backends, self._health, now_us=now_us, draw=event_id)
+        named = [b for b in self._backends if b.name == only and router.route_to(b, model) is not None]
+        choice = router.choose(model, named or self._backends, self._health, now_us=now_us, draw=event_id)
         if choice.opens_us:
             raise Resting(-(-(choice.opens_us - now_us) // 1_000_000))
         return choice.routes

@@ -107,8 +107,7 @@ class Exchange:
         self._head: tuple[int, list[tuple[bytes, bytes]]] = (200, [])
         self._body = bytearray()  # a held reply, at most REPLY_BYTES_MAX
         self._final: tuple[int, Frame] | None = None  # the frame that takes the field, and its place below
-        # It and what follows, bounded; None: nothing is held.
-        self._held: list[bytes] | None = None
+        self._held: list[bytes] | None = None  # it and what follows, bounded; None: nothing is held
         self._held_bytes = 0
         self._held_bytes_max = max(HELD_BYTES_MAX, 2 * endpoint.frame_bytes_max)
         self._drained_bytes = 0
@@ -134,6 +133,7 @@ class Exchange:
         except WireError as error:
             return self.refused(error.status, str(error), code=error.code, param=error.param)
         self._showing = Showing(self.id, self.endpoint, self.wishes, self._method, asked.choices)
+        self.told.may_be_kept = asked.is_kept
         if asked.is_streaming and not asked.wants_usage:
             body = self.endpoint.asking_for_usage(body)
             self._asked_for_usage = True
@@ -329,6 +329,8 @@ class Exchange:
             elif data and (not is_done or self._client_is_gone):
                 said = self.endpoint.read_chunk(data)
                 self._take(said, offers)
+                if self.told.may_be_kept:
+                    self.told.see_made(data)
                 if self._asked_for_usage and said.usage_only:
                     continue  # we asked for this chunk, the client did not
             if said is not None and said.finished:
@@ -381,9 +383,9 @@ class Exchange:
         if self._final is not None and self._failure is None:
             place, frame = self._final
             held[place] = self._showing.frame(frame, self._credits)
-        rest = self._decoder.finish()  # what came after [DONE] and is no frame yet
-        data = b"".join(held) + (rest.raw if rest is not None else b"")
-        return [Send(data)] if data else []
+        if (rest := self._decoder.finish()) is not None:  # what came after [DONE] and is no frame yet
+            held.append(rest.raw)
+        return [Send(b"".join(held))] if held else []
 
     def _after_release(self) -> list[Action]:
         if self._failure is not None:
@@ -402,6 +404,8 @@ class Exchange:
         if said is not None:
             self._is_read = True
             self._take(said, offers)
+            if self.told.may_be_kept:
+                self.told.see_made(body)
             if said.promised and self.asked is not None and self.asked.is_background:
                 self.promised = said.promised
         return offers
@@ -409,8 +413,8 @@ class Exchange:
     def _spoken(self) -> list[Action]:
         """Take the request's text that the answer will say aloud, now that the answer has begun."""
         offers: list[Action] = []
-        spoken = self.asked.spoken if self.asked is not None else ""
-        self._take(Said((TextDelta(0, spoken),) if spoken else ()), offers)
+        if self.asked is not None and self.asked.spoken:
+            self._take(Said((TextDelta(0, self.asked.spoken),)), offers)
         return offers
 
     def _promise(self) -> list[Action]:
@@ -469,8 +473,7 @@ class Exchange:
         if self._mode is _Mode.REFUSAL:
             # An error is not metered unless it says so, and this one says too much.
             self._phase = _Phase.RELEASED
-            actions = self._begin_unread()
-            return [*actions, *self._to_client([Send(body)])]
+            return [*self._begin_unread(), *self._to_client([Send(body)])]
         self._mode = _Mode.UNREAD
         return [*self._begin_unread(), *self._unread_sent(body)]
 

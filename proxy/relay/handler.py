@@ -32,6 +32,7 @@ from proxy.relay.credits import Credited, CreditOf, credited, unscored
 from proxy.relay.exchange import Exchange
 from proxy.relay.guard import replications
 from proxy.relay.journey import Journey
+from proxy.relay.makers import MadeLike, Makers
 from proxy.relay.needs import (
     AttributingLike,
     JournalLike,
@@ -51,6 +52,7 @@ from proxy.settings import Backend, Settings
 from proxy.wire import Endpoint, endpoint_for
 from proxy.wire.errors import error_body, error_shape
 from proxy.wire.headers import Wishes, kind_of
+from proxy.wire.ids import ids_in_body
 from proxy.wire.models import is_model_list, model_in
 
 
@@ -75,6 +77,7 @@ class Relay:
         metrics: Metrics,
         log: Any,
         budgets: BudgetsLike | None = None,
+        made: MadeLike | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
@@ -106,6 +109,7 @@ class Relay:
         )
         wanted = settings.attribution
         self._defaults = Wishes(wanted.view, wanted.works_top, wanted.mode, wanted.deadline_ms)
+        self.makers = Makers(made, clock=clock, log=log)
         self._recording: set[asyncio.Task[Any]] = set()  # appends under way; as many as requests in flight
         self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
         self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
@@ -148,6 +152,7 @@ class Relay:
         if self._recording:
             await asyncio.wait(self._recording)
         await self.admission.aclose()
+        await self.makers.aclose()
         await self._backends.aclose()
 
     # -- for one journey
@@ -302,13 +307,28 @@ class Relay:
         )
         journey = Journey(self, exchange, principal, scope, receive, send)
         try:
+            if named := ids_in_body(body):
+                journey.only = await self.makers.backend_of(named, principal.app_id)
             await journey.run(body)
         finally:
             self.admission.settle(reserved, journey.used)
 
-    def routes_for(self, model: str | None, event_id: str) -> tuple[Route, ...]:
-        """Return the routes to try, in order; empty when no backend serves the model. Raises Resting."""
-        return self._backends.routes(model, event_id)
+    def routes_for(self, model: str | None, event_id: str, only: str = "") -> tuple[Route, ...]:
+        """Return the routes to try, in order; empty when no backend serves the model. Raises Resting.
+
+        only: the backend that made what the request refers to; one that is there no more is passed over.
+        """
+        return self._backends.routes(model, event_id, only)
+
+    @property
+    def backends_in_order(self) -> tuple[str, ...]:
+        """The backends' names, as the file has them."""
+        return self._backends.in_order
+
+    @property
+    def first_backend(self) -> str:
+        """The one that is asked for what nobody knows."""
+        return self._backends.in_order[0]
 
     async def read_body(self, scope: Scope, receive: Receive, bytes_max: int) -> bytes | None:
         self.check_length(scope, bytes_max)

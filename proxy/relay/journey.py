@@ -22,6 +22,7 @@ from proxy.metering.usage import Record as JournalRecord
 from proxy.relay.actions import Action, Began, Begin, Close, Forward, Offer, Record, Reply, Send, Settle
 from proxy.relay.credits import unscored
 from proxy.relay.exchange import Exchange
+from proxy.relay.makers import ANSWERS_US, DAY_US
 from proxy.relay.needs import Receive, Scope
 from proxy.relay.needs import Send as AsgiSend
 from proxy.relay.passing import model_not_found
@@ -73,6 +74,7 @@ class Journey:
         self._cited: tuple[str, ...] = ()  # works whose address the answer names
         self._telling: asyncio.Handle | None = None  # the request's texts are still to be told
         self._piece = b""  # the last that came, at a stream's own size
+        self.only = ""  # the one backend that can serve this: it made what the request refers to
         self.used: Used | None = None  # what was metered, once it is
 
     async def run(self, body: bytes) -> None:
@@ -117,7 +119,7 @@ class Journey:
                 return
             exchange.is_scored = False
         try:
-            self._routes = routes = self._relay.routes_for(forward.model or None, exchange.id)
+            self._routes = routes = self._relay.routes_for(forward.model or None, exchange.id, self.only)
             if not routes:
                 raise model_not_found(forward.model)
             if exchange.is_scored and not exchange.endpoint.unscored:
@@ -142,7 +144,10 @@ class Journey:
         self._backend = self._answer.backend.name
         await self._perform(exchange.upstream_began(self._answer.status, self._answer.headers))
         while not exchange.is_over:
-            await self._perform(await self._flow(self._answer))
+            actions = await self._flow(self._answer)
+            if exchange.told.made:
+                self._note_made()
+            await self._perform(actions)
 
     async def _flow(self, answer: Answer) -> list[Action]:
         """Pass pieces on until something must be waited for; return what."""
@@ -164,6 +169,8 @@ class Journey:
                             offer(exchange.id, action.choice, action.text)
                         else:
                             rest.append(action)
+                    if exchange.told.made:
+                        self._note_made()
                     if rest or exchange.is_over:
                         return rest
         except UpstreamFailed as error:
@@ -174,6 +181,10 @@ class Journey:
                 self._relay.failed(UpstreamFailed("timeout", self._backend, "whole_ms"))
             return exchange.upstream_failed("timeout")
         return exchange.upstream_ended()
+
+    def _note_made(self) -> None:
+        made, self._exchange.told.made = self._exchange.told.made, []
+        self._relay.makers.note(made, self._app, self._backend, kept_us=ANSWERS_US)
 
     def _tell_request(self) -> None:
         telling, self._telling = self._telling, None
@@ -213,6 +224,8 @@ class Journey:
         """Look for a promised answer until it is there; the client has its reply and is gone or not."""
         exchange = self._exchange
         await answer.aclose()
+        # Until its usage is there, its receipt says that it is to come.
+        self._relay.makers.note([exchange.id], self._app, self._backend, kept_us=DAY_US)
         routes = [route for route in self._routes if route.backend is answer.backend][:1]
         looks = self._relay.promises.looks(routes, self._scope, exchange.promised)
         try:

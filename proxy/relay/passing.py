@@ -2,6 +2,10 @@
 
 Files of hundreds of megabytes go through here, so a body is a stream both ways. It is counted as a request,
 and its reply carries an attribution id like any other, with the status `off`: nothing was attributed.
+
+What is fetched by its id is asked of the backend that made it, and is given to the app that made it and to no
+other. An id that nobody here knows is asked for in the order of the file, and where one says that it has no
+such thing, the next is asked.
 """
 
 from __future__ import annotations
@@ -14,16 +18,15 @@ from proxy.access.keys import Principal
 from proxy.errors import NotFound, Problem
 from proxy.relay.needs import Receive, Scope, Send
 from proxy.relay.upstream import Answer, UpstreamFailed
-from proxy.wire.headers import downward, id_header, status_header
+from proxy.wire.headers import downward, field_of, id_header, status_header
+from proxy.wire.ids import PEEKED_BYTES_MAX, ids_in_body, ids_in_path, made_in
 from proxy.wire.models import model_in
 
 if TYPE_CHECKING:
     from proxy.relay.handler import Relay
 
-PEEKED_BYTES_MAX = (
-    1 << 20
-)  # a JSON request this short is read for its model, to choose among several backends
-
+READ_BYTES_MAX = 1 << 20  # a JSON request this short is read for its model and for what it refers to
+SAFE = frozenset({"GET", "HEAD"})  # asked of another backend, nothing happens twice
 FREE = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # nothing is generated: no budget is asked
 
 
@@ -43,6 +46,7 @@ class PassThrough:
         self._body_is_over = False
         self._client_is_gone = False
         self._is_too_long = False
+        self._peeked: bytearray | None = None  # the beginning of a reply that may say what was made
 
     async def run(self) -> None:
         """Carry it. Raises a Problem when nothing was answered yet; later, breaks the connection."""
@@ -70,24 +74,29 @@ class PassThrough:
         relay = self._relay
         model: str | None = None
         body: bytes | AsyncIterator[bytes] = b""
+        named = ids_in_path(self._scope["raw_path"])
         if not _has_body(self._scope):
             self._body_is_over = True
-        elif (relay.must_know_model or self._principal.limits.models) and _is_short_json(self._scope):
-            read = await relay.read_body(self._scope, self._receive, PEEKED_BYTES_MAX)
+        elif _is_short_json(self._scope):
+            read = await relay.read_body(self._scope, self._receive, READ_BYTES_MAX)
             if read is None:
                 return None
             self._body_is_over = True
             body, model = read, model_in(read)
+            named += ids_in_body(read)
         else:
             body = self._pieces()
         if body != b"":
             relay.admission.check_model(self._principal, body if isinstance(body, bytes) else None)
         if self._scope["method"] not in FREE:
             await relay.admission.reserve_unread(self._principal, self._id)
-        routes = relay.routes_for(model, self._id)
-        if not routes:
-            raise model_not_found(str(model))
+        maker = await relay.makers.backend_of(named, self._principal.app_id) if named else ""
         try:
+            if named and not maker and model is None and body == b"" and self._scope["method"] in SAFE:
+                return await self._found()
+            routes = relay.routes_for(model, self._id, maker or (relay.first_backend if named else ""))
+            if not routes:
+                raise model_not_found(str(model))
             return await relay.open(routes, self._scope, body, identity=False)
         except UpstreamFailed as error:
             if self._is_too_long:
@@ -95,6 +104,20 @@ class PassThrough:
             if self._client_is_gone:
                 return None
             raise backend_failed(error) from error
+
+    async def _found(self) -> Answer:
+        """Return the answer of the first backend that has a thing nobody here knows; else the last one's."""
+        *others, last = self._relay.backends_in_order
+        for name in others:
+            answer = await self._relay.open(
+                self._relay.routes_for(None, self._id, name), self._scope, b"", identity=False
+            )
+            if answer.status != 404:
+                return answer
+            await answer.aclose()
+        return await self._relay.open(
+            self._relay.routes_for(None, self._id, last), self._scope, b"", identity=False
+        )
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives; one piece is in memory at a time.
@@ -122,12 +145,15 @@ class PassThrough:
     async def _carry_down(self, answer: Answer) -> str:
         """Return the outcome; a body left unfinished tells the client that it was broken off."""
         head = [*downward(answer.headers), id_header(self._id), status_header("off")]
+        self._peeked = bytearray() if self._may_tell_of_things(answer) else None
         await self._send({"type": "http.response.start", "status": answer.status, "headers": head})
         try:
             async with asyncio.timeout_at(answer.ends_s) as limit:
                 watch = asyncio.get_running_loop().create_task(self._watch(limit))
                 try:
                     while (piece := await answer.read()) is not None:
+                        if self._peeked is not None:
+                            self._peek(piece)
                         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                 finally:
                     watch.cancel()
@@ -140,8 +166,23 @@ class PassThrough:
         except UpstreamFailed as error:
             self._relay.failed(error)
             return "cut"
+        if self._peeked:
+            made = made_in(bytes(self._peeked))
+            self._relay.makers.note(made, self._principal.app_id, answer.backend.name)
         await self._send({"type": "http.response.body", "body": b""})
         return "complete"
+
+    def _may_tell_of_things(self, answer: Answer) -> bool:
+        """Whether this makes something, or tells of a batch, whose output is a file that nobody uploaded."""
+        is_asked = self._scope["method"] == "POST" or self._scope["raw_path"].startswith(b"/v1/batches/")
+        is_json = field_of(answer.headers, b"content-type") == b"application/json"
+        return is_asked and is_json and 200 <= answer.status < 300
+
+    def _peek(self, piece: bytes) -> None:
+        assert self._peeked is not None
+        self._peeked += piece
+        if len(self._peeked) > PEEKED_BYTES_MAX:
+            self._peeked = None
 
     async def _watch(self, limit: asyncio.Timeout) -> None:
         """End the wait for the backend when the client leaves; while a body is sent, its reader notices."""
@@ -182,4 +223,4 @@ def _is_short_json(scope: Scope) -> bool:
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"")
     is_json = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower() == b"application/json"
-    return is_json and length.isdigit() and int(length) <= PEEKED_BYTES_MAX
+    return is_json and length.isdigit() and int(length) <= READ_BYTES_MAX

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Sequence
 
 from proxy.wire.addresses import ADDRESS_CHARACTERS_MAX
+from proxy.wire.ids import made_in
 
 CITED_MAX = 64  # addresses; some backends repeat their sources in every chunk
 
@@ -25,6 +26,8 @@ class Told:
         self.characters = 0
         self.kept_characters = 0
         self.cited: dict[str, None] = {}  # addresses, in the order they were named
+        self.may_be_kept = False  # whether the backend keeps it, and its id has not been seen yet
+        self.made: list[str] = []  # ids under which it does; the shell takes them out
 
     def add(self, choice: int, text: str) -> str:
         """Take more of a choice's text; return as much of it as is kept ("" beyond the bound)."""
@@ -47,6 +50,11 @@ class Told:
         for address in addresses:
             if len(self.cited) < CITED_MAX and len(address) <= ADDRESS_CHARACTERS_MAX:
                 self.cited[address] = None
+
+    def see_made(self, data: bytes) -> None:
+        """Look for the id under which the backend keeps this answer."""
+        self.made = made_in(data)
+        self.may_be_kept = not self.made
 
     def texts(self) -> dict[int, str]:
         """Return the kept text of each choice, in the order of the choices."""

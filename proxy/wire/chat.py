@@ -31,6 +31,7 @@ class _Request(msgspec.Struct, frozen=True):
     stream: bool | None = None
     n: int | None = None
     stream_options: _StreamOptions | None = None
+    store: msgspec.Raw = _NONE
     messages: msgspec.Raw = msgspec.Raw(b"[]")
 
 
@@ -99,6 +100,7 @@ class ChatCompletions(Endpoint):
             choices=choices,
             wants_usage=bool(options and options.include_usage),
             prompt=request.messages,
+            is_kept=bytes(request.store) == b"true",
         )
 
     def read_reply(self, body: bytes) -> Said | None:

@@ -27,7 +27,8 @@ class Asked(msgspec.Struct, frozen=True):
     model: "" when the request leaves it to the backend. choices: how many answers were asked for (`n`).
     wants_usage: usage comes without our asking. prompt: the request's own text, still as JSON; it is read
     only when the backend reported no usage and the input must be estimated. spoken: text of the request that
-    the answer will say aloud. is_background: the answer is fetched later, by its id.
+    the answer will say aloud. is_background: the answer is fetched later, by its id. is_kept: the backend
+    keeps it, so that it may be.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Asked(msgspec.Struct, frozen=True):
     prompt: msgspec.Raw = msgspec.Raw(b"null")
     spoken: str = ""
     is_background: bool = False
+    is_kept: bool = False
 
 
 class Endpoint:

@@ -67,7 +67,11 @@ class Pictures(Endpoint):
         if not 1 <= choices <= 128:
             raise WireError(f"'n' is {choices}", remedy="ask for 1 to 128 pictures", param="n")
         return Asked(
-            model, is_streaming=is_streaming, choices=choices, prompt=msgspec.Raw(msgspec.json.encode(prompt))
+            model,
+            is_streaming=is_streaming,
+            choices=choices,
+            prompt=msgspec.Raw(msgspec.json.encode(prompt)),
+            is_kept=self.name == "videos",
         )
 
     def read_reply(self, body: bytes) -> Said | None:

@@ -30,6 +30,7 @@ class _Request(msgspec.Struct, frozen=True):
     model: str | None = None
     stream: bool | None = None
     background: bool | None = None
+    store: bool | None = None
     input: msgspec.Raw = msgspec.Raw(b"null")
     instructions: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -101,6 +102,7 @@ class Responses(Endpoint):
             is_streaming=bool(request.stream),
             prompt=msgspec.Raw(prompt),
             is_background=bool(request.background),
+            is_kept=request.store is not False,
         )
 
     def read_reply(self, body: bytes) -> Said | None:

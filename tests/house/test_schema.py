@@ -31,8 +31,8 @@ def sqlite(tmp_path_factory):
 
 
 def metadata() -> sa.MetaData:
-    for store in ROOT.glob("proxy/*/store.py"):
-        importlib.import_module(f"proxy.{store.parent.name}.store")
+    for store in ROOT.glob("proxy/*/*store.py"):
+        importlib.import_module(f"proxy.{store.parent.name}.{store.stem}")
     return SQLModel.metadata
 
 
