@@ -14,7 +14,6 @@ A reply that only promises an answer goes out at once; the shell then fetches th
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 
 from proxy.metering.usage import Outcome
@@ -33,6 +32,7 @@ from proxy.relay.actions import (
 )
 from proxy.relay.credits import Credited, unscored
 from proxy.relay.failures import FAILURES, FailureKind
+from proxy.relay.phases import Mode, Phase
 from proxy.relay.showing import Showing
 from proxy.relay.told import Told
 from proxy.wire.coding import INFLATABLE, Inflater
@@ -47,22 +47,6 @@ REFUSAL_BYTES_MAX = 1 << 20  # an error's body is looked at for usage; a longer 
 HELD_BYTES_MAX = 8 << 20  # after the last finish_reason come a usage chunk and [DONE], not megabytes
 DRAINED_BYTES_MAX = 16 << 20  # read for its usage after the client left
 _DONE = b"[DONE]"
-
-
-class _Phase(enum.Enum):
-    WAITING = enum.auto()  # for the backend's head
-    FLOWING = enum.auto()
-    SETTLING = enum.auto()
-    RECORDING = enum.auto()
-    RELEASED = enum.auto()  # recorded; what may still come is passed on
-    OVER = enum.auto()
-
-
-class _Mode(enum.Enum):
-    STREAM = enum.auto()  # server-sent events
-    WHOLE = enum.auto()  # JSON, or text that the endpoint reads: held whole
-    REFUSAL = enum.auto()  # the backend's own error, held while it is short
-    UNREAD = enum.auto()  # neither, or encoded: passed on, one piece behind
 
 
 class Exchange:
@@ -88,8 +72,8 @@ class Exchange:
         self._is_fetched = False
         self.is_scored = True  # False: the scorer has no room and the operator chose to go on without it
         self._method = method
-        self._phase = _Phase.WAITING
-        self._mode = _Mode.UNREAD
+        self._phase = Phase.WAITING
+        self._mode = Mode.UNREAD
         self._asked_for_usage = False
         self._client_is_gone = False
         self._upstream_has_ended = False
@@ -115,13 +99,13 @@ class Exchange:
     @property
     def is_over(self) -> bool:
         """Nothing more will be asked for."""
-        return self._phase is _Phase.OVER
+        return self._phase is Phase.OVER
 
     @property
     def is_unmetered(self) -> bool:
         """An answer began and its event has not been recorded yet."""
-        is_open = self._phase in {_Phase.FLOWING, _Phase.SETTLING, _Phase.RECORDING}
-        return is_open and self._mode is not _Mode.REFUSAL
+        is_open = self._phase in {Phase.FLOWING, Phase.SETTLING, Phase.RECORDING}
+        return is_open and self._mode is not Mode.REFUSAL
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -143,13 +127,13 @@ class Exchange:
         self, status: int, message: str, *, code: str, param: str | None = None, extra: RawHeaders = ()
     ) -> list[Action]:
         """Answer with an error of ours, before anything was sent."""
-        self._phase = _Phase.OVER
+        self._phase = Phase.OVER
         body = error_body(status, message, code=code, param=param, shape=self.endpoint.errors)
         return [own_reply(self.id, status, body, extra), Close()]
 
     def upstream_began(self, status: int, headers: RawHeaders) -> list[Action]:
         """Take the head of the backend's answer."""
-        self._phase = _Phase.FLOWING
+        self._phase = Phase.FLOWING
         kind, encoding = field_of(headers, b"content-type"), field_of(headers, b"content-encoding")
         if encoding in INFLATABLE:
             # We asked for identity, so the client never agreed to this either: it gets what we can read.
@@ -159,17 +143,17 @@ class Exchange:
         is_readable = encoding in {b"", b"identity"}
         self._head = (status, downward(headers))
         if not 200 <= status < 300:
-            self._mode = _Mode.REFUSAL
+            self._mode = Mode.REFUSAL
             return []
         spoken = self._spoken()
         if is_readable and kind == b"text/event-stream":
-            self._mode = _Mode.STREAM
+            self._mode = Mode.STREAM
             return [Began(), *self._begin_stream(), *spoken]
         self._is_json = kind == b"application/json" or kind.endswith(b"+json")
         if is_readable and (self._is_json or kind in self.endpoint.plain_kinds):
-            self._mode = _Mode.WHOLE
+            self._mode = Mode.WHOLE
             return [Began(), *spoken]
-        self._mode = _Mode.UNREAD
+        self._mode = Mode.UNREAD
         return [Began(), *self._begin_unread(), *spoken]
 
     def upstream_sent(self, chunk: bytes) -> list[Action]:
@@ -181,14 +165,14 @@ class Exchange:
         try:
             if self._inflate is not None:
                 chunk = self._inflate.feed(chunk)
-            if self._mode is _Mode.STREAM:
+            if self._mode is Mode.STREAM:
                 return self._stream_sent(chunk)
         except WireError:
             return self.upstream_failed("protocol")
-        if self._mode is _Mode.UNREAD or self._phase is _Phase.RELEASED:
+        if self._mode is Mode.UNREAD or self._phase is Phase.RELEASED:
             return self._unread_sent(chunk)
         self._body += chunk
-        bytes_max = REPLY_BYTES_MAX if self._mode is _Mode.WHOLE else REFUSAL_BYTES_MAX
+        bytes_max = REPLY_BYTES_MAX if self._mode is Mode.WHOLE else REFUSAL_BYTES_MAX
         return self._too_long_to_read() if len(self._body) > bytes_max else []
 
     def upstream_ended(self) -> list[Action]:
@@ -196,21 +180,21 @@ class Exchange:
         self._upstream_has_ended = True
         if self._inflate is not None and self._inflate.is_cut:
             return self.upstream_failed("protocol")
-        if self._phase is _Phase.RELEASED:
+        if self._phase is Phase.RELEASED:
             return self._after_release()
-        if self._phase is not _Phase.FLOWING:
+        if self._phase is not Phase.FLOWING:
             return []
         match self._mode:
-            case _Mode.STREAM:
+            case Mode.STREAM:
                 rest = self._decoder.finish()
                 actions = self._frames([rest]) if rest is not None else []
-                return actions if self._phase is not _Phase.FLOWING else [*actions, *self._settle()]
-            case _Mode.WHOLE:
+                return actions if self._phase is not Phase.FLOWING else [*actions, *self._settle()]
+            case Mode.WHOLE:
                 offers = self._read_reply(bytes(self._body))
                 return self._promise() if self.promised else [*offers, *self._settle()]
-            case _Mode.REFUSAL:
+            case Mode.REFUSAL:
                 return self._end_refusal()
-            case _Mode.UNREAD:
+            case Mode.UNREAD:
                 return self._settle()
 
     def fetched(self, body: bytes) -> list[Action]:
@@ -223,21 +207,21 @@ class Exchange:
 
     def upstream_failed(self, kind: FailureKind) -> list[Action]:
         """The backend could not be reached, or its answer broke off."""
-        is_refusal = self._phase is _Phase.FLOWING and self._mode is _Mode.REFUSAL
-        if self._phase is _Phase.WAITING or is_refusal:  # nothing was sent yet
+        is_refusal = self._phase is Phase.FLOWING and self._mode is Mode.REFUSAL
+        if self._phase is Phase.WAITING or is_refusal:  # nothing was sent yet
             status, code, message = FAILURES[kind]
             return self.refused(status, message, code=code)
-        if self._phase is _Phase.RELEASED:
-            self._phase = _Phase.OVER
+        if self._phase is Phase.RELEASED:
+            self._phase = Phase.OVER
             return [Close(is_clean=False)]
-        if self._phase is not _Phase.FLOWING:
+        if self._phase is not Phase.FLOWING:
             return []
         self._failure = kind
         return self._settle()
 
     def attributed(self, credits_: Credited | None) -> list[Action]:
         """The shares are there, or (None) late."""
-        self._phase = _Phase.RECORDING
+        self._phase = Phase.RECORDING
         self._credits = credits_
         if self.wishes.view != "off" and not self.endpoint.unscored:
             self.status = "pending" if credits_ is None else "settled"
@@ -246,30 +230,30 @@ class Exchange:
 
     def recorded(self) -> list[Action]:
         """The event is durable: what was held goes out."""
-        self._phase = _Phase.RELEASED
+        self._phase = Phase.RELEASED
         if self._client_is_gone or self.promised:
-            self._phase = _Phase.OVER
+            self._phase = Phase.OVER
             return [Close(is_clean=False)]
         match self._mode:
-            case _Mode.WHOLE if self._failure is not None:
+            case Mode.WHOLE if self._failure is not None:
                 status, code, message = FAILURES[self._failure]
                 return self.refused(status, message, code=code)
-            case _Mode.WHOLE:
-                self._phase = _Phase.OVER
+            case Mode.WHOLE:
+                self._phase = Phase.OVER
                 status, headers, body = self._whole_reply()
                 return [Begin(status, headers), Send(body), Close()]
-            case _Mode.REFUSAL:
-                self._phase = _Phase.OVER
+            case Mode.REFUSAL:
+                self._phase = Phase.OVER
                 return [*self._refusal_passed_on(), Close()]
             case _:
                 return [*self._release(), *self._after_release()]
 
     def not_recorded(self) -> list[Action]:
         """The journal refused: an answer without its event must not be completed."""
-        if self._mode in {_Mode.WHOLE, _Mode.REFUSAL} and not (self._client_is_gone or self.promised):
-            message, retry = "usage cannot be recorded now; try again shortly", ((b"retry-after", b"5"),)
-            return self.refused(503, message, code="journal_unavailable", extra=retry)
-        self._phase = _Phase.OVER
+        if self._mode in {Mode.WHOLE, Mode.REFUSAL} and not (self._client_is_gone or self.promised):
+            message, wait = "usage cannot be recorded now; try again shortly", ((b"retry-after", b"5"),)
+            return self.refused(503, message, code="journal_unavailable", extra=wait)
+        self._phase = Phase.OVER
         return [Close(is_clean=False)]
 
     def client_gone(self) -> list[Action]:
@@ -277,8 +261,8 @@ class Exchange:
         if self.promised:
             return []  # it has what it asked for
         self._client_is_gone = True
-        if self._phase in {_Phase.RELEASED, _Phase.OVER}:
-            self._phase = _Phase.OVER
+        if self._phase in {Phase.RELEASED, Phase.OVER}:
+            self._phase = Phase.OVER
             return [Close(is_clean=False)]
         return []
 
@@ -295,7 +279,7 @@ class Exchange:
     @property
     def unscored(self) -> str:
         """Why no shares are asked for: there is no text, or there may be and nobody has compared it."""
-        is_known = self._mode is not _Mode.UNREAD and (not self.promised or self._is_fetched)
+        is_known = self._mode is not Mode.UNREAD and (not self.promised or self._is_fetched)
         is_empty = is_known and self.told.kept_characters == 0
         return self.endpoint.unscored or ("no_text" if is_empty else "not_attributed")
 
@@ -312,13 +296,23 @@ class Exchange:
         return self._to_client([Begin(status, [*kept, *extra])])
 
     def _stream_sent(self, chunk: bytes) -> list[Action]:
-        if self._phase is _Phase.RELEASED:
+        if self._phase is Phase.RELEASED:
             return self._to_client([Send(chunk)]) if chunk else []
-        return self._frames(self._decoder.feed(chunk))
-
-    def _frames(self, frames: Sequence[Frame]) -> list[Action]:
-        passed: list[bytes] = []
+        run = None if self._held is not None or self.told.may_be_kept else self._decoder.run(chunk)
+        if run is None:
+            return self._frames(self._decoder.feed(chunk))
+        heard = self.endpoint.read_run(run.data)
         offers: list[Action] = []
+        self._tell(heard.texts, heard.model, offers)
+        if heard.count == len(run.data):
+            return [*self._to_client([Send(run.raw)]), *offers]
+        return self._frames(*run.cut(heard.count), offers)
+
+    def _frames(
+        self, frames: Sequence[Frame], before: bytes = b"", offers: list[Action] | None = None
+    ) -> list[Action]:
+        passed = [before] if before else []
+        offers = [] if offers is None else offers
         is_done = False
         for frame in frames:
             data = frame.data
@@ -348,7 +342,7 @@ class Exchange:
         if self._held_bytes > self._held_bytes_max:
             return [*actions, *self.upstream_failed("protocol")]
         # A client that left waits for nothing, so the end is waited for: usage may follow [DONE].
-        if is_done and not self._client_is_gone and self._phase is _Phase.FLOWING:
+        if is_done and not self._client_is_gone and self._phase is Phase.FLOWING:
             actions += self._settle()
         return actions
 
@@ -365,18 +359,21 @@ class Exchange:
             self._final = len(self._held or ()), frame
 
     def _take(self, said: Said, offers: list[Action]) -> None:
-        for delta in said.texts or (() if self.told.characters else said.whole):
-            kept = self.told.add(delta.choice, delta.text)
-            if kept and self.is_scored:
-                offers.append(Offer(delta.choice, kept))
+        self._tell(said.texts or (() if self.told.characters else said.whole), said.model, offers)
         self.told.cite(said.cited)
         self._finished.update(said.finished)
         if said.counts is not None:  # the last word counts: some backends report a running total
             given, told = said.counts.input, said.counts.output
             self._input = self._input if given is None else given
             self._output = self._output if told is None else told
-        if not self._model and said.model:
-            self._model = said.model[:256]
+
+    def _tell(self, texts: Sequence[TextDelta], model: str, offers: list[Action]) -> None:
+        for delta in texts:
+            kept = self.told.add(delta.choice, delta.text)
+            if kept and self.is_scored:
+                offers.append(Offer(delta.choice, kept))
+        if model and not self._model:
+            self._model = model[:256]
 
     def _release(self) -> list[Action]:
         held, self._held = self._held or [], None
@@ -389,11 +386,11 @@ class Exchange:
 
     def _after_release(self) -> list[Action]:
         if self._failure is not None:
-            self._phase = _Phase.OVER
+            self._phase = Phase.OVER
             return [Close(is_clean=False)]
         if not self._upstream_has_ended:
             return []
-        self._phase = _Phase.OVER
+        self._phase = Phase.OVER
         return [Close()]
 
     # -- whole replies ---------------------------------------------------------------------------------------
@@ -434,10 +431,10 @@ class Exchange:
     def _end_refusal(self) -> list[Action]:
         said = self.endpoint.read_reply(bytes(self._body))
         if said is None or said.counts is None:
-            self._phase = _Phase.OVER
+            self._phase = Phase.OVER
             return [*self._refusal_passed_on(), Close()]
         self._take(Said(counts=said.counts, model=said.model), [])
-        self._phase = _Phase.RECORDING
+        self._phase = Phase.RECORDING
         self.outcome = "failed"
         self._credits = unscored("no_text", method=self._method)
         return [Record("failed", self.model, self.counts, self._credits)]
@@ -462,7 +459,7 @@ class Exchange:
         """One piece stays behind, so that the last byte never leaves before the event is durable."""
         if not chunk:
             return []
-        if self._phase is _Phase.RELEASED:
+        if self._phase is Phase.RELEASED:
             return self._to_client([Send(chunk)])
         before, self._held = self._held, [chunk]
         return self._to_client([Send(before[0])]) if before else []
@@ -470,11 +467,11 @@ class Exchange:
     def _too_long_to_read(self) -> list[Action]:
         body = bytes(self._body)
         self._body.clear()
-        if self._mode is _Mode.REFUSAL:
+        if self._mode is Mode.REFUSAL:
             # An error is not metered unless it says so, and this one says too much.
-            self._phase = _Phase.RELEASED
+            self._phase = Phase.RELEASED
             return [*self._begin_unread(), *self._to_client([Send(body)])]
-        self._mode = _Mode.UNREAD
+        self._mode = Mode.UNREAD
         return [*self._begin_unread(), *self._unread_sent(body)]
 
     # -- the end ---------------------------------------------------------------------------------------------
@@ -482,21 +479,21 @@ class Exchange:
     def _settle(self) -> list[Action]:
         if self.told.kept_characters == 0 or not self.is_scored:
             return self.attributed(unscored(self.unscored, method=self._method))
-        self._phase = _Phase.SETTLING
+        self._phase = Phase.SETTLING
         return [Settle(0 if self._shares_come_later() else self.wishes.deadline_ms)]
 
     def _shares_come_later(self) -> bool:
         """Whether nobody waits for the shares: they are hidden, deferred, or their place is gone by."""
         view = self.wishes.view
-        is_bare_stream = view == "headers" and self._mode is _Mode.STREAM
-        is_gone_by = is_bare_stream or self._mode is _Mode.UNREAD
+        is_bare_stream = view == "headers" and self._mode is Mode.STREAM
+        is_gone_by = is_bare_stream or self._mode is Mode.UNREAD
         return view == "off" or self.wishes.mode == "deferred" or is_gone_by
 
     def _judged(self) -> Outcome:
         if self._client_is_gone:
             return "cut"
         if self._failure is not None:
-            return "failed" if self._mode is _Mode.WHOLE and not self.promised else "cut"
+            return "failed" if self._mode is Mode.WHOLE and not self.promised else "cut"
         return "complete"
 
     def _to_client(self, actions: list[Action]) -> list[Action]:

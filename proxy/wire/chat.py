@@ -8,14 +8,15 @@ says nothing, and still goes by as it came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from proxy.wire.cutting import cut_reply, ending
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError
-from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
+from proxy.wire.output import NOTHING, UNHEARD, Heard, Said, TextDelta, TokenCounts
 from proxy.wire.reading import Content, Count, asking_for_usage, counts_of, decoded, plain, tolerated
 
 CHOICES_MAX = 128  # OpenAI's own limit for n
@@ -61,6 +62,26 @@ class _Reply(msgspec.Struct, frozen=True):
     citations: msgspec.Raw = _NONE
 
 
+class _PlainDelta(msgspec.Struct, frozen=True, gc=False):
+    content: str | None = None
+    annotations: None = None
+
+
+class _PlainChoice(msgspec.Struct, frozen=True, gc=False):
+    delta: _PlainDelta
+    index: int = 0
+    finish_reason: None = None
+
+
+class _Plain(msgspec.Struct, frozen=True, gc=False):
+    """A chunk that tells text of one choice, or nothing that is read. No other can be decoded as this."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    model: str | None = None
+    citations: None = None
+
+
 class _UrlCitation(msgspec.Struct, frozen=True):
     url: str = ""
 
@@ -75,6 +96,7 @@ class _UsageOnly(msgspec.Struct, frozen=True):
 
 _request = msgspec.json.Decoder(_Request)
 _reply = msgspec.json.Decoder(_Reply)
+_plain = msgspec.json.Decoder(_Plain)
 _spoken = msgspec.json.Decoder(list[_Message])
 _usage = msgspec.json.Decoder(_UsageOnly)
 _annotations = msgspec.json.Decoder(list[_Annotation] | None)
@@ -113,6 +135,29 @@ class ChatCompletions(Endpoint):
         reply = tolerated(_reply, data)
         return _said(reply) if reply is not None else _usage_alone(data) or NOTHING
 
+    def read_run(self, data: Sequence[bytes]) -> Heard:
+        """Return what the first chunks say: as many as tell text of one choice, or nothing that is read."""
+        chunks: list[_Plain] = []
+        try:
+            if len(data) == 1:  # a stream at its own pace: nothing to join
+                chunk = _plain.decode(data[0])
+                (choice,) = chunk.choices
+                text = choice.delta.content
+                return Heard(1, (TextDelta(choice.index, text),) if text else (), chunk.model or "")
+            for chunk in map(_plain.decode, data):
+                chunks.append(chunk)  # noqa: PERF402  what was read before one that is not plain is kept
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if not chunks:
+                return UNHEARD
+        choices = [chunk.choices[0] for chunk in chunks]
+        texts = [
+            TextDelta(index, text)
+            for index, run in itertools.groupby(choices, _index_of)
+            if (text := "".join([choice.delta.content or "" for choice in run]))
+        ]
+        model = next((chunk.model for chunk in chunks if chunk.model), "")
+        return Heard(len(chunks), tuple(texts), model)
+
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body with `stream_options.include_usage` true (see `reading.asking_for_usage`)."""
         return asking_for_usage(body)
@@ -129,6 +174,10 @@ class ChatCompletions(Endpoint):
         """Return the messages' text, one message a line; images and tools count nothing in an estimate."""
         messages = tolerated(_spoken, asked.prompt) or ()
         return "\n".join(plain(message.content) for message in messages if message.content)
+
+
+def _index_of(choice: _PlainChoice) -> int:
+    return choice.index
 
 
 def _said(reply: _Reply) -> Said:

@@ -6,13 +6,13 @@ was read. The defaults here are what most routes do, so a family's own file hold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from proxy.wire.errors import Shape
-from proxy.wire.output import NOTHING, Said
+from proxy.wire.output import NOTHING, UNHEARD, Heard, Said
 from proxy.wire.sse import FRAME_BYTES_MAX
 
 # Why a route's answers are metered and not attributed; the journal's words.
@@ -74,6 +74,13 @@ class Endpoint:
     def read_chunk(self, data: bytes) -> Said:  # noqa: ARG002  the default reads nothing
         """Return what one event's data says; data that cannot be read says nothing and still goes by."""
         return NOTHING
+
+    def read_run(self, data: Sequence[bytes]) -> Heard:  # noqa: ARG002  the default leaves all to read_chunk
+        """Return what the first events say, as many as only tell text, or nothing that we read.
+
+        Together they say what `read_chunk` would hear in each; text of one choice in a row is joined.
+        """
+        return UNHEARD
 
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body of a streamed request, changed only so far that the backend reports usage."""

@@ -45,3 +45,14 @@ class Said(msgspec.Struct, frozen=True):
 
 
 NOTHING = Said()
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """What the first `count` of several events say together: texts in their order, and the model."""
+
+    count: int = 0
+    texts: tuple[TextDelta, ...] = ()
+    model: str = ""
+
+
+UNHEARD = Heard()

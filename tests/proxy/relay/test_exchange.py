@@ -174,6 +174,39 @@ def test_a_stream_is_the_backends_bytes_and_one_field_wherever_it_is_cut(cuts, v
     assert only(actions, Record).counts == TokenCounts(11, 7)
 
 
+EVENTS = st.sampled_from([
+    chunk("one "), chunk("two", choice=1), chunk(""), chunk("\u00e4\n"), chunk(None), chunk("x" * 40, choice=0),
+    chunk("cited", citations=["https://a.example/"]), chunk("counted", usage={"prompt_tokens": 3, "completion_tokens": 2}),
+    frame(b"{}"), frame(b"broken"), frame(b""), b": ping\n\n", b"event: e\ndata: {}\n\n", usage_chunk(), chunk(finish="stop"),
+    frame({"choices": [{"delta": {"tool_calls": []}}]}), frame({"choices": [{"delta": {"content": [{"type": "text", "text": "p"}]}}]}),
+    frame({"model": "named", "choices": [{"index": 0, "delta": {"content": "n"}}, {"index": 1, "delta": {"content": "m"}}]}),
+    chunk("late").replace(b"\n", b"\r\n"),
+])  # fmt: skip
+
+
+@given(
+    st.lists(EVENTS, max_size=12),
+    st.lists(st.integers(min_value=0, max_value=4000), max_size=6),
+    st.booleans(),
+)
+def test_what_a_stream_tells_does_not_depend_on_how_many_events_come_at_once(events, cuts, wants):
+    def told(pieces):
+        options = {"stream_options": {"include_usage": True}} if wants else {}
+        made = exchange(chat_request(stream=True, n=2, **options))
+        actions = play(made, pieces)
+        texts = dict.fromkeys((0, 1), "")
+        for action in actions:
+            if isinstance(action, Offer):
+                texts[action.choice] += action.text
+        record = only(actions, Record)
+        return sent(actions), texts, record, made.told.texts(), list(made.told.cited), made.told.characters
+
+    stream = b"".join([*events, DONE])
+    places = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
+    pieces = [stream[a:b] for a, b in itertools.pairwise(places)]
+    assert told(pieces) == told([stream]) == told([*events, DONE])
+
+
 def test_usage_that_comes_twice_counts_once_and_the_last_word_holds():
     pieces = [chunk("a"), usage_chunk(1, 1), chunk(finish="stop"), usage_chunk(11, 7), DONE]
     assert only(play(exchange(), pieces), Record).counts == TokenCounts(11, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -162,3 +163,40 @@ def test_citations_that_cannot_be_read_name_nothing_and_harm_nothing_else(odd):
     said = CHAT.read_chunk(data)
     assert said.cited == ()
     assert said.texts == (TextDelta(0, "a"),)
+
+
+PLAIN = [
+    b'{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}',
+    b'{"choices":[{"index":0,"delta":{"content":"a "}}],"model":"m-1","usage":null}',
+    b'{"choices":[{"delta":{"content":"b","refusal":null},"finish_reason":null,"logprobs":null}],"citations":null}',
+    b'{"choices":[{"index":1,"delta":{"content":"\\u00e4"}}],"model":"m-2"}',
+    b'{"choices":[{"index":1,"delta":{"tool_calls":[{"index":0}]}}]}',
+    b'{"choices":[{"index":0,"delta":{"content":null,"annotations":null}}]}',
+]
+OTHER = [
+    b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    b'{"choices":[],"usage":{"prompt_tokens":1}}',
+    b'{"choices":[{"delta":{"content":"a"}},{"index":1,"delta":{"content":"b"}}]}',
+    b'{"choices":[{"delta":{"content":[{"type":"text","text":"part"}]}}]}',
+    b'{"choices":[{"message":{"content":"whole"}}]}',
+    b'{"choices":[{"delta":{"content":"a"}}],"citations":["https://a.example/"]}',
+    b'{"choices":[{"delta":{"annotations":[{"url_citation":{"url":"https://b.example/"}}]}}]}',
+    b'{"choices":[{"delta":{"content":"\\ud83d"}}]}', b"[DONE]", b"", b"{", b"[" * 3000,
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PLAIN + OTHER), min_size=1, max_size=12))
+def test_a_run_of_chunks_says_what_its_chunks_say(data):
+    heard = ChatCompletions().read_run(data)
+    plain = next((place for place, chunk in enumerate(data) if chunk in OTHER), len(data))
+    assert heard.count == plain
+    said = [ChatCompletions().read_chunk(chunk) for chunk in data[:plain]]
+    assert not any(one.finished or one.counts or one.usage_only or one.cited or one.is_end for one in said)
+    assert heard.model == next((one.model for one in said if one.model), "")
+    # A choice without text in between parts what could be one.
+    assert joined(heard.texts) == joined(delta for one in said for delta in one.texts)
+
+
+def joined(deltas) -> list[tuple[int, str]]:
+    runs = itertools.groupby(deltas, lambda delta: delta.choice)
+    return [(choice, "".join(delta.text for delta in run)) for choice, run in runs]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.errors import WireError
-from proxy.wire.sse import SseDecoder
+from proxy.wire.sse import RUN_KEPT_BYTES_MAX, Frame, SseDecoder
 
 PARTS = st.sampled_from(
     [b"data: {}", b"data:x", b"data", b": ping", b"event: e", b"id: 1", b"\n", b"\n\n", b"\r\n", b"\r", b"\r\n\r\n",
@@ -82,3 +82,41 @@ def test_a_frame_over_the_limit_breaks_the_stream_and_the_frames_before_it_are_k
         for start in range(0, len(stream) + size, size):
             frames += decoder.feed(stream[start : start + size])
     assert [frame.data for frame in frames] == [b"a"]
+
+
+def decoded_in_runs(pieces):
+    decoder, frames = SseDecoder(), []
+    for piece in pieces:
+        run = decoder.run(piece)
+        if run is None:
+            frames += decoder.feed(piece)
+        else:
+            rest, passed = run.cut(len(run.data) // 2)
+            frames += [Frame(b"data: " + data + b"\n\n", data) for data in run.data]
+            whole = b"".join(frame.raw for frame in frames[len(frames) - len(run.data) :])
+            assert passed + b"".join(frame.raw for frame in rest) == whole == run.raw
+            assert rest == frames[len(frames) - len(rest) :]
+    rest = decoder.finish()
+    return [*frames, *([rest] if rest is not None else [])]
+
+
+@given(STREAMS, st.lists(st.integers(min_value=0, max_value=500), max_size=30))
+def test_a_run_is_the_frames_that_would_come_one_by_one(stream, cuts):
+    assert decoded_in_runs(pieces_of(stream, cuts)) == decoded([stream])
+
+
+@given(st.lists(st.sampled_from([b"data: {}\n\n", b"data: \n\n", b"data: x\n\n"]), min_size=1, max_size=9))
+def test_events_of_one_data_line_are_one_run_wherever_the_last_is_cut(events):
+    stream = b"".join(events)
+    run = SseDecoder().run(stream + b"data: he")
+    assert run is not None
+    assert (run.raw, len(run.data)) == (stream, len(events))
+
+
+def test_a_long_event_is_not_searched_again_with_every_piece():
+    decoder = SseDecoder()
+    assert decoder.run(b"data: " + b"x" * RUN_KEPT_BYTES_MAX) is None
+    decoder.feed(b"data: " + b"x" * RUN_KEPT_BYTES_MAX)
+    assert decoder.run(b"\n\n") is None
+    (frame,) = decoder.feed(b"\n\n")
+    assert len(frame.raw) == RUN_KEPT_BYTES_MAX + 8
