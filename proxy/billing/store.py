@@ -18,8 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel
 
+from proxy.billing.adapted import with_originals
 from proxy.billing.ledger import Entry, Transfer, normal_side
 from proxy.billing.statements import UNCLAIMED, Basis, Closing, SplitSet, Statement, Totals, canonical
+from proxy.catalogue.lookup_store import ancestry
 from proxy.catalogue.tables import CreatorRow, SplitRow, WorkRow
 from proxy.catalogue.works import COMMONS
 from proxy.database import registry_seq
@@ -171,30 +173,40 @@ def registry_now(engine: sa.Engine) -> int:
 
 
 def splits_of(engine: sa.Engine, works: Collection[str], seq: int) -> dict[str, SplitSet]:
-    """Return the splits in force at the registry's number `seq`; a work without one is its creator's."""
-    result: dict[str, SplitSet] = {}
+    """Return the splits in force at the registry's number `seq`; a work without one is its creator's.
+
+    A work that was made from others gives the part that its licence states to the parties of each.
+    """
     with engine.connect() as connection:
-        for some in _chunks(sorted(works), IN_MAX):
-            titles: dict[str, str] = {}
-            query = sa.select(_work.c.id, _work.c.creator_id, _work.c.title).where(_work.c.id.in_(some))
-            for work_id, creator, title in connection.execute(query):
-                titles[work_id] = title
-                # What is nobody's is never credited as paid; were it, its money would wait, and pay nobody.
-                party = UNCLAIMED if creator == COMMONS else creator
-                result[work_id] = SplitSet(0, ((party, WHOLE_PPM),), title)
-            query = (
-                sa.select(_split.c.work_id, _split.c.version, _split.c.party, _split.c.ppm)
-                .where(_split.c.work_id.in_(some), _split.c.valid_from_seq <= seq)
-                .order_by(_split.c.work_id, _split.c.version)
-            )
-            newest: dict[str, tuple[int, list[tuple[str, int]]]] = {}
-            for work_id, version, party, ppm in connection.execute(query):
-                if work_id not in newest or newest[work_id][0] < version:
-                    newest[work_id] = (int(version), [])
-                newest[work_id][1].append((party, int(ppm)))
-            for work_id, (version, parties) in newest.items():
-                # Sorted here: the two engines sort text differently, and a statement must not.
-                result[work_id] = SplitSet(version, tuple(sorted(parties)), titles.get(work_id, ""))
+        adapted = ancestry(connection, works, upto_seq=seq)
+        originals = {one.work for made in adapted.values() for one in made}
+        own = _own_splits(connection, originals.union(works), seq)
+    return {work: with_originals(work, own, adapted) for work in works if work in own}
+
+
+def _own_splits(connection: sa.Connection, works: Collection[str], seq: int) -> dict[str, SplitSet]:
+    result: dict[str, SplitSet] = {}
+    for some in _chunks(sorted(works), IN_MAX):
+        titles: dict[str, str] = {}
+        query = sa.select(_work.c.id, _work.c.creator_id, _work.c.title).where(_work.c.id.in_(some))
+        for work_id, creator, title in connection.execute(query):
+            titles[work_id] = title
+            # What is nobody's is never credited as paid; were it, its money would wait, and pay nobody.
+            party = UNCLAIMED if creator == COMMONS else creator
+            result[work_id] = SplitSet(0, ((party, WHOLE_PPM),), title)
+        query = (
+            sa.select(_split.c.work_id, _split.c.version, _split.c.party, _split.c.ppm)
+            .where(_split.c.work_id.in_(some), _split.c.valid_from_seq <= seq)
+            .order_by(_split.c.work_id, _split.c.version)
+        )
+        newest: dict[str, tuple[int, list[tuple[str, int]]]] = {}
+        for work_id, version, party, ppm in connection.execute(query):
+            if work_id not in newest or newest[work_id][0] < version:
+                newest[work_id] = (int(version), [])
+            newest[work_id][1].append((party, int(ppm)))
+        for work_id, (version, parties) in newest.items():
+            # Sorted here: the two engines sort text differently, and a statement must not.
+            result[work_id] = SplitSet(version, tuple(sorted(parties)), titles.get(work_id, ""))
     return result
 
 

@@ -81,6 +81,7 @@ class LibraryBuilder:
                 work.reviewed,
                 commons=work.commons,
                 standing=work.standing,
+                adapts=work.adapts,
             )
             for work in works
         )

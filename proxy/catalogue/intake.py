@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 
 import msgspec
 
+from proxy.catalogue.adapting import parse as parse_adapts
 from proxy.catalogue.reading import checked_text, read_document
 from proxy.catalogue.works import (
     COMMONS,
@@ -265,6 +266,7 @@ def _work(row: Row, folder: Path, place: str, defaults: Defaults) -> NewWork:
         licence=_licence(row) or defaults.licence,
         consent=_given(consent) if consent else defaults.consent,
         split=_split(row.get("splits")),
+        adapts=parse_adapts(row.get("adapts")),
     )
 
 

@@ -8,14 +8,15 @@ so that the history alone says it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
+from proxy.catalogue.adapting import Original, lineage
 from proxy.catalogue.ownership import STANDING_UPHELD, STANDING_VERIFIED
 from proxy.catalogue.tables import metadata
-from proxy.catalogue.works import Creator, Given, Split, Status
+from proxy.catalogue.works import COMMONS, Adapted, Creator, Given, Split, Status, Use
 from proxy.errors import NotFound
 
 IN_MAX = 5_000  # names in one statement; both engines take more than twice that
@@ -24,6 +25,7 @@ _tables = metadata.tables
 _creator, _work, _consent = _tables["creator"], _tables["work"], _tables["consent"]
 _claim, _decision = _tables["claim"], _tables["claim_decision"]
 _identifier, _event = _tables["work_identifier"], _tables["registry_event"]
+_adaptation = _tables["adaptation"]
 
 
 def chunks(names: Iterable[str]) -> Iterator[list[str]]:
@@ -132,3 +134,97 @@ def split_rows(work_id: str, version: int, split: Split, seq: int) -> list[dict[
         }
         for part in split.parts
     ]
+
+
+def originals_by_handle(connection: sa.Connection, handles: Iterable[str]) -> dict[str, list[Original]]:
+    """Return {public id or ref: the works that it may mean}; an id wins over a ref like it."""
+    named, rows = set(handles), dict[str, list[Any]]()
+    for column in (_work.c.ref, _work.c.id):
+        by_name: dict[str, list[Any]] = {}
+        for chunk in chunks(sorted(named)):
+            query = sa.select(column.label("name"), _work.c.id, owner_now().label("owner_id"))
+            for row in connection.execute(query.where(column.in_(chunk))):
+                by_name.setdefault(row.name, []).append(row)
+        rows |= by_name
+    adapted = ancestry(connection, {row.id for found in rows.values() for row in found})
+    depth = {work: _depth(work, adapted) for work in adapted}
+    return {
+        name: [Original(row.id, row.owner_id == COMMONS, depth.get(row.id, 0)) for row in found]
+        for name, found in rows.items()
+    }
+
+
+def _depth(work_id: str, adapted: Mapping[str, tuple[Adapted, ...]]) -> int:
+    return max((1 + _depth(one.work, adapted) for one in adapted.get(work_id, ())), default=0)
+
+
+def ancestry(
+    connection: sa.Connection, work_ids: Iterable[str], *, upto_seq: int | None = None
+) -> dict[str, tuple[Adapted, ...]]:
+    """Return {work: what it adapts} for these works, for what they adapt, and so on back to the first."""
+    found: dict[str, tuple[Adapted, ...]] = {}
+    level = set(work_ids)
+    while level:
+        more = adaptations(connection, sorted(level), upto_seq=upto_seq)
+        found |= more
+        level = {one.work for adapted in more.values() for one in adapted} - found.keys()
+    return found
+
+
+def adaptations(
+    connection: sa.Connection, work_ids: Iterable[str] | None = None, *, upto_seq: int | None = None
+) -> dict[str, tuple[Adapted, ...]]:
+    """Return {work: what it adapts, by original} as stated last, of all works when `work_ids` is None.
+
+    upto_seq: as it was at that number of the registry.
+    """
+    newest: dict[str, tuple[int, list[Adapted]]] = {}
+    for chunk in [None] if work_ids is None else chunks(work_ids):
+        query = sa.select(_adaptation)
+        if chunk is not None:
+            query = query.where(_adaptation.c.work_id.in_(chunk))
+        if upto_seq is not None:
+            query = query.where(_adaptation.c.seq <= upto_seq)
+        for row in connection.execute(query):
+            seq, adapted = newest.get(row.work_id, (-1, []))
+            if row.seq < seq:
+                continue
+            one = Adapted(str(row.original_id), int(row.ppm))
+            newest[row.work_id] = (row.seq, [*adapted, one] if row.seq == seq else [one])
+    return {work: tuple(sorted(found, key=lambda one: one.work)) for work, (_, found) in newest.items()}
+
+
+def adaptation_rows(
+    work_id: str, adapts: Iterable[Adapted], *, seq: int, by: str, at_us: int
+) -> list[dict[str, Any]]:
+    """Return the rows of one statement of what a work adapts, in force from the number `seq` on."""
+    return [
+        {
+            "work_id": work_id,
+            "seq": seq,
+            "original_id": one.work,
+            "ppm": one.ppm,
+            "decided_by": by,
+            "at_us": at_us,
+        }
+        for one in adapts
+    ]
+
+
+def licensed(connection: sa.Connection) -> dict[str, tuple[str, ...]]:
+    """Return {work: the works that its licence lets it take from}, through adaptations of adaptations.
+
+    An original whose creator denies the use `derivative` lets nobody take from it.
+    """
+    adapted = adaptations(connection)
+    if not adapted:
+        return {}
+    denied = {
+        work
+        for (work, use), given in said_last(connection, None).items()
+        if use == Use.DERIVATIVE and given == "denied"
+    }
+    kept = {
+        work: tuple(one for one in originals if one.work not in denied) for work, originals in adapted.items()
+    }
+    return {work: found for work in kept if (found := lineage(work, kept))}

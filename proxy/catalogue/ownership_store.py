@@ -16,10 +16,15 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from proxy.catalogue.adapting import lineage, resolved
 from proxy.catalogue.identifiers import Identifier
 from proxy.catalogue.lookup_store import (
+    adaptation_rows,
+    adaptations,
+    ancestry,
     creators_by_handle,
     next_split_version,
+    originals_by_handle,
     owner_of,
     split_rows,
     status_of,
@@ -39,22 +44,22 @@ from proxy.catalogue.ownership import (
     checked_words,
 )
 from proxy.catalogue.tables import metadata
-from proxy.catalogue.works import COMMONS, whole
+from proxy.catalogue.works import COMMONS, Adapted, whole
 from proxy.clock import Clock, Ids
 from proxy.database import RegistryChange, append_registry, registry_turn
-from proxy.errors import Conflict, Forbidden, NotFound
+from proxy.errors import BadRequest, Conflict, Forbidden, NotFound
 
 CLAIMS_OPEN_MAX = 20  # of one work: more at once is a flood, to be answered before it grows
 # What changes whom an index credits; the rest (consents, keys, splits) acts without a new one.
 _FOR_THE_INDEX = (
     "work_registered", "work_released", "hold_upheld",
-    "claim_upheld", "identifier_verified", "identifier_revoked",
+    "claim_upheld", "identifier_verified", "identifier_revoked", "adaptation_set",
 )  # fmt: skip
 
 _tables = metadata.tables
 _attestation, _identifier, _review = _tables["attestation"], _tables["work_identifier"], _tables["review"]
 _claim, _decision, _split = _tables["claim"], _tables["claim_decision"], _tables["split"]
-_work, _event = _tables["work"], _tables["registry_event"]
+_work, _event, _adaptation = _tables["work"], _tables["registry_event"], _tables["adaptation"]
 
 
 class Ownership:
@@ -210,6 +215,44 @@ class Ownership:
         with self._engine.connect() as connection:
             found = _claims(connection, _claim.c.work_id == work_id if work_id else sa.true())
         return [claim for claim in found if _open(claim) or not open_only]
+
+    # Adaptations
+
+    def adapts(self, work_id: str) -> tuple[Adapted, ...]:
+        """Return what a work adapts, as stated last."""
+        with self._engine.connect() as connection:
+            return adaptations(connection, [work_id]).get(work_id, ())
+
+    def adapted_by(self, work_id: str) -> tuple[str, ...]:
+        """Return the works that state that they were made from this one."""
+        with self._engine.connect() as connection:
+            stated = adaptations(connection)
+        return tuple(sorted(work for work, made in stated.items() if work_id in {one.work for one in made}))
+
+    def set_adapts(self, work_id: str, adapts: Iterable[Adapted]) -> bool:
+        """State anew what a work adapts and what part of its money that is worth, by the licence it has.
+
+        False when that was stated already. Acts on money from the next close on, on the index when it is
+        built next. Raises BadRequest for an original that is not there, or that was made from this work.
+        """
+        self._operator_only()
+        with registry_turn(self._engine) as connection:
+            if owner_of(connection, work_id) == COMMONS:
+                raise Conflict(f"{work_id} is nobody's and owes nothing", code="adapts")
+            wanted = list(adapts)
+            stated = resolved(wanted, originals_by_handle(connection, {one.work for one in wanted}))
+            if not stated:
+                raise BadRequest("no original is named", remedy="name one, with 0 ppm if it gets nothing")
+            if stated == adaptations(connection, [work_id]).get(work_id, ()):
+                return False
+            older = ancestry(connection, {one.work for one in stated})
+            if work_id in {one.work for one in stated} | set(lineage(work_id, older | {work_id: stated})):
+                raise BadRequest(f"{work_id} would be made from itself", code="adapts")
+            payload = {"adapts": [[one.work, one.ppm] for one in stated]}
+            seq, now_us = self._append(connection, "adaptation_set", work_id, payload)
+            rows = adaptation_rows(work_id, stated, seq=seq, by=self._by, at_us=now_us)
+            connection.execute(sa.insert(_adaptation), rows)
+        return True
 
     # The review queue
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from proxy.catalogue.adapting import Original, depth_of
+from proxy.catalogue.adapting import resolved as resolved_adapts
 from proxy.catalogue.works import (
+    COMMONS,
     LICENCE_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
     TITLE_CHARACTERS_MAX,
     UNCLAIMED,
+    Adapted,
     Creator,
     NewWork,
     Outcome,
@@ -65,6 +69,7 @@ class Accepted:
     packed: PackedText
     split: Split | None
     registered_us: int
+    adapts: tuple[Adapted, ...] = ()
 
     def row(self, seq: int) -> dict[str, object]:
         """Return the work's row, registered as number `seq`."""
@@ -119,7 +124,9 @@ class Adding:
         known: Mapping[str, Creator],
         registered: Mapping[tuple[str, str], Registered],
         new_creators: bool,
+        originals: Mapping[str, Sequence[Original]] | None = None,
     ) -> None:
+        """originals: what each handle in a row's `adapts` may mean in the registry."""
         self.creators: list[Creator] = []
         self.works: list[Accepted] = []
         self._ids = ids
@@ -127,6 +134,7 @@ class Adding:
         self._known = dict(known)
         self._registered = dict(registered)
         self._new_creators = new_creators
+        self._originals = {handle: list(found) for handle, found in (originals or {}).items()}
 
     def add(self, work: NewWork, packed: PackedText) -> Outcome:
         """Return what becomes of `work`."""
@@ -157,12 +165,16 @@ class Adding:
             packed,
             split,
             self._now_us if work.registered_us is None else work.registered_us,
+            resolved_adapts(work.adapts, self._originals),
         )
         # Only now, so that a refused row leaves nobody behind.
         self.creators.extend(newcomers.values())
         self._known = known
         self._registered[creator.id, work.ref] = Registered(accepted.id, packed.sha256)
         self.works.append(accepted)
+        # A row may name one that stands above it in the same list.
+        made = Original(accepted.id, creator.id == COMMONS, depth_of(work.adapts, self._originals))
+        self._originals.setdefault(work.ref, []).append(made)
         return Outcome("added", work.place, work.ref, accepted.id)
 
     def _newcomers(self, work: NewWork) -> dict[str, Creator]:

@@ -16,9 +16,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from proxy.catalogue.lookup_store import (
+    adaptation_rows,
     chunks,
     creators_by_handle,
+    licensed,
     next_split_version,
+    originals_by_handle,
     owner_now,
     owner_of,
     released,
@@ -65,7 +68,7 @@ CHANGES_MAX = 2_000  # more changed works than this are loaded faster all at onc
 _tables = metadata.tables
 _creator, _work, _text = _tables["creator"], _tables["work"], _tables["work_text"]
 _split, _consent, _event = _tables["split"], _tables["consent"], _tables["registry_event"]
-_attestation = _tables["attestation"]
+_attestation, _adaptation = _tables["attestation"], _tables["adaptation"]
 
 
 class Catalogue:
@@ -163,6 +166,9 @@ class Catalogue:
                 known=creators_by_handle(connection, {name for work in works for name in handles(work)}),
                 registered=_registered(connection, {work.ref for work in works}),
                 new_creators=new_creators,
+                originals=originals_by_handle(
+                    connection, {one.work for work in works for one in work.adapts}
+                ),
             )
             outcomes = [
                 Outcome("refused", row.place, row.work_id, why=row.why, remedy=row.remedy)
@@ -229,7 +235,7 @@ class Catalogue:
         """Yield every work with its text, denied and withdrawn ones too, in the order of registration."""
         after_seq = 0
         with self._engine.connect() as connection:
-            reviewed, standing = released(connection), standings(connection)
+            reviewed, standing, allowed = released(connection), standings(connection), licensed(connection)
         while True:
             statement = (
                 sa.select(_work, _text.c.text_zlib, owner_now().label("owner_id"))
@@ -252,6 +258,7 @@ class Catalogue:
                     row.id in reviewed,
                     commons=row.owner_id == COMMONS,
                     standing=standing.get(row.id, 0),
+                    adapts=allowed.get(row.id, ()),
                 )
             if len(rows) < PAGE_WORKS:
                 return
@@ -425,7 +432,8 @@ def _write(
     changes = [
         RegistryChange(
             "work_registered",
-            {"creator": work.creator_id, "text_sha256": work.packed.sha256, "consent": work.work.consent},
+            {"creator": work.creator_id, "text_sha256": work.packed.sha256, "consent": work.work.consent}
+            | ({"adapts": [[one.work, one.ppm] for one in work.adapts]} if work.adapts else {}),
             work.id,
         )
         for work in adding.works
@@ -452,7 +460,13 @@ def _write(
         _attested(work, seq, by=work.creator_id if creators_attest else actor, at_us=now_us)
         for seq, work in numbered
     ]
-    for table, rows in ((_split, splits), (_consent, consents), (_attestation, attested)):
+    adapted = [
+        row
+        for seq, work in numbered
+        for row in adaptation_rows(work.id, work.adapts, seq=seq, by=actor, at_us=now_us)
+    ]
+    written = ((_split, splits), (_consent, consents), (_attestation, attested), (_adaptation, adapted))
+    for table, rows in written:
         if rows:
             connection.execute(sa.insert(table), rows)
 

@@ -66,6 +66,18 @@ class SplitRow(SQLModel, table=True):
     valid_from_seq: int = Field(sa_type=sa.BigInteger)
 
 
+class AdaptationRow(SQLModel, table=True):
+    """One original of a work made from it, as stated from `seq` on; the newest statement holds whole."""
+
+    __tablename__: ClassVar[Any] = "adaptation"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    original_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    ppm: int = Field(sa_type=sa.BigInteger)
+    decided_by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
 class ConsentRow(SQLModel, table=True):
     """What was allowed for one use, from `seq` on."""
 

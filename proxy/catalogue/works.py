@@ -112,6 +112,17 @@ def whole(party: str) -> Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapted:
+    """A work that another was made from, and the part of the other's money that is owed to its parties.
+
+    work: the original's public id; in files its ref. See adapting.py.
+    """
+
+    work: str
+    ppm: int
+
+
+@dataclass(frozen=True, slots=True)
 class Consent:
     """What a creator allows for one use of one work, since the registry's number `seq`."""
 
@@ -166,6 +177,7 @@ class NewWork:
     consent: Given | None = None
     split: Split | None = None
     medium: str = "text"
+    adapts: tuple[Adapted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +234,7 @@ class IndexedText:
     """What an index is built of. creator_id: whose it is now. reviewed: somebody has released it.
 
     commons: it is nobody's. standing: 2 by an upheld claim, 1 by a verified identifier, else 0; what stands
-    higher owns what several works hold, whoever was first.
+    higher owns what several works hold, whoever was first. adapts: works that its licence lets it take from.
     """
 
     work_id: str
@@ -234,6 +246,7 @@ class IndexedText:
     reviewed: bool = False
     commons: bool = False
     standing: int = 0
+    adapts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,3 +219,30 @@ def _review_rows(queue: list[ReviewEntry], catalogue: Catalogue) -> Iterable[dic
             "decided_by": one.decided_by,
             "decided": iso_utc(one.decided_us) if one.decided_us is not None else None,
         }
+
+
+# -- adaptations -------------------------------------------------------------------------------------------
+
+
+@command(works)
+@click.argument("work")
+@click.option(
+    "--of", "originals", multiple=True, required=True, metavar="ORIGINAL:PPM",
+    help="A work (id or ref) that it was made from, and the part of its money that is owed to that.",
+)  # fmt: skip
+@click.option("--by", default="operator", show_default=True, help="Who says so.")
+def adapts(desk: Desk, work: str, originals: tuple[str, ...], by: str) -> None:
+    """State what WORK was made from, by the licence it has: a copy with a licence is not held up for it.
+
+    What it says in its own words pays by these parts from the next close on; what it says in the original's
+    words stays the original's. A new statement replaces the one before.
+    """
+    from proxy.catalogue.adapting import parse
+
+    entry = open_catalogue(desk).find_work(work)
+    stated = [one for cell in originals for one in parse(cell)]
+    changed = open_ownership(desk, by).set_adapts(entry.id, stated)
+    now = open_ownership(desk, by).adapts(entry.id)
+    told = ", ".join(f"{one.ppm / 10_000:g} % to {one.work}" for one in now)
+    answer = {"work": entry.id, "adapts": [dataclasses.asdict(one) for one in now], "changed": changed}
+    desk.say(answer, f"{entry.title}: {told}{DUE if changed else '; that was stated already'}")

@@ -247,6 +247,10 @@ def show_work(desk: Desk, work: str) -> None:
         f"  verdict   {entry.verdict} ({entry.status})",
     ]
     lines += [f"  split     {ppm / 10_000:g} % {party}" for party, ppm in split]
+    adapts, adapted_by = ownership.adapts(entry.id), ownership.adapted_by(entry.id)
+    answer |= {"adapts": [dataclasses.asdict(one) for one in adapts], "adapted_by": list(adapted_by)}
+    lines += [f"  adapts    {one.work}, whose parties get {one.ppm / 10_000:g} %" for one in adapts]
+    lines += [f"  adapted   by {work}" for work in adapted_by]
     lines += [f"  verified  {known.identifier}" for known in identifiers]
     if entry.registrant_id != entry.creator_id:
         lines.append(f"  claimed   registered by {entry.registrant_id}, theirs since a claim was upheld")

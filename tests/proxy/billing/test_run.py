@@ -190,3 +190,34 @@ def test_the_report_sets_a_period_beside_the_one_before_it(engine, into_store, e
     assert store.registered_between(engine, 0, 1_000_000) == {"c_a": 1}
     with pytest.raises(NotFound):
         concentration_of(engine, "nowhere", rules)
+
+
+def adapted(engine, seq, ppm):
+    """Say at the registry's number `seq` that w_2 was made from w_1, which gets `ppm` of its money."""
+    tables = SQLModel.metadata.tables
+    row = {"work_id": "w_2", "seq": seq, "original_id": "w_1", "ppm": ppm, "decided_by": "", "at_us": 0}
+    change = {"seq": seq, "kind": "test", "work_id": None, "payload_sha256": "", "actor": "test", "at_us": 0}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables["registry_event"]), [change])
+        connection.execute(sa.insert(tables["adaptation"]), [row])
+
+
+def test_what_an_adaptation_earns_is_shared_with_the_original_as_its_licence_says(engine, into_store, event):
+    books = Books(
+        {"w_1": SplitSet(1, (("c_a", PPM),)), "w_2": SplitSet(1, (("c_b", PPM),))},
+        BOOKS.creator_names,
+        {},
+        {},
+    )
+    into_store.register(engine, books)
+    adapted(engine, 2, 250_000)
+    into_store.meter(engine, [event(1, (Line("w_2", PPM),))])
+    closing = run(engine)
+    (ada, ben) = closing.statements
+    assert (ada.creator, ben.creator) == ("c_a", "c_b")
+    assert ada.earned_grains * 3 == ben.earned_grains > 0
+    assert [(line.work, line.split_ppm) for line in ada.lines] == [("w_2", 250_000)]
+    adapted(engine, 3, 500_000)
+    into_store.meter(engine, [event(2, (Line("w_2", PPM),))])
+    ada, ben = run(engine, "2026-12").statements
+    assert ada.earned_grains == ben.earned_grains > 0

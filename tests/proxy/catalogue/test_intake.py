@@ -189,6 +189,7 @@ def test_json_lines_and_csv_carry_the_same_works(tmp_path_factory, given_rows):
         ({"consent": "maybe"}, "consent"),
         ({"licence": "x" * 201}, "licence"),
         ({"splits": "everyone"}, "ppm"),
+        ({"adapts": "everything"}, "original"),
         ({"splits": {"bo": 1}}, "no list"),
         ({"splits": ["bo"]}, "no object"),
         ({"splits": [{"creator_id": "bo", "ppm": "1000000"}]}, "ppm"),

@@ -11,7 +11,7 @@ from proxy.catalogue.ownership import OWN_STATEMENT, Held, statement_sha256
 from proxy.catalogue.ownership_store import CLAIMS_OPEN_MAX, Ownership
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.tables import metadata
-from proxy.catalogue.works import COMMONS, UNCLAIMED, Consent, NewWork, Part, Split
+from proxy.catalogue.works import COMMONS, UNCLAIMED, Adapted, Consent, NewWork, Part, Split
 from proxy.database import open_engine, upgrade
 from proxy.errors import BadRequest, Conflict, Forbidden, NotFound
 from tests.repository import ROOT
@@ -367,3 +367,71 @@ def test_an_older_store_keeps_what_was_decided_and_has_nothing_attested(old_url,
     assert [creator.ref for creator in catalogue.creators()] == ["ada"]
     assert catalogue.creator(COMMONS).name == "The commons"
     engine.dispose()
+
+
+@pytest.fixture
+def retold(catalogue, new_work, lamp):
+    (outcome,) = catalogue.add_works([new_work("retold", creator="bo", adapts=(Adapted("lamp", 300_000),))])
+    return outcome.work_id
+
+
+def allowed(catalogue):
+    return {text.work_id: text.adapts for text in catalogue.texts() if text.adapts}
+
+
+def test_a_list_states_what_a_work_adapts_and_the_index_hears_of_it(catalogue, ownership, lamp, retold):
+    assert ownership.adapts(retold) == (Adapted(lamp, 300_000),)
+    assert ownership.adapted_by(lamp) == (retold,)
+    assert allowed(catalogue) == {retold: (lamp,)}
+
+
+def test_an_adaptation_may_stand_below_its_original_in_one_list(catalogue, ownership, new_work):
+    rows = [new_work("tale"), new_work("play", creator="bo", adapts=(Adapted("tale", 5),))]
+    rows.append(new_work("film", creator="cy", adapts=(Adapted("play", 7),)))
+    tale, play, film = (outcome.work_id for outcome in catalogue.add_works(rows))
+    assert allowed(catalogue) == {play: (tale,), film: (play, tale)}
+    refused, orphan = catalogue.add_works([new_work("early", adapts=(Adapted("late", 1),)), new_work("late")])
+    assert (refused.status, orphan.status) == ("refused", "added")
+
+
+def test_adaptations_of_adaptations_end_somewhere(catalogue, new_work):
+    rows = [new_work("a0"), *(new_work(f"a{n}", adapts=(Adapted(f"a{n - 1}", 1),)) for n in range(1, 13))]
+    assert [outcome.status for outcome in catalogue.add_works(rows)] == ["added"] * 11 + ["refused"] * 2
+
+
+def test_a_statement_replaces_the_one_before_and_a_circle_is_refused(
+    catalogue, ownership, lamp, retold, clock
+):
+    built_us = clock.now_us()
+    clock.advance(5)
+    assert not ownership.set_adapts(retold, [Adapted(lamp, 300_000)])
+    assert ownership.set_adapts(retold, [Adapted(lamp, 0)])
+    assert ownership.adapts(retold) == (Adapted(lamp, 0),)
+    assert ownership.rebuild_due(built_us) == 1
+    for work, original in ((lamp, retold), (lamp, lamp), (retold, "w_none")):
+        with pytest.raises(BadRequest):
+            ownership.set_adapts(work, [Adapted(original, 1)])
+    with pytest.raises(BadRequest):
+        ownership.set_adapts(retold, [])
+
+
+def test_whoever_denies_derivatives_ends_the_licence_for_the_index(catalogue, lamp, retold):
+    catalogue.set_consent(lamp, Consent.of("derivative", "denied"))
+    assert allowed(catalogue) == {}
+    catalogue.set_consent(lamp, Consent.of("derivative", "paid"))
+    assert allowed(catalogue) == {retold: (lamp,)}
+
+
+def test_a_commons_states_no_originals_and_gets_no_money(catalogue, ownership, lamp, retold):
+    (psalm,) = catalogue.add_works([NewWork("psalm", COMMONS, "Psalm", "The psalm.")])
+    with pytest.raises(Conflict):
+        ownership.set_adapts(psalm.work_id, [Adapted(lamp, 0)])
+    with pytest.raises(BadRequest):
+        ownership.set_adapts(retold, [Adapted("psalm", 1)])
+    assert ownership.set_adapts(retold, [Adapted("psalm", 0)])
+
+
+def test_a_creator_states_no_licence_by_themselves(engine, clock, ids, catalogue, lamp, retold):
+    theirs = Ownership(engine, clock=clock, ids=ids, creator=catalogue.creator("bo").id)
+    with pytest.raises(Forbidden):
+        theirs.set_adapts(retold, [Adapted(lamp, 1)])

@@ -222,3 +222,27 @@ def test_what_is_commons_is_owned_by_nobody_however_late_it_is_loaded_with_its_d
     copied("works", "add", listed, "--commons")
     held = copies(copied)
     assert held["his"] == held["hers"] == "old"
+
+
+def test_a_copy_whose_licence_is_stated_earns_by_it_and_says_so(ec, tmp_path):
+    told = tmp_path / "told.jsonl"
+    row = {
+        "work_id": "told",
+        "creator_id": "bo",
+        "title": "Told again",
+        "text": TEXT.replace("bridge", "tunnel"),
+    }
+    told.write_text(json.dumps(row))
+    assert ec("works", "add", told).status == 0
+    assert "outranks it" in ec("works", "review").out
+    ran = ec.json("works", "adapts", "told", "--of", "ferry.txt:400000")
+    assert (ran.status, ran.row["changed"]) == (0, True)
+    assert not ec.json("works", "adapts", "told", "--of", "ferry.txt:400000").row["changed"]
+    assert "index build" in ec("works", "review").out
+    assert ec("index", "build").status == 0
+    assert ec.json("works", "review").rows == []
+    shown = ec.json("works", "show", "told").row
+    assert [one["ppm"] for one in shown["adapts"]] == [400_000]
+    assert "40 %" in ec("works", "show", "told").out
+    assert ec.json("works", "show", "ferry.txt").row["adapted_by"] == [shown["id"]]
+    assert "made from itself" in ec("works", "adapts", "ferry.txt", "--of", "told:1").err
