@@ -7,7 +7,8 @@ work is judged by the mean over its sentences: single honest sentences sound lik
 does), whole honest works do not. A few sentences prove little, so each work begins with the weight of
 PRIOR_SENTENCES honest ones. Phrases gathered in a pile have little to do with each other, and that counts
 too. A creator's short works are judged together, and so are all works of who registers hardly anything
-else: a farm is not hidden by cutting it up.
+else: a farm is not hidden by cutting it up, and a long chapter that speaks for itself is not lost by its
+neighbours.
 
 The probe learned from sentences written for it (models/novelty/phrases.txt) and from honest books and
 abstracts (training/train_novelty.py). It knows one encoder; an index built with another is not judged by
@@ -29,7 +30,7 @@ from attribution.background import Background
 from attribution.errors import ModelMissing
 from attribution.lexical import I64
 from attribution.ownership import Sentences, Verdicts
-from attribution.replication import COMMON
+from attribution.replication import COMMON, HONEST_COHERENCE, PRIOR_NEIGHBOURS
 from attribution.terms import PPM
 
 F32 = NDArray[np.float32]
@@ -40,13 +41,14 @@ COUNT_SCALE = 0.1  # brings them to the size of a vector's numbers, so that one 
 RARE_IDF, STOP_IDF = 5.5, 1.5
 SCORE_MAX = 4.0  # one sentence counts for no more than this
 HONEST_SCORE, PRIOR_SENTENCES = -3.6, 2.0
-# Neighbouring sentences of honest prose are alike (cosine .3), those of a pile of phrases are not (.1).
-HONEST_COHERENCE, PRIOR_NEIGHBOURS = 0.3, 4.0
 COHERENCE_LOW, COHERENCE_WEIGHT = 0.25, 8.0
 COHERENT_MOST = 0.1  # above COHERENCE_LOW that counts: sorting a farm's phrases buys little
 COMMON_MIN = -1.15
 SHORT_SENTENCES = 8  # works below are judged with their creator's other short works
-PLAINLY_HONEST = -2.5  # a work by a farmer whose mean score is lower is none of the farm
+# A work by a farmer is none of the farm when its mean score is lower than this. Its sentences are counted
+# with FARM_SENTENCES of the farmer's manner, because a few of them say little about a work and much about
+# who gathers them. Chosen so that no kind of made-up farm is held less than it was without that.
+PLAINLY_HONEST, FARM_SENTENCES = -1.5, 20.0
 WORDS_A_SENTENCE_MAX = 40
 
 
@@ -129,7 +131,10 @@ def common(
     short = number < SHORT_SENTENCES
     found = _sounds_common(np.where(short, _pooled(sums * short, creator), sums))
     # Who registers hardly anything else is judged as a whole; what of it is plainly honest stays free.
-    found |= _sounds_common(_pooled(sums, creator)) & (total / np.maximum(words, 1) >= PLAINLY_HONEST)
+    whole = _pooled(sums, creator)
+    manner, farm = total / np.maximum(words, 1), whole[1] / np.maximum(whole[2], 1)
+    manner = (manner * number + farm * FARM_SENTENCES) / (number + FARM_SENTENCES)
+    found |= _sounds_common(whole) & (manner >= PLAINLY_HONEST)
     found &= number > 0
     own = np.maximum(np.bincount(owner, weight, minlength=count), 1)
     verdicts.reason[found] = COMMON

@@ -137,6 +137,13 @@ def test_a_farm_cut_into_one_sentence_works_is_held(queue):
     assert len(queue(works)) == len(works)
 
 
+def test_a_long_chapter_that_speaks_for_itself_is_not_lost_by_its_neighbours(queue, own_works):
+    lines = [line for line in sections(PHRASES)["proverbs"] if "{" not in line]
+    farm = [SourceWork(f"piece-{at}", " ".join(lines[at : at + 5]), 1, "farmer") for at in range(0, 25, 5)]
+    chapter = SourceWork("chapter", " ".join(work.text for work in own_works[:5]), 1, "farmer")
+    assert set(queue([*farm, chapter])) == {work.work_id for work in farm}
+
+
 def test_a_work_that_a_person_released_may_earn(queue):
     lines = " ".join(line for line in sections(PHRASES)["boilerplate"] if "{" not in line)
     works = [SourceWork("held", lines, 1, "a"), SourceWork("free", lines, 0, "b", reviewed=True)]

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from attribution.background import Background
 from attribution.building import build
 from attribution.index import Index
 from attribution.ownership import quarantined
-from attribution.replication import KEYWORDS, LIST, NOT_QUARANTINED, REASONS, REPETITION
+from attribution.replication import KEYWORDS, LIST, NOT_QUARANTINED, REASONS, REPETITION, quarantine
 from attribution.terms import SourceWork
 
 HONEST = " ".join(
@@ -45,6 +46,19 @@ def test_sentences_that_have_nothing_to_do_with_each_other_are_a_list(reason):
     stems = "abcdefghijklmnopqrstuvwxyz"
     lines = [f"{c}orp {c}unt {c}ilva {c}ostr {c}ange {c}imble {c}ower." for c in stems]
     assert reason(" ".join(line.capitalize() for line in lines)) == LIST
+
+
+@pytest.mark.parametrize(("sentences", "held"), [(21, False), (60, True)])
+def test_a_short_chapter_may_hang_together_loosely_by_chance(sentences, held):
+    reasons = quarantine(
+        np.array([0.16], np.float32),
+        np.array([sentences]),
+        np.full(50, 2.0, np.float32),
+        np.ones(50, bool),
+        np.array([0, 50]),
+        np.ones(1),
+    )
+    assert (int(reasons[0]) == LIST) == held
 
 
 def test_what_is_held_up_is_listed_until_a_person_has_looked(word_encoder, tmp_path):

@@ -238,7 +238,7 @@ def test_a_copy_whose_licence_is_stated_earns_by_it_and_says_so(ec, tmp_path):
     ran = ec.json("works", "adapts", "told", "--of", "ferry.txt:400000")
     assert (ran.status, ran.row["changed"]) == (0, True)
     assert not ec.json("works", "adapts", "told", "--of", "ferry.txt:400000").row["changed"]
-    assert "index build" in ec("works", "review").out
+    assert "index build" in ec("works", "review").err
     assert ec("index", "build").status == 0
     assert ec.json("works", "review").rows == []
     shown = ec.json("works", "show", "told").row
