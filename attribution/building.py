@@ -3,8 +3,9 @@
 A directory without a manifest is unfinished, and a second call goes on with its vectors, which are most of
 the cost; the rest is a matter of seconds and is made again. Vectors of unchanged texts come from `previous`.
 
-Copies are settled here, once: a passage whose fingerprints stand mostly in earlier works is kept out of the
-word index, so a later copy never even becomes a candidate for what its original says.
+Copies are settled here, once: a passage whose fingerprints stand mostly in earlier works, or which is an
+earlier one with words changed, is kept out of the word index, so a later copy never even becomes a candidate
+for what its original says.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.altered import altered
 from attribution.background import Background
 from attribution.errors import IndexCorrupt, IndexMissing
 from attribution.index import FORMAT, MANIFEST, Manifest, file_sha256
@@ -186,12 +188,15 @@ def _fingerprints(arrays: Arrays, hashes: NDArray[np.uint64]) -> Arrays:
     gram_hash, gram_place = fingerprints[order], place[order]
     work = np.searchsorted(arrays["work_token"], gram_place, "right") - 1
     fresh = np.append(True, gram_hash[1:] != gram_hash[:-1])[: len(gram_hash)]
-    first_work = work[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
+    first = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
+    is_earlier = work[first] != work
     elsewhere = np.full(
         len(hashes), -1, np.int8
     )  # per word: -1 no fingerprint, 0 first here, 1 an earlier work's
-    elsewhere[gram_place] = first_work != work
-    return {"gram_hash": gram_hash, "gram_place": gram_place, "_elsewhere": elsewhere}
+    elsewhere[gram_place] = is_earlier
+    source = np.full(len(hashes), -1, np.int32)  # per word: where that earlier work has the fingerprint
+    source[gram_place[is_earlier]] = gram_place[first[is_earlier]]
+    return {"gram_hash": gram_hash, "gram_place": gram_place, "_elsewhere": elsewhere, "_source": source}
 
 
 def _passages(arrays: Arrays) -> Arrays:
@@ -225,6 +230,7 @@ def _postings(arrays: Arrays, background: Background) -> Arrays:
     elsewhere = arrays["_elsewhere"][: len(passage_of)]
     known = np.bincount(passage_of, elsewhere >= 0, minlength=count)
     copied = np.bincount(passage_of, elsewhere == 1, minlength=count) / np.maximum(known, 1) >= COPIED_PART
+    copied |= altered(arrays)
     keys = arrays["token_word"].astype(np.int64) * max(count, 1) + passage_of
     pairs, tf = np.unique(keys, return_counts=True)
     word, passage = pairs // max(count, 1), pairs % max(count, 1)
@@ -250,7 +256,8 @@ def _reusable(
     if previous is None:
         return {}
     try:
-        manifest = Manifest.read(previous)
+        # A sentence's vector depends on its text and the model alone, whatever else an older version wrote.
+        manifest = Manifest.read(previous, any_format=True)
         bounds = np.load(previous / "work_sentence.npy").tolist()
         lines = [json.loads(line) for line in (previous / "works.jsonl").read_text().splitlines()]
         old = [(line["sha256"], line.get("cut")) for line in lines]

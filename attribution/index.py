@@ -31,7 +31,7 @@ from attribution.lexical import (
 )
 from attribution.vectors import REMEDY, Vectors, mapped
 
-FORMAT = 1  # of the files below; another number is another set of files
+FORMAT = 2  # of the files below; another number is another set of files, or other words and passages in them
 MANIFEST = "manifest.json"
 ARRAYS = (
     "token_word", "token_start", "token_length", "work_token", "sentence_token", "sentence_work",
@@ -60,8 +60,11 @@ class Manifest:
         (directory / MANIFEST).write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
     @staticmethod
-    def read(directory: Path) -> Manifest:
-        """Read it. Raises IndexMissing without one, IndexCorrupt when it is not one of ours."""
+    def read(directory: Path, *, any_format: bool = False) -> Manifest:
+        """Read it. Raises IndexMissing without one, IndexCorrupt when it is not one of ours.
+
+        any_format: also one whose files an earlier version wrote.
+        """
         path = directory / MANIFEST
         if not path.is_file():
             raise IndexMissing(
@@ -73,7 +76,7 @@ class Manifest:
             manifest = Manifest(files=files, **raw)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise IndexCorrupt(f"{path}: not a manifest ({error})", remedy=REMEDY) from error
-        if manifest.format != FORMAT:
+        if manifest.format != FORMAT and not any_format:
             raise IndexCorrupt(
                 f"{path}: format {manifest.format}, this version reads {FORMAT}", remedy=REMEDY
             )

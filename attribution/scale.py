@@ -18,6 +18,7 @@ import json
 import platform
 import random
 import resource
+import shutil
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ from typing import Any
 
 from attribution.building import PASSAGE_WORDS
 from attribution.engine import Attributor, build_index
-from attribution.errors import IndexMissing
+from attribution.errors import IndexCorrupt, IndexMissing
 from attribution.index import Manifest
 from attribution.normalise import words
 from attribution.segments import segments
@@ -183,10 +184,14 @@ class Opened:
     """An engine over one of the catalogues, built when it is not there yet."""
 
     def __init__(self, dev: Path, scale: str, work: Path) -> None:
-        directory = work / f"index-{scale}"
+        directory, previous = work / f"index-{scale}", work / "index-base"
         try:
             Manifest.read(directory)
-        except IndexMissing:
+        except (IndexMissing, IndexCorrupt) as error:
+            if isinstance(error, IndexCorrupt):  # of an earlier version, whose vectors are still good
+                previous = work / f"index-{scale}.old"
+                shutil.rmtree(previous, ignore_errors=True)
+                directory.rename(previous)
             works = catalogue(
                 read_works(dev / "works.jsonl.gz"),
                 read_works(dev / "works_stretch.jsonl.gz"),
@@ -195,7 +200,7 @@ class Opened:
             if scale == "1m":
                 works += [copy for number in range(1, COPIES) for copy in reworded(works, number)]
             began = time.monotonic()
-            build_index(works, directory, previous=work / "index-base", progress=_show)
+            build_index(works, directory, previous=previous, progress=_show)
             _say(f"\nbuilt {directory} in {time.monotonic() - began:.0f} s")
         self._attributor = Attributor.open(directory)
 

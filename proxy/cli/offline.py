@@ -211,7 +211,7 @@ def _indexed(desk: Desk, catalogue: Path) -> Path:
     root.mkdir(exist_ok=True)
     directory = root / digest
     with contextlib.suppress(IndexMissing):
-        Manifest.read(directory)
+        Manifest.read(directory, any_format=True)  # who opens it judges
         return directory
     works = _works(desk, catalogue)
     with desk.progress("indexing") as progress:

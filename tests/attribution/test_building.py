@@ -66,6 +66,16 @@ def test_vectors_of_unchanged_texts_come_from_the_previous_index(own_works, word
     assert same_files(tmp_path / "new", tmp_path / "fresh")
 
 
+def test_vectors_of_an_older_format_are_still_good(own_works, word_encoder, tmp_path):
+    build(own_works, tmp_path / "old", [word_encoder], BACKGROUND)
+    path = tmp_path / "old" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    word_encoder.encoded = 0
+    build(own_works, tmp_path / "new", [word_encoder], BACKGROUND, previous=tmp_path / "old")
+    assert word_encoder.encoded == 0
+    assert same_files(tmp_path / "new", tmp_path / "old")
+
+
 def test_sentences_cut_by_other_rules_are_encoded_anew(own_works, word_encoder, tmp_path):
     build(own_works[:3], tmp_path / "old", [word_encoder], BACKGROUND)
     listed = tmp_path / "old" / "works.jsonl"

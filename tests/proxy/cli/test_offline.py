@@ -82,6 +82,15 @@ def test_standard_input_is_read_line_by_line_and_the_index_is_kept(ec, catalogue
     assert list((ec.data / "offline").iterdir()) == kept
 
 
+def test_an_index_kept_by_another_version_is_built_anew(ec, catalogue):
+    first = ec("attribute", "--catalogue", catalogue, fed=outputs(POEM))
+    (manifest,) = (ec.data / "offline").glob("*/manifest.json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
+    again = ec("attribute", "--catalogue", catalogue, fed=outputs(POEM))
+    assert again.out == first.out
+    assert "building anew" in again.err
+
+
 def test_without_a_catalogue_the_registered_works_are_held_against(ec, catalogue):
     assert ec("works", "add", catalogue).status == 0
     row = json.loads(ec("attribute", fed=outputs(POEM)).out)
