@@ -48,6 +48,34 @@ def test_what_three_creators_hold_is_nobodys(opened):
     assert [common for *_, common in found(index, LINE)] == [True]
 
 
+def test_copies_of_the_page_do_not_make_its_lines_a_saying(opened):
+    page = "When we came to the yard he said {line} and then he laughed and wiped both his hands on the door"
+    pages = [
+        page,
+        page.replace("came to", "entered").replace("laughed", "wept"),
+        page.replace("door", "gate"),
+    ]
+    works = [
+        SourceWork(str(place), text.format(line=LINE), place, str(place)) for place, text in enumerate(pages)
+    ]
+    assert found(opened(*works), LINE) == [("0", 0, 14, False)]
+
+
+def test_a_saying_with_copies_of_a_page_is_still_a_saying(opened):
+    page = "When we came to the yard he said {line} and then he laughed and wiped both his hands on the door"
+    other = (
+        "Nobody in this village would sell me anything because {line} or so my uncle wrote home to us once"
+    )
+    third = (
+        "There is a proverb about wells that goes {line} which my teacher never tired of telling her class"
+    )
+    pages = [page, page, other, other, third]
+    works = [
+        SourceWork(str(place), text.format(line=LINE), place, str(place)) for place, text in enumerate(pages)
+    ]
+    assert [common for *_, common in found(opened(*works), LINE)] == [True]
+
+
 def test_a_small_edit_does_not_cut_a_run(opened):
     index = opened(SourceWork("a", LINE, 1, "x"))
     edited = "the pump is dry now but no buyer has ever stood on that spot"
