@@ -25,6 +25,7 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+HANDED_OVER = "ENDCREDITS_SERVING"
 AttributionView = Literal["off", "headers", "body", "full"]
 
 
@@ -70,6 +71,7 @@ class Backend(Section, frozen=True):
     tls_verify: bool = True
     ca_file: str = ""
     env_proxies: bool = False
+    transport: Literal["own", "httpx"] = "own"
 
 
 class Routing(Section, frozen=True):
@@ -230,6 +232,22 @@ def load_settings(config: Path | None, *, data_dir: Path | None = None) -> Setti
     networks(parsed.server.trusted_proxies, str(path or "settings"))
     data = data_dir or Path(os.environ.get("ENDCREDITS_DATA", "var"))
     return Settings(**{name: getattr(parsed, name) for name in _File.__struct_fields__}, data_dir=data)
+
+
+def handed_over(settings: Settings) -> dict[str, str]:
+    """Return the variable in which `serving` finds these settings again, in a process to be started."""
+    return {HANDED_OVER: msgspec.json.encode(settings, enc_hook=str).decode()}
+
+
+def serving() -> Settings:
+    """Return the settings that `endcredits serve` left in the environment for its own processes."""
+    return msgspec.json.decode(os.environ[HANDED_OVER], type=Settings, dec_hook=_decode_path)
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise TypeError(f"settings hold no {kind}")
 
 
 def _named_by_environment() -> Path | None:

@@ -1,8 +1,9 @@
 """The one file that speaks HTTP to backends.
 
 Bytes go up and down as they came: the path and query keep their escapes, headers their case, bodies their
-encoding. So the transport is called directly (a client object on top would add, strip and re-quote), and
-aiohttp under it is told to add nothing. The app's key never goes up; the backend's key never comes down.
+encoding. A backend is asked over our own connections, or through a transport of httpx where its settings say
+so, it is behind a proxy, or a test hands one in. The app's key never goes up; the backend's key never comes
+down.
 """
 
 from __future__ import annotations
@@ -11,24 +12,18 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-import aiohttp
 import httpx
-import yarl
-from httpx_aiohttp import AiohttpTransport
 
 from proxy.errors import BadRequest
+from proxy.relay.connection import Failed, FailureKind
+from proxy.relay.connections import Connections
+from proxy.relay.transport import ReplyLike, ThroughHttpx, Way, httpx_transport, origin_of, trust
 from proxy.settings import Backend
 from proxy.wire.headers import RawHeaders, named_by_connection
 
-FailureKind = Literal["connect", "timeout", "cut", "protocol"]
-URLS_KEPT = 256  # parsing one costs more than the rest of a request; routes without a query are few
-WRITTEN_BYTES_MAX = 1 << 18  # of a long body at once: a backend that does not read holds up nobody else
-# Servers close idle connections after 5 s or more (uvicorn: 5). We go first: a POST written on a connection
-# that is just being closed cannot be repeated safely.
-KEPT_ALIVE_S = 4.0
+TARGETS_KEPT = 256  # routes without a query are few
 
 # On Azure these are asked of a deployment, named in the path; every other route is the resource's own.
 _OF_A_DEPLOYMENT = frozenset({
@@ -47,6 +42,24 @@ _NOT_FORWARDED = _KEYS | {
 }  # fmt: skip
 
 
+def _drops() -> dict[tuple[bool, bool, bool], frozenset[bytes]]:
+    """Return what is dropped when a body is whole, the answer is to be identity, the peer is vouched for."""
+    made: dict[tuple[bool, bool, bool], frozenset[bytes]] = {}
+    for is_whole in (False, True):
+        for identity in (False, True):
+            for is_vouched in (False, True):
+                dropped = set(_NOT_FORWARDED if is_vouched else _NOT_FORWARDED | _CLAIMS)
+                if is_whole:
+                    dropped.add(b"content-length")  # said anew: the body may have changed
+                if identity:
+                    dropped.add(b"accept-encoding")
+                made[is_whole, identity, is_vouched] = frozenset(dropped)
+    return made
+
+
+_DROPPED = _drops()
+
+
 class UpstreamFailed(Exception):
     """A backend could not be reached, or broke off. `kind` decides what the client hears."""
 
@@ -59,33 +72,28 @@ class UpstreamFailed(Exception):
 class Answer:
     """A backend's answer: its head is here, its body comes as it is read."""
 
-    def __init__(self, backend: Backend, response: httpx.Response, ends_s: float) -> None:
+    __slots__ = ("_reply", "backend", "ends_s", "headers", "status")
+
+    def __init__(self, backend: Backend, reply: ReplyLike, ends_s: float) -> None:
         self.backend = backend
-        self.status = response.status_code
-        self.headers: list[tuple[bytes, bytes]] = response.headers.raw
-        self._response = response
-        self._pieces: AsyncIterator[bytes] = aiter(_async_stream(response))
+        self.status = reply.status
+        self.headers: list[tuple[bytes, bytes]] = reply.headers
+        self._reply = reply
         # By the loop's clock. Whoever reads on keeps it around all of its waits: a timer a read is dear.
         self.ends_s = ends_s
-        # The transport's own read time-out covers both waits; a shorter one between bytes is kept here.
-        self._idle_s = backend.idle_ms / 1000 if backend.idle_ms < backend.first_byte_ms else None
 
     async def read(self) -> bytes | None:
         """Return the next bytes as the network gave them, None at the end. Raises UpstreamFailed."""
         try:
-            if self._idle_s is None:
-                return await anext(self._pieces, None)
-            async with asyncio.timeout(self._idle_s):
-                return await anext(self._pieces, None)
-        except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _failed(error, self.backend.name, has_begun=True) from error
+            return await self._reply.read()
+        except Failed as failed:
+            raise UpstreamFailed(failed.kind, self.backend.name, str(failed)) from failed
 
     async def aclose(self) -> None:
-        """Let the connection go: back to the pool if all was read, closed otherwise."""
-        try:
-            await self._response.aclose()
-        except (httpx.HTTPError, aiohttp.ClientError, OSError):
-            return  # it is gone, which is what was wanted
+        """Let the connection go: free for the next if all has come, closed otherwise."""
+        closing = self._reply.close()
+        if closing is not None:
+            await closing
 
 
 class Upstream:
@@ -101,8 +109,14 @@ class Upstream:
         self._keys = {b.name: environ.get(b.api_key_env, "") if b.api_key_env else "" for b in backends}
         self._given = transport
         self._proxies = {b.name: proxy_for(b.url, environ) if b.env_proxies else "" for b in backends}
-        self._transports: dict[tuple[bool, str, str], httpx.AsyncBaseTransport] = {}
-        self._urls: dict[tuple[str, bytes, str], httpx.URL] = {}
+        self._ways: dict[str, Way] = {}
+        self._trusts: dict[tuple[bool, str], ssl.SSLContext] = {}  # reading the authorities takes a while
+        self._targets: dict[tuple[str, bytes, str], bytes] = {}
+
+    @property
+    def busy(self) -> int:
+        """Connections of our own that some request holds."""
+        return sum(way.busy for way in self._ways.values())
 
     async def open(
         self,
@@ -123,81 +137,79 @@ class Upstream:
         it will be read. model: as the backend calls it; only Azure's paths name it. is_vouched: the peer is
         trusted to say for whom it asks. Raises UpstreamFailed; kind "connect": nothing was sent.
         """
-        ends_s = asyncio.get_running_loop().time() + backend.whole_ms / 1000
+        name, whole_s = backend.name, backend.whole_ms / 1000
+        ends_s = asyncio.get_running_loop().time() + whole_s
         kept = upward(
             headers,
-            key=self._keys[backend.name],
+            key=self._keys[name],
             key_header=backend.key_header,
             identity=identity,
             body=body,
             is_vouched=is_vouched,
         )
-        content = body
-        if isinstance(body, bytes) and len(body) > WRITTEN_BYTES_MAX:
-            kept.append((b"content-length", b"%d" % len(body)))
-            content = _slices(body)
-        request = httpx.Request(
-            method,
-            self._url(backend, raw_path, query, model),
-            headers=kept,
-            content=content,
-            extensions={"timeout": {
-                "connect": backend.connect_ms / 1000,
-                "read": max(backend.first_byte_ms, backend.idle_ms) / 1000,
-                "pool": None,
-            }},
-        )  # fmt: skip
         try:
-            async with asyncio.timeout(min(backend.first_byte_ms, backend.whole_ms) / 1000):
-                response = await self._transport(backend).handle_async_request(request)
-        except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _failed(error, backend.name, has_begun=False) from error
-        answer = Answer(backend, response, ends_s)
+            reply = await (self._ways.get(name) or self._way(backend)).ask(
+                method,
+                self._target(backend, raw_path, query, model),
+                kept,
+                body,
+                connect_s=backend.connect_ms / 1000,
+                first_byte_s=min(backend.first_byte_ms / 1000, whole_s),
+                idle_s=backend.idle_ms / 1000,
+            )
+        except Failed as failed:
+            raise UpstreamFailed(failed.kind, name, str(failed)) from failed
+        except OSError as error:  # the body broke off: the client left
+            raise UpstreamFailed("cut", name, type(error).__name__) from error
+        answer = Answer(backend, reply, ends_s)
         if not 200 <= answer.status <= 599:  # nobody asked to switch protocols, and servers know no others
             await answer.aclose()
-            raise UpstreamFailed("protocol", backend.name, f"status {answer.status}")
+            raise UpstreamFailed("protocol", name, f"status {answer.status}")
         return answer
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for transport in self._transports.values():
-            await transport.aclose()
-        self._transports.clear()
+        for way in self._ways.values():
+            await way.aclose()
+        self._ways.clear()
 
-    def _transport(self, backend: Backend) -> httpx.AsyncBaseTransport:
+    def _way(self, backend: Backend) -> Way:
+        base, proxy = httpx.URL(backend.url), self._proxies[backend.name]
         if self._given is not None:
-            return self._given
-        way = (backend.tls_verify, backend.ca_file, self._proxies[backend.name])
-        transport = self._transports.get(way)
-        if transport is None:
-            transport = self._transports[way] = faithful_transport(*way)
-        return transport
+            way: Way = ThroughHttpx(self._given, base)
+        elif proxy or backend.transport == "httpx":
+            way = ThroughHttpx(httpx_transport(self._trust(backend), proxy), base)
+        else:
+            way = Connections(origin_of(base, self._trust(backend) if base.scheme == "https" else None))
+        self._ways[backend.name] = way
+        return way
 
-    def _url(self, backend: Backend, raw_path: bytes, query: bytes, model: str | None) -> httpx.URL:
+    def _trust(self, backend: Backend) -> ssl.SSLContext:
+        whom = (backend.tls_verify, backend.ca_file)
+        if whom not in self._trusts:
+            self._trusts[whom] = trust(verify=backend.tls_verify, ca_file=backend.ca_file)
+        return self._trusts[whom]
+
+    def _target(self, backend: Backend, raw_path: bytes, query: bytes, model: str | None) -> bytes:
         deployment = model if backend.api_version and model else ""
-        url = self._urls.get((backend.name, raw_path, deployment)) if not query else None
-        if url is None:
-            url = httpx.URL(_written(backend, raw_path, query, deployment))
-            if not query and len(self._urls) < URLS_KEPT:
-                self._urls[backend.name, raw_path, deployment] = url
-        return url
+        target = self._targets.get((backend.name, raw_path, deployment)) if not query else None
+        if target is None:
+            target = _target(backend, raw_path, query, deployment)
+            if not query and len(self._targets) < TARGETS_KEPT:
+                self._targets[backend.name, raw_path, deployment] = target
+        return target
 
 
-def _written(backend: Backend, raw_path: bytes, query: bytes, deployment: str) -> str:
-    """Return the address of a request; on Azure, models are deployments, and every request says a version."""
-    path, asked = raw_path.removeprefix(b"/v1").decode("latin-1"), query.decode("latin-1")
-    base = backend.url.rstrip("/")
+def _target(backend: Backend, raw_path: bytes, query: bytes, deployment: str) -> bytes:
+    """Return path and query; on Azure models are deployments, and every request says a version."""
+    path = raw_path.removeprefix(b"/v1")
+    base = httpx.URL(backend.url).raw_path.rstrip(b"/")
     if backend.api_version:
-        if deployment and path in _OF_A_DEPLOYMENT:
-            base += "/deployments/" + quote(deployment, safe="")
-        if not any(part.partition("=")[0] == "api-version" for part in asked.split("&")):
-            asked += ("&" if asked else "") + "api-version=" + backend.api_version
-    return base + path + ("?" + asked if asked else "")
-
-
-async def _slices(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), WRITTEN_BYTES_MAX):
-        yield body[start : start + WRITTEN_BYTES_MAX]
+        if deployment and path.decode("latin-1") in _OF_A_DEPLOYMENT:
+            base += b"/deployments/" + quote(deployment, safe="").encode("ascii")
+        if not any(part.partition(b"=")[0] == b"api-version" for part in query.split(b"&")):
+            query += (b"&" if query else b"") + b"api-version=" + backend.api_version.encode("ascii")
+    return (base + path or b"/") + (b"?" + query if query else b"")
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str:
@@ -210,33 +222,6 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str:
         if suffix == "*" or (suffix and (host == suffix or host.endswith("." + suffix))):
             return ""
     return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy", "")
-
-
-def faithful_transport(
-    verify: bool = True,  # noqa: FBT002  the setting's own name and default
-    ca_file: str = "",
-    proxy: str = "",
-) -> httpx.AsyncBaseTransport:
-    """Return aiohttp behind httpx's interface, told to add nothing, decode nothing and remember nothing."""
-    trust = ssl.create_default_context(cafile=ca_file) if ca_file and verify else verify
-
-    def session() -> aiohttp.ClientSession:
-        made = aiohttp.ClientSession(
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0, ssl=trust, keepalive_timeout=KEPT_ALIVE_S),
-            trust_env=False,  # a proxy is named above; the rest of it would add credentials from ~/.netrc
-        )
-        # Private, and the only way in: aiohttp would quote an already quoted path once more.
-        vars(made)["_build_url"] = _as_written
-        return made
-
-    return AiohttpTransport(client=session, proxy=httpx.Proxy(proxy) if proxy else None)
-
-
-def _as_written(url: Any) -> Any:
-    return yarl.URL(url, encoded=True) if isinstance(url, str) else url
 
 
 def check_path(raw_path: bytes) -> None:
@@ -261,13 +246,9 @@ def upward(
     is_vouched: bool = False,
 ) -> list[tuple[bytes, bytes]]:
     """Return the request headers a backend gets: the client's, less what is ours or only for our hop."""
-    drops = _NOT_FORWARDED | named_by_connection(headers)
-    if not is_vouched:
-        drops |= _CLAIMS
-    if isinstance(body, bytes):
-        drops |= {b"content-length"}  # said anew: the body may have changed
-    if identity:
-        drops |= {b"accept-encoding"}
+    drops = _DROPPED[isinstance(body, bytes), identity, is_vouched]
+    if named := named_by_connection(headers):
+        drops |= named
     kept = [
         (name, value)
         for name, value in headers
@@ -279,30 +260,3 @@ def upward(
         scheme = b"Bearer " if key_header == "authorization" else b""
         kept.append((key_header.encode("ascii"), scheme + key.encode("latin-1")))
     return kept
-
-
-def _failed(error: BaseException, backend: str, *, has_begun: bool) -> UpstreamFailed:
-    return UpstreamFailed(_kind(error, has_begun=has_begun), backend, type(error).__name__)
-
-
-def _kind(error: BaseException, *, has_begun: bool) -> FailureKind:
-    # ServerDisconnectedError reaches httpx's names as a connect time-out; nothing was answered, much may be
-    # sent.
-    cause = error.__cause__
-    if isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not isinstance(
-        cause, aiohttp.ClientConnectorError
-    ):
-        return "cut"
-    if not has_begun and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return "connect"
-    if isinstance(error, httpx.TimeoutException | TimeoutError):
-        return "timeout"
-    if isinstance(error, httpx.ProtocolError | aiohttp.ClientResponseError):
-        return "protocol"
-    return "cut"
-
-
-def _async_stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)  # an async transport gives no other
-    return stream

@@ -232,8 +232,7 @@ async def test_the_connection_sends_small_writes_at_once():
         answer = await upstream.open(
             Backend(url=backend.url), "GET", b"/v1/models", b"", [], b"", identity=False
         )
-        connection = vars(answer._response.stream)["_aiohttp_response"].connection
-        raw = connection.transport.get_extra_info("socket")
+        raw = answer._reply.connection._sock
         assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await answer.aclose()
         await upstream.aclose()
