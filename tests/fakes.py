@@ -71,6 +71,12 @@ class MemoryJournal:
             self.on_attributed()
         return len(self.records) - 1 if durable else -1
 
+    def together(self, records: Sequence[Record]) -> asyncio.Future[int]:
+        return asyncio.get_running_loop().create_task(self._in_turn(records))
+
+    async def _in_turn(self, records: Sequence[Record]) -> int:
+        return [await self.append(record) for record in records][-1]
+
     def offer(self, record: Record) -> None:
         self.records.append(record)
 

@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -45,6 +45,9 @@ from proxy.settings import Metering
 
 GROUP_BYTES_MAX = 1 << 21  # one write: two records of the largest size, thousands of ordinary ones
 SHARDS_MAX = 1_000  # worker processes on one data folder, far above any machine's
+# A record that nobody waits for may wait so long for one that somebody does, and share its sync. A process
+# killed within it leaves no trace of that answer; its client has read as little of it.
+LINGER_S = 0.01
 RETRY_S = 1.0  # how soon records that nobody waits for are tried again on a disk that failed
 
 
@@ -55,6 +58,7 @@ class _Entry:
     record: Record
     payload: bytes
     future: asyncio.Future[int] | None = None
+    is_last: bool = True  # of those that share the future
     moved: bool = False  # a copy of what an older segment holds; `release` asks for it again if it fails
 
 
@@ -82,6 +86,7 @@ class Journal:
         self._queue: deque[_Entry] = deque()
         self._room = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lingering: asyncio.TimerHandle | None = None  # until records that nobody waits for are written
         self._closing = False
         self._failing = False
         self._move_below = 0
@@ -232,7 +237,7 @@ class Journal:
             self.offer(record)
             raise
         if not durable:
-            self.offer(record)
+            self._enqueue(_Entry(record, encode_record(record)), lingers=True)
             return -1
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         entry = _Entry(record, encode_record(record), future)
@@ -244,6 +249,23 @@ class Journal:
                 self._retry([entry])  # refused in the moment its caller left: nobody else will try again
             raise
 
+    def together(self, records: Sequence[Record]) -> asyncio.Future[int]:
+        """Record all of them; the future has the last one's index once all are on the disk.
+
+        It fails with Unavailable(code "journal_unavailable") when the disk refused one: those refused are not
+        recorded. Shield it: cancelled, nobody hears of a refusal.
+        """
+        loop = asyncio.get_running_loop()
+        if len(self._queue) >= self._settings.queue_events and not self._closing and not self._failing:
+            return loop.create_task(self._in_turn(records))
+        future: asyncio.Future[int] = loop.create_future()
+        last = records[-1]
+        self._enqueue(*(_Entry(record, encode_record(record), future, record is last) for record in records))
+        return future
+
+    async def _in_turn(self, records: Sequence[Record]) -> int:
+        return [await self.append(record) for record in records][-1]
+
     def offer(self, record: Record) -> None:
         """Queue `record` without waiting for room or for the disk: for handlers that are being cancelled.
 
@@ -251,15 +273,24 @@ class Journal:
         """
         self._enqueue(_Entry(record, encode_record(record)))
 
-    def _enqueue(self, entry: _Entry) -> None:
+    def _enqueue(self, *entries: _Entry, lingers: bool = False) -> None:
         if self._loop is None:
             with contextlib.suppress(RuntimeError):  # offered outside a loop: nobody to wake there
                 self._loop = asyncio.get_running_loop()
         with self._wake:
             if self._closing:
                 raise Unavailable("the journal is closed", code="journal_unavailable")
-            self._queue.append(entry)
-            self._wake.notify()
+            self._queue.extend(entries)
+            if not lingers or self._loop is None:
+                self._wake.notify()
+            elif self._lingering is None:
+                self._lingering = self._loop.call_later(LINGER_S, self._linger_no_more)
+
+    def _linger_no_more(self) -> None:
+        self._lingering = None
+        with self._wake:
+            if self._queue:
+                self._wake.notify()
 
     @property
     def next_index(self) -> int:
@@ -412,7 +443,7 @@ class Journal:
 
     def _acknowledge(self, group: list[_Entry], first_index: int) -> None:
         for index, entry in enumerate(group, start=first_index):
-            if entry.future is not None and not entry.future.done():
+            if entry.future is not None and entry.is_last and not entry.future.done():
                 entry.future.set_result(index)
         self._room.set()
         if self.on_group is not None:

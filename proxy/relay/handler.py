@@ -110,7 +110,7 @@ class Relay:
         wanted = settings.attribution
         self._defaults = Wishes(wanted.view, wanted.works_top, wanted.mode, wanted.deadline_ms)
         self.makers = Makers(made, clock=clock, log=log)
-        self._recording: set[asyncio.Task[Any]] = set()  # appends under way; as many as requests in flight
+        self._recording: set[asyncio.Future[int]] = set()  # appends under way; as many as requests in flight
         self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
         self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
 
@@ -210,25 +210,20 @@ class Relay:
 
         Raises the journal's Problem when it refused one.
         """
-        loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self.journal.append(record)) for record in records]
-        self._recording.update(tasks)
-        for task in tasks:
-            task.add_done_callback(self._recording.discard)
+        recording = self.journal.together(records)
+        self._recording.add(recording)
+        recording.add_done_callback(self._recording.discard)
         try:
-            await asyncio.wait(tasks)
+            await asyncio.shield(recording)
         except asyncio.CancelledError:
-            for task, record in zip(tasks, records, strict=True):
-                task.add_done_callback(functools.partial(self._nobody_waits, record))
+            recording.add_done_callback(functools.partial(self._nobody_waits, records))
             raise
-        refusals = [error for task in tasks if (error := task.exception()) is not None]
-        if refusals:
-            raise refusals[0]
 
-    def _nobody_waits(self, record: JournalRecord, task: asyncio.Task[int]) -> None:
-        """Keep a record whose request was cancelled before the journal refused it."""
-        if not task.cancelled() and task.exception() is not None:
-            self.journal.offer(record)
+    def _nobody_waits(self, records: Sequence[JournalRecord], recording: asyncio.Future[int]) -> None:
+        """Keep records whose request was cancelled before the journal refused them."""
+        if not recording.cancelled() and recording.exception() is not None:
+            for record in records:
+                self.journal.offer(record)
 
     def late(self, event_id: str) -> None:
         """Note that shares of this answer may come before its usage is recorded."""

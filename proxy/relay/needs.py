@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -33,6 +34,10 @@ class JournalLike(Protocol):
 
     async def append(self, record: Record, *, durable: bool = True) -> int:
         """Record; return when it is on the disk (durable) or queued."""
+        ...
+
+    def together(self, records: Sequence[Record]) -> asyncio.Future[int]:
+        """Record; the future is done when all are on the disk, or fails when one was refused."""
         ...
 
     def offer(self, record: Record) -> None:

@@ -63,6 +63,55 @@ async def test_a_record_not_waited_for_is_written_when_the_journal_closes(open_j
     assert recorded(folder) == [made.begun(1)]
 
 
+async def test_records_that_belong_together_share_a_sync_and_are_acknowledged_together(
+    open_journal, folder, made
+):
+    disk = FailingDisk()
+    journal = open_journal(disk=disk)
+    before = disk.syncs
+    assert await journal.together([made.used(1), made.attributed(1)]) == 1
+    assert disk.syncs == before + 1
+    assert recorded(folder) == [made.used(1), made.attributed(1)]
+    disk.full = True
+    with pytest.raises(Unavailable):
+        await journal.together([made.used(2), made.attributed(2)])
+    disk.full = False
+    await journal.close()
+    assert recorded(folder) == [made.used(1), made.attributed(1)]
+    with pytest.raises(Unavailable):
+        journal.together([made.used(3)])
+
+
+async def test_records_that_belong_together_wait_for_room_too(open_journal, folder, made):
+    journal = open_journal(settings=Metering(queue_events=1))
+    await asyncio.gather(*(journal.together([made.used(n), made.attributed(n)]) for n in range(50)))
+    await journal.close()
+    assert len(recorded(folder)) == 100
+
+
+async def test_a_record_nobody_waits_for_shares_the_sync_of_one_that_somebody_waits_for(
+    open_journal, folder, made
+):
+    disk = FailingDisk()
+    journal = open_journal(disk=disk)
+    before = disk.syncs
+    await journal.append(made.begun(1), durable=False)
+    await journal.append(made.used(1))
+    assert disk.syncs == before + 1
+    assert recorded(folder) == [made.begun(1), made.used(1)]
+    await journal.close()
+
+
+async def test_a_record_nobody_waits_for_is_written_soon_by_itself(open_journal, folder, made):
+    journal = open_journal()
+    is_written = asyncio.Event()
+    journal.on_group = is_written.set
+    await journal.append(made.begun(1), durable=False)
+    await is_written.wait()
+    assert recorded(folder) == [made.begun(1)]
+    await journal.close()
+
+
 async def test_a_write_in_pieces_is_whole_in_the_end(open_journal, folder, made):
     disk = FailingDisk()
     disk.half = True
