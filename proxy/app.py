@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import secrets
@@ -37,6 +38,7 @@ from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, Ids, RandomIds, SystemClock
 from proxy.database import close_engine, open_engine, ping, upgrade
 from proxy.errors import Problem, SettingsError, Unavailable
+from proxy.metering import store as metering
 from proxy.metering.journal import Journal
 from proxy.metering.pending import PendingTexts
 from proxy.metering.sink import Sink, carry_orphans
@@ -133,6 +135,7 @@ class Running:
             log=self._log,
             budgets=self.budgets,
             made=self.made,
+            metered=functools.partial(metering.known_ids, self.engine),
             transport=self._transport,
         )
         self.attributing.on_late = relay.settle_late
@@ -318,7 +321,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     app = Litestar(
         [
             relay,
-            api_router(running.engine, running.credit_of),
+            api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             *health_handlers(running.metrics, running.checks, running.about),
         ],
         lifespan=[lifespan],

@@ -105,6 +105,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.batch_lines = Counter(
+            "endcredits_batch_lines_total",
+            "Lines of batches' outputs, by what became of them",
+            ["result"],
+            registry=registry,
+        )
         self.backlog_bytes = Gauge(
             "endcredits_backlog_bytes",
             "Texts waiting for their shares",

@@ -385,6 +385,18 @@ def find_event(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
     return page[0] if page else None
 
 
+def known_ids(engine: sa.Engine, ids: Sequence[str]) -> set[str]:
+    """Return those of these ids under which an answer is metered already."""
+    with _store_errors(), engine.connect() as connection:
+        return {
+            row.id
+            for start in range(0, len(ids), LOOKUP_IDS)
+            for row in connection.execute(
+                sa.select(event.c.id).where(event.c.id.in_(ids[start : start + LOOKUP_IDS]))
+            )
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """How much usage the store holds."""

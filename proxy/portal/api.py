@@ -21,6 +21,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.access.made_store import MadeThings
 from proxy.access.store import app_names
 from proxy.billing import documents
 from proxy.billing import store as billing
@@ -28,6 +29,7 @@ from proxy.catalogue.works import WorkCredit
 from proxy.clock import iso_utc, parse_time_us
 from proxy.errors import BadRequest, NotFound
 from proxy.metering import store as metering
+from proxy.metering.batches import line_id
 from proxy.metering.usage import MeteredEvent
 
 if TYPE_CHECKING:
@@ -50,8 +52,11 @@ PAGE_POLICY = (
 )
 
 
-def api_router(engine: sa.Engine, credit: Callable[[str], WorkCredit | None]) -> Router:
-    """Return everything under /api."""
+def api_router(
+    engine: sa.Engine, credit: Callable[[str], WorkCredit | None], backends: Sequence[str] = ()
+) -> Router:
+    """Return everything under /api. backends: their names, a part of where a batch's answer stands."""
+    promised = MadeThings(engine)
 
     @get("/receipts/{event_id:str}", guards=[requires(Action.READ_RECEIPT)])
     async def receipt(
@@ -59,11 +64,30 @@ def api_router(engine: sa.Engine, credit: Callable[[str], WorkCredit | None]) ->
     ) -> Response[dict[str, Any]]:
         """One answer's shares: 200 when settled, 202 with Retry-After while they are to come."""
         event = await _carried(engine, event_id)
+        if event is None and await _is_promised(promised, caller, event_id):
+            # A background answer that is still being made: nothing is metered yet.
+            return Response(
+                {"id": event_id, "status": "pending"}, status_code=202, headers={"retry-after": "5"}
+            )
         if event is None or not _may_see(caller, event):
             raise NotFound(f"no receipt {event_id}", remedy="an app sees its own answers' only")
-        pending = event.status == "pending"
-        headers = {"retry-after": "1"} if pending else {}
-        return Response(_receipt(event, credit), status_code=202 if pending else 200, headers=headers)
+        return _answered(event, credit)
+
+    @get("/receipts", guards=[requires(Action.READ_RECEIPT)])
+    async def batch_receipt(
+        caller: NamedDependency[Principal], file: FromQuery[str], custom_id: FromQuery[str]
+    ) -> Response[dict[str, Any]]:
+        """Of a batch's answer, by its output's file id and its own name in it: as above."""
+        ids = [line_id(backend, file, custom_id) for backend in backends]
+        found = await asyncio.to_thread(metering.known_ids, engine, ids)
+        for event_id in found:
+            event = await asyncio.to_thread(metering.find_event, engine, event_id)
+            if event is not None and _may_see(caller, event):
+                return _answered(event, credit)
+        raise NotFound(
+            "no receipt for this answer of a batch",
+            remedy="it is metered when the file's content is fetched; an app sees its own answers' only",
+        )
 
     @get("/usage", guards=[requires(Action.READ_OWN_USAGE)])
     async def usage(
@@ -101,8 +125,19 @@ def api_router(engine: sa.Engine, credit: Callable[[str], WorkCredit | None]) ->
         headers = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff"}
         return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
 
-    handlers: Sequence[BaseRouteHandler] = (receipt, usage, statements, statement)
+    handlers: Sequence[BaseRouteHandler] = (receipt, batch_receipt, usage, statements, statement)
     return Router("/api", route_handlers=handlers, dependencies={"caller": Provide(provide_principal)})
+
+
+def _answered(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) -> Response[dict[str, Any]]:
+    pending = event.status == "pending"
+    headers = {"retry-after": "1"} if pending else {}
+    return Response(_receipt(event, credit), status_code=202 if pending else 200, headers=headers)
+
+
+async def _is_promised(made: MadeThings, caller: Principal, event_id: str) -> bool:
+    things = await asyncio.to_thread(made.find, [event_id]) if event_id.startswith("rct_") else []
+    return any(thing.app_id == caller.app_id or caller.role == "operator" for thing in things)
 
 
 async def _carried(engine: sa.Engine, event_id: str) -> MeteredEvent | None:

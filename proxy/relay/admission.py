@@ -165,6 +165,21 @@ class Admission:
         await self._hold(principal, event_id, 0)
         self._settle_soon(event_id, 0)
 
+    async def open_account(self, principal: Principal, event_id: str) -> None:
+        """Ask whether answers may still be given whose number is not known yet; `charge` says what they cost.
+
+        Raises LimitReached when the budget is used up.
+        """
+        if principal.limits.budget_grains is not None:
+            await self._hold(principal, event_id, 0)
+
+    def charge(self, principal: Principal, event_id: str, tokens: int, grains: int) -> None:
+        """Book what such answers used. Never waits."""
+        if tokens:
+            self._give_back(principal, 0, tokens)
+        if principal.limits.budget_grains is not None:
+            self._settle_soon(event_id, grains)
+
     def settle(self, reserved: Reserved, used: Used | None) -> None:
         """Replace what was held by what was used; None: nothing was. Never waits."""
         if reserved.tokens or used is not None:

@@ -27,6 +27,7 @@ from proxy.relay import crossing, listing
 from proxy.relay.actions import own_reply
 from proxy.relay.admission import Admission, BudgetsLike, choices_in
 from proxy.relay.backends import Backends
+from proxy.relay.batches import Batches, Known
 from proxy.relay.citing import WorksAt, cited, nobody_is_there
 from proxy.relay.credits import Credited, CreditOf, credited, unscored
 from proxy.relay.exchange import Exchange
@@ -47,6 +48,7 @@ from proxy.relay.passing import PassThrough
 from proxy.relay.promises import Promises
 from proxy.relay.router import Route
 from proxy.relay.scored import Failed, Scored
+from proxy.relay.told import Told
 from proxy.relay.upstream import Answer, UpstreamFailed, check_path
 from proxy.settings import Backend, Settings
 from proxy.wire import Endpoint, endpoint_for
@@ -78,6 +80,7 @@ class Relay:
         log: Any,
         budgets: BudgetsLike | None = None,
         made: MadeLike | None = None,
+        metered: Known | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
@@ -110,6 +113,7 @@ class Relay:
         wanted = settings.attribution
         self._defaults = Wishes(wanted.view, wanted.works_top, wanted.mode, wanted.deadline_ms)
         self.makers = Makers(made, clock=clock, log=log)
+        self.batches = Batches(metered, log=log)
         self._recording: set[asyncio.Future[int]] = set()  # appends under way; as many as requests in flight
         self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
         self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
@@ -182,7 +186,11 @@ class Relay:
 
     def output_digest(self, exchange: Exchange) -> str:
         """Return the keyed digest of all that the answer told."""
-        return exchange.told.digest(self._digest_key)
+        return self.digest_of(exchange.told)
+
+    def digest_of(self, told: Told) -> str:
+        """Return the keyed digest of a text."""
+        return told.digest(self._digest_key)
 
     async def open(
         self,

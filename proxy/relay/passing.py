@@ -11,13 +11,16 @@ such thing, the next is asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from proxy.access.keys import Principal
 from proxy.errors import NotFound, Problem
+from proxy.relay.batches import BatchOutput
 from proxy.relay.needs import Receive, Scope, Send
 from proxy.relay.upstream import Answer, UpstreamFailed
+from proxy.wire.batches import file_in, is_output
 from proxy.wire.headers import downward, field_of, id_header, status_header
 from proxy.wire.ids import PEEKED_BYTES_MAX, ids_in_body, ids_in_path, made_in
 from proxy.wire.models import model_in
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 READ_BYTES_MAX = 1 << 20  # a JSON request this short is read for its model and for what it refers to
 SAFE = frozenset({"GET", "HEAD"})  # asked of another backend, nothing happens twice
+_OF_A_PART = frozenset({b"range", b"if-range", b"if-none-match", b"if-modified-since"})
 FREE = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # nothing is generated: no budget is asked
 
 
@@ -46,6 +50,7 @@ class PassThrough:
         self._body_is_over = False
         self._client_is_gone = False
         self._is_too_long = False
+        self._output: BatchOutput | None = None  # this is the file of a batch, whose answers are metered
         self._peeked: bytearray | None = None  # the beginning of a reply that may say what was made
 
     async def run(self) -> None:
@@ -64,6 +69,9 @@ class PassThrough:
             finally:
                 await answer.aclose()
         finally:
+            if self._output is not None:
+                output = self._output
+                relay.admission.charge(self._principal, self._id, output.tokens, output.grains)
             relay.metrics.requests.labels("passed_through", outcome).inc()
             relay.metrics.request_seconds.labels("passed_through").observe(
                 relay.clock.monotonic_s() - started_s
@@ -92,8 +100,10 @@ class PassThrough:
             await relay.admission.reserve_unread(self._principal, self._id)
         maker = await relay.makers.backend_of(named, self._principal.app_id) if named else ""
         try:
+            if self._scope["method"] == "GET" and (file_id := file_in(self._scope["raw_path"])):
+                return await self._file_opened(file_id, maker)
             if named and not maker and model is None and body == b"" and self._scope["method"] in SAFE:
-                return await self._found()
+                return await self._found(self._scope)
             routes = relay.routes_for(model, self._id, maker or (relay.first_backend if named else ""))
             if not routes:
                 raise model_not_found(str(model))
@@ -105,19 +115,40 @@ class PassThrough:
                 return None
             raise backend_failed(error) from error
 
-    async def _found(self) -> Answer:
+    async def _file_opened(self, file_id: str, maker: str) -> Answer:
+        """Open a file's content, having asked its backend whether it is the output of a batch."""
+        relay, scope = self._relay, self._scope
+        path = scope["raw_path"].rstrip(b"/").removesuffix(b"/content")
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _OF_A_PART]
+        about = {**scope, "raw_path": path, "headers": headers}
+        answer = await (
+            self._asked(maker, about, identity=True) if maker else self._found(about, identity=True)
+        )
+        said = b""
+        async with contextlib.aclosing(answer):
+            while (piece := await answer.read()) is not None and len(said) <= PEEKED_BYTES_MAX:
+                said += piece
+        is_batch, made_s = is_output(said) if answer.status == 200 else (None, None)
+        backend = answer.backend.name
+        if is_batch is not False:  # a part of it would be metered as another file
+            await relay.admission.open_account(self._principal, self._id)
+            self._output = BatchOutput(relay, self._principal.app_id, backend, file_id, made_s)
+            scope = {**scope, "headers": headers}
+        return await self._asked(backend, scope, identity=self._output is not None)
+
+    async def _found(self, scope: Scope, *, identity: bool = False) -> Answer:
         """Return the answer of the first backend that has a thing nobody here knows; else the last one's."""
         *others, last = self._relay.backends_in_order
         for name in others:
-            answer = await self._relay.open(
-                self._relay.routes_for(None, self._id, name), self._scope, b"", identity=False
-            )
+            answer = await self._asked(name, scope, identity=identity)
             if answer.status != 404:
                 return answer
             await answer.aclose()
-        return await self._relay.open(
-            self._relay.routes_for(None, self._id, last), self._scope, b"", identity=False
-        )
+        return await self._asked(last, scope, identity=identity)
+
+    async def _asked(self, backend: str, scope: Scope, *, identity: bool = False) -> Answer:
+        routes = self._relay.routes_for(None, self._id, backend)
+        return await self._relay.open(routes, scope, b"", identity=identity)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives; one piece is in memory at a time.
@@ -146,6 +177,10 @@ class PassThrough:
         """Return the outcome; a body left unfinished tells the client that it was broken off."""
         head = [*downward(answer.headers), id_header(self._id), status_header("off")]
         self._peeked = bytearray() if self._may_tell_of_things(answer) else None
+        output = self._output if answer.status == 200 else None
+        if output is not None:
+            output.began(answer.headers)
+        held = b""
         await self._send({"type": "http.response.start", "status": answer.status, "headers": head})
         try:
             async with asyncio.timeout_at(answer.ends_s) as limit:
@@ -154,7 +189,13 @@ class PassThrough:
                     while (piece := await answer.read()) is not None:
                         if self._peeked is not None:
                             self._peek(piece)
+                        if output is not None:  # one piece behind: the last line may end with the last byte
+                            await output.take(piece)
+                            piece, held = held, piece
                         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if output is not None:
+                        await output.finish()
+                        await self._send({"type": "http.response.body", "body": held, "more_body": True})
                 finally:
                     watch.cancel()
         except TimeoutError:
@@ -165,6 +206,11 @@ class PassThrough:
             return "cut"
         except UpstreamFailed as error:
             self._relay.failed(error)
+            return "cut"
+        except Problem as problem:  # what is not recorded is not given
+            self._relay.log.error(  # noqa: TRY400  the cause is the disk's, and the journal has told it
+                "usage_not_recorded", id=self._id, cause=problem.cause, remedy=problem.remedy
+            )
             return "cut"
         if self._peeked:
             made = made_in(bytes(self._peeked))

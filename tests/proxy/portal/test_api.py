@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from proxy.billing.prices import PriceTable
 from proxy.billing.run import close_period
 from proxy.settings import Billing
+from tests.builders import chat_reply
 from tests.live import Live, live, settings_in
 
 pytestmark = pytest.mark.anyio
@@ -127,3 +129,50 @@ async def test_a_page_that_cannot_be_asked_for_is_a_bad_request(settings, query)
     async with live(settings) as app:
         answer = await app.client.get(f"/api/usage?{query}", headers=app.key("operator"))
         assert answer.status_code == 400
+
+
+async def test_a_batchs_answers_have_receipts_by_file_and_name_and_are_metered_once(settings):
+    async with live(settings) as app:
+        (work,) = app.register("a text of hers")
+        await app.running.registry.refresh()
+        body = json.loads(chat_reply(f"{work} beside it"))
+        lines = [{"custom_id": name, "response": {"status_code": 200, "body": body}} for name in ("a/1", "b")]
+        app.backend.pieces = [json.dumps(one).encode() + b"\n" for one in lines]
+        shop, rival = app.key(name="shop"), app.key(name="rival")
+        for _ in range(2):
+            fetched = await app.client.get("/v1/files/file-1/content", headers=shop)
+            assert fetched.content == b"".join(app.backend.pieces)
+            await app.running.sink.drain()
+        (usage, _) = (await app.client.get("/api/usage", headers=shop)).json()["items"]
+        where = {"file": "file-1", "custom_id": "a/1"}
+        while (
+            receipt := await app.client.get("/api/receipts", params=where, headers=shop)
+        ).status_code == 202:
+            assert receipt.headers["retry-after"] == "1"
+            await app.running.sink.drain()
+        assert receipt.status_code == 200
+        assert receipt.json()["works"][0]["work"] == work
+        assert (receipt.json()["endpoint"], usage["endpoint"]) == ("batch.chat.completions",) * 2
+        for who, asked in (
+            (rival, where),
+            (shop, {**where, "custom_id": "c"}),
+            (shop, {**where, "file": "file-2"}),
+        ):
+            assert (await app.client.get("/api/receipts", params=asked, headers=who)).status_code == 404
+
+
+async def test_the_receipt_of_a_promised_answer_is_to_come_until_it_is_metered(settings):
+    async with live(settings) as app:
+        shop, rival = app.key(name="shop"), app.key(name="rival")
+        queued = {"id": "resp_1", "object": "response", "status": "queued", "output": []}
+        app.backend.pieces = [json.dumps(queued).encode()]
+        asked = {"model": "small-1", "input": "a", "background": True}
+        event_id = (await app.client.post("/v1/responses", json=asked, headers=shop)).headers[
+            "x-attribution-id"
+        ]
+        await app.running.relay.makers.aclose()  # written now, and not within moments
+        answer = await app.client.get(f"/api/receipts/{event_id}", headers=shop)
+        assert (answer.status_code, answer.json()) == (202, {"id": event_id, "status": "pending"})
+        assert answer.headers["retry-after"] == "5"
+        assert (await app.client.get(f"/api/receipts/{event_id}", headers=rival)).status_code == 404
+        assert (await app.client.get("/api/receipts/resp_1", headers=shop)).status_code == 404
