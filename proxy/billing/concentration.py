@@ -111,9 +111,10 @@ class _Sums:
     @property
     def top(self) -> tuple[str, int]:
         """The app that paid most, and its part in ppm; ties by name, so that a report is the same twice."""
-        if not self.earned:
+        named = [name for name in self.by_app if name]  # what a decided claim let go is of no one app
+        if not self.earned or not named:
             return "", 0
-        app = min(self.by_app, key=lambda name: (-self.by_app[name], name))
+        app = min(named, key=lambda name: (-self.by_app[name], name))
         return app, self.by_app[app] * PPM // self.earned
 
 
@@ -134,7 +135,8 @@ class Tally:
             if line.net_grains:
                 bump(person.by_app, line.app, line.net_grains)
                 person.works.add(line.work)
-                self.apps.add(line.app)
+                if line.app:
+                    self.apps.add(line.app)
                 work = self.works.setdefault(line.work, _Sums(line.title))
                 bump(work.by_app, line.app, line.net_grains)
 

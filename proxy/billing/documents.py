@@ -30,7 +30,17 @@ from proxy.billing.money import (
     parts,
     plain,
 )
-from proxy.billing.statements import OWN_APP, Statement, StatementLine, Totals, canonical
+from proxy.billing.schemes import HELD
+from proxy.billing.statements import (
+    CLAIMED,
+    OWN_APP,
+    RELEASED,
+    Closing,
+    Statement,
+    StatementLine,
+    Totals,
+    canonical,
+)
 from proxy.clock import iso_utc
 
 FORMAT: Final = "endcredits-statement/1"
@@ -107,6 +117,27 @@ def _rows(statement: Statement) -> Iterable[list[str]]:
 
 
 # For people
+
+
+def summary(closing: Closing) -> dict[str, str | int]:
+    """Return a closed period in a few words for a person or a script: counts, and sums as decimal text."""
+    totals, currency = closing.totals, closing.currency
+    held = sum(grains for reason, grains in totals.common_grains.items() if reason in HELD)
+    return {
+        "period": closing.label,
+        "currency": currency,
+        "events": totals.events,
+        "pending_events": totals.pending_events,
+        "statements": len(closing.statements),
+        "charged": decimal_text(totals.charged_grains, currency),
+        "creators": decimal_text(totals.creators_grains, currency),
+        "escrow": decimal_text(totals.escrow_grains, currency),
+        "common": decimal_text(sum(totals.common_grains.values()), currency),
+        "common_held": decimal_text(held, currency),
+        "platform": decimal_text(totals.platform_grains, currency),
+        "not_charged": decimal_text(totals.not_charged_grains, currency),
+        "manifest_sha256": closing.manifest_sha256,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,12 +300,18 @@ def _places(statement: Statement, money: Callable[[int], Amount]) -> list[Place]
             "escrow",
             "Waiting to be claimed",
             "Parts of works whose owner is not known yet.",
-            totals.escrow_grains,
+            totals.escrow_grains - totals.claimed_grains,
         ),
     ]
+    if totals.claimed_grains:
+        meaning = "Works that somebody else says are theirs. The money is held until that is decided."
+        rows.append(("escrow", "Held by open claims", meaning, totals.claimed_grains))
     for reason, grains in totals.common_grains.items():
         name, meaning = _REASONS.get(reason, (reason, "Kept in the common account under this reason."))
         rows.append(("common", name, meaning, grains))
+    if totals.released_grains:
+        meaning = "Held in earlier periods and part of the sums above, so taken off here."
+        rows.append(("escrow", "Let go by decided claims", meaning, -totals.released_grains))
     if totals.platform_grains:
         rows.append(("platform", "Platform", "Kept by the platform.", totals.platform_grains))
     return [Place(kind, name, meaning, money(grains)) for kind, name, meaning, grains in rows]
@@ -331,7 +368,13 @@ def _uses(statement: Statement, lines: list[StatementLine], money: Callable[[int
         groups.setdefault((line.app, line.model, line.scheme, line.verdict), []).append(line)
     ordered = sorted(groups.items(), key=lambda item: (-sum(line.net_grains for line in item[1]), item[0]))
     uses = [
-        _use(statement.app_names.get(app, app), model, group, money, _basis(statement, group))
+        _use(
+            statement.app_names.get(app, app) or "A decided claim",
+            model,
+            group,
+            money,
+            _basis(statement, group),
+        )
         for (app, model, _, _), group in ordered[:USES_SHOWN_MAX]
     ]
     rest = [line for _, group in ordered[USES_SHOWN_MAX:] for line in group]
@@ -368,6 +411,10 @@ def _basis(statement: Statement, lines: list[StatementLine]) -> str:
         return "free by your choice: told, not paid"
     if line.verdict == "prohibited":
         return "used although consent was refused: not paid, and nobody keeps it"
+    if line.verdict == CLAIMED:
+        return "somebody else claims this work: held until that is decided"
+    if line.verdict == RELEASED:
+        return "held in earlier periods, let go because the claim was decided"
     if line.verdict == OWN_APP:
         return "your own app: told, not paid"
     if line.scheme == "direct":

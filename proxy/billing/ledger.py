@@ -6,8 +6,9 @@ books, so booking the same thing twice is booking it once. Corrections are new t
 
 The codes, with who they name: asset:receivable:{app} what an app owes; liab:work:{work}:v{version} a work's
 money on its way to the parties of that split; liab:payee:{creator} what a creator is owed;
-liab:escrow:unclaimed:{work} the part of a split nobody has claimed; liab:common:{period}:{reason} money for
-use that no registered work explains, or that may not be paid, by reason; income:platform:{app}.
+liab:escrow:unclaimed:{work} the part of a split nobody has claimed; liab:escrow:claimed:{work} what an open
+claim holds (with :{creator} after it, what that creator's own app brought); liab:common:{period}:{reason}
+money for use that no registered work explains, or that may not be paid, by reason; income:platform:{app}.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final, Literal
 
 from proxy.billing.money import GRAINS_MAX
 
+CLAIMED: Final = "liab:escrow:claimed:"
 Side = Literal["D", "C"]
 NORMAL: Final[dict[str, Side]] = {"asset": "D", "expense": "D", "liab": "C", "income": "C"}
 
@@ -49,6 +51,17 @@ def payee(creator: str) -> str:
 def unclaimed(work: str) -> str:
     """Return the account of a work's unclaimed part."""
     return f"liab:escrow:unclaimed:{work}"
+
+
+def claimed(work: str, own_app_of: str = "") -> str:
+    """Return the account of what claims hold of a work; by itself what a creator's own app brought."""
+    return f"{CLAIMED}{work}:{own_app_of}" if own_app_of else f"{CLAIMED}{work}"
+
+
+def claim_of(account: str) -> tuple[str, str]:
+    """Return (work, creator whose own app it was, or "") of an account that claims hold."""
+    work, _, own_app_of = account.removeprefix(CLAIMED).partition(":")
+    return work, own_app_of
 
 
 def common(period: str, reason: str) -> str:

@@ -92,7 +92,12 @@ def _close(
     links = app_links(engine)
     rollup = roll_up(label, events_between(engine, start, end), terms, prices, links)
     registry_seq = store.registry_now(engine)
-    splits = store.splits_of(engine, rollup.works, registry_seq)
+    waiting = {
+        ledger.claim_of(code): grains
+        for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()
+        if currency == terms.currency and grains
+    }
+    splits = store.splits_of(engine, rollup.works | {work for work, _ in waiting}, registry_seq)
     opening = {
         code.removeprefix(_PAYEE): grains
         for (code, currency), grains in store.balances(engine, _PAYEE).items()
@@ -106,6 +111,8 @@ def _close(
         opening_grains=opening,
         registry_seq=registry_seq,
         pending_events=store.count_pending(engine),
+        claimed=store.claimed_works(engine, registry_seq),
+        waiting=waiting,
     )
     closing = closed(
         label=label,

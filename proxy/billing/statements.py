@@ -7,29 +7,36 @@ period can never change. Because `close_period` only computes, a dry run is the 
 Each work's money is divided among the parties of its split, and each party's part among its lines, so that
 the lines of a statement sum to what the party is paid.
 
-Conservation is checked here as well as tested: what apps are charged equals what creators, escrow, the common
-account and the platform get, to the grain, or nothing is returned.
+While somebody claims a work, what it earns is held; the first close after the decision lets it go, by the
+split of that time, so to whomever the work then belongs.
+
+Conservation is checked here as well as tested: what apps are charged, with what is let go, equals what
+creators, escrow, the common account and the platform get, to the grain, or nothing is returned.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from proxy.billing import ledger
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
-from proxy.billing.money import PPM, allocate, checked, decimal_text
-from proxy.billing.rollup import CellKey, Charge, Rollup, bump, day_text, line_seed
-from proxy.billing.schemes import HELD, Terms
+from proxy.billing.money import PPM, allocate, checked
+from proxy.billing.rollup import DAY_US, CellKey, Charge, Rollup, bump, day_text, line_seed
+from proxy.billing.schemes import Terms
 from proxy.clock import base32
 
 UNCLAIMED: Final = "~unclaimed"
 # What a line says, and the reason in the common account, where a creator's own app used their work.
 OWN_APP: Final = "own_app"
+# What a line says where an open claim holds the work's money, and where a decided one lets it go.
+CLAIMED: Final = "claimed"
+RELEASED: Final = "released"
 
 
 class SplitSet(msgspec.Struct, frozen=True):
@@ -48,7 +55,8 @@ class SplitSet(msgspec.Struct, frozen=True):
 class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
     """One work in one app, by model, day, scheme and verdict. gross: the work's; net: this creator's part.
 
-    verdict: as metered, or "own_app" where the app was this creator's own, which earns them nothing.
+    verdict: as metered; "own_app" where the app was this creator's own, which earns them nothing; "claimed"
+    where an open claim holds the money; "released" for what was held before (no app, no answers).
     price_grains: what those answers cost together (royalty); rate_grains: what a whole answer pays (direct).
     """
 
@@ -69,10 +77,12 @@ class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
     net_grains: int
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A period's sums, the same on every statement of it. Grains unless the name says otherwise.
 
-    charged = creators + escrow + sum(common) + platform. Masses are sums of ppm over all answers.
+    charged + released = creators + escrow + sum(common) + platform. Masses are sums of ppm over all answers.
+    claimed: the part of escrow that open claims hold of this period's money; released: what decided ones let
+    go of earlier periods'. Both are written where they are not 0, so that older periods stay the same bytes.
     """
 
     events: int
@@ -93,6 +103,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     unattributed_ppm_sum: int
     first_occurred_us: int
     last_occurred_us: int
+    claimed_grains: int = 0
+    released_grains: int = 0
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -149,7 +161,8 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 class Books:
     """What was known when the period was closed: splits by work, names, and what creators were owed before.
 
-    A work that `splits` does not know is paid to nobody: its money waits in escrow as unclaimed.
+    A work that `splits` does not know is paid to nobody: its money waits in escrow as unclaimed. claimed:
+    works with an open claim. waiting: {(work, whose own app it was, or ""): what earlier claims hold}.
     """
 
     splits: Mapping[str, SplitSet]
@@ -158,6 +171,8 @@ class Books:
     opening_grains: Mapping[str, int]
     registry_seq: int = 0
     pending_events: int = 0
+    claimed: frozenset[str] = frozenset()
+    waiting: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def close_period(
@@ -185,6 +200,17 @@ def close_period(
 
 
 @dataclass(frozen=True, slots=True)
+class _Release:
+    """What one decided claim lets go: by lines, to escrow as unclaimed, and to nobody as `own_app`."""
+
+    transfer: Transfer
+    grains: int
+    unclaimed: int
+    own: int
+    lines: tuple[tuple[str, StatementLine], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Close:
     """The second half: a finished roll-up into transfers and statements."""
 
@@ -204,10 +230,19 @@ class _Close:
         ]
         earned: dict[str, int] = {}
         lines: dict[str, list[StatementLine]] = {}
-        escrow = own = 0
+        escrow = own = claimed = 0
         for work, keys in by_work.items():
-            split = self.books.splits.get(work) or SplitSet(0, ((UNCLAIMED, PPM),))
+            split = self._split(work)
             gross = sum(self.rollup.cells[key].due for key in keys)
+            if work in self.books.claimed:
+                claimed += gross
+                for party, ppm in split.parties:
+                    if party != UNCLAIMED:
+                        made = self._lines(work, split, keys, party=party, ppm=ppm, share=0, held=True)
+                        lines.setdefault(party, []).extend(made)
+                if gross:
+                    transfers.append(self._hold(work, split, keys, gross))
+                continue
             shares = allocate(checked(gross), split.parties, f"{self.label}|{work}|{split.version}")
             escrow += shares.get(UNCLAIMED, 0)
             withheld = 0
@@ -222,7 +257,15 @@ class _Close:
             own += withheld
             if gross:
                 transfers.append(self._divide(work, split, gross, shares, withheld))
-        totals = self._totals(sum(earned.values()), escrow, own)
+        released = self._released()
+        for release in released:
+            transfers.append(release.transfer)
+            escrow += release.unclaimed
+            own += release.own
+            for party, line in release.lines:
+                bump(earned, party, line.net_grains)
+                lines.setdefault(party, []).append(line)
+        totals = self._totals(sum(earned.values()), escrow, own, claimed, sum(one.grains for one in released))
         statements = tuple(
             self._statement(creator, lines.get(creator, []), earned.get(creator, 0), totals)
             for creator in sorted({*lines, *(who for who, owed in self.books.opening_grains.items() if owed)})
@@ -263,6 +306,60 @@ class _Close:
             entries.append(Entry(ledger.common(self.label, OWN_APP), "C", withheld))
         return self._transfer("split", f"{self.label}|{work}|{split.version}", work, entries)
 
+    def _hold(self, work: str, split: SplitSet, keys: list[CellKey], gross: int) -> Transfer:
+        """A claimed work's money into escrow; what a creator's own app brought, by itself."""
+        by_owner: dict[str, int] = {}
+        for key in keys:
+            bump(by_owner, key[6], self.rollup.cells[key].due)
+        accounts = [(ledger.claimed(work, owner), grains) for owner, grains in by_owner.items() if grains]
+        entries = [Entry(ledger.of_work(work, split.version), "D", gross)]
+        entries += [Entry(account, "C", grains) for account, grains in accounts]
+        return self._transfer("claim", f"{self.label}|{work}|{split.version}", work, entries)
+
+    def _released(self) -> list[_Release]:
+        """What decided claims let go, by the split of now; a party's own app still brings them nothing."""
+        made: list[_Release] = []
+        for (work, owner), grains in sorted(self.books.waiting.items()):
+            if work in self.books.claimed or not grains:
+                continue
+            split = self._split(work)
+            source = f"{self.label}|{work}|{split.version}|{owner}"
+            shares = allocate(checked(grains), split.parties, f"{source}|claim")
+            withheld = 0 if self.terms.pay_own_apps else shares.get(owner, 0)
+            entries = [Entry(ledger.claimed(work, owner), "D", grains)]
+            lines: list[tuple[str, StatementLine]] = []
+            for party, ppm in split.parties:
+                paid = 0 if party == owner and withheld else shares[party]
+                if paid:
+                    account = ledger.unclaimed(work) if party == UNCLAIMED else ledger.payee(party)
+                    entries.append(Entry(account, "C", paid))
+                if party != UNCLAIMED:
+                    lines.append((party, self._release_line(work, split, grains, ppm, paid)))
+            if withheld:
+                entries.append(Entry(ledger.common(self.label, OWN_APP), "C", withheld))
+            transfer = self._transfer("release", source, work, entries)
+            made.append(_Release(transfer, grains, shares.get(UNCLAIMED, 0), withheld, tuple(lines)))
+        return made
+
+    def _release_line(self, work: str, split: SplitSet, gross: int, ppm: int, net: int) -> StatementLine:
+        return StatementLine(
+            work=work,
+            title=split.title,
+            app="",
+            model="",
+            day=day_text(self.closed_us // DAY_US),
+            scheme="",
+            verdict=RELEASED,
+            answers=0,
+            ppm_sum=0,
+            price_grains=0,
+            rate_grains=0,
+            gross_grains=gross,
+            split_version=split.version,
+            split_ppm=ppm,
+            net_grains=net,
+        )
+
     def _transfer(self, kind: str, source: str, ref: str, entries: list[Entry]) -> Transfer:
         return Transfer(
             transfer_id(kind, source),
@@ -274,16 +371,28 @@ class _Close:
             tuple(entries),
         )
 
+    def _split(self, work: str) -> SplitSet:
+        return self.books.splits.get(work) or SplitSet(0, ((UNCLAIMED, PPM),))
+
     def _version(self, work: str) -> int:
         split = self.books.splits.get(work)
         return split.version if split else 0
 
     def _lines(
-        self, work: str, split: SplitSet, keys: list[CellKey], *, party: str, ppm: int, share: int
+        self,
+        work: str,
+        split: SplitSet,
+        keys: list[CellKey],
+        *,
+        party: str,
+        ppm: int,
+        share: int,
+        held: bool = False,
     ) -> list[StatementLine]:
         """A party's part of a work, divided over the work's lines so that the nets sum to it.
 
         A line of the party's own app shows what was used, and its net is 0: what is missing goes to nobody.
+        held: a claim holds the work's money.
         """
         cells = self.rollup.seen_by(party, keys)
         weights = [(line_seed(key), cell.due) for key, cell in cells.items()]
@@ -296,7 +405,7 @@ class _Close:
                 model=key[2],
                 day=day_text(key[3]),
                 scheme=key[4],
-                verdict=OWN_APP if key[6] else key[5],
+                verdict=CLAIMED if held and cell.due else OWN_APP if key[6] else key[5],
                 answers=cell.answers,
                 ppm_sum=cell.ppm,
                 price_grains=cell.price,
@@ -309,7 +418,7 @@ class _Close:
             for (key, cell), net in zip(cells.items(), nets.values(), strict=True)
         ]
 
-    def _totals(self, creators: int, escrow: int, own: int) -> Totals:
+    def _totals(self, creators: int, unclaimed: int, own: int, claimed: int, released: int) -> Totals:
         roll = self.rollup
         common: dict[str, int] = {}
         for charge in roll.charges.values():
@@ -319,7 +428,8 @@ class _Close:
             bump(common, OWN_APP, own)
         platform = sum(charge.platform for charge in roll.charges.values())
         charged = checked(sum(charge.total for charge in roll.charges.values()))
-        excess = charged - creators - escrow - sum(common.values()) - platform
+        escrow = unclaimed + claimed
+        excess = charged + released - creators - escrow - sum(common.values()) - platform
         if excess:
             raise Unbalanced(f"period {self.label}", self.terms.currency, excess)
         return Totals(
@@ -341,11 +451,13 @@ class _Close:
             unattributed_ppm_sum=roll.masses.get("unattributed", 0),
             first_occurred_us=roll.first_us,
             last_occurred_us=roll.last_us,
+            claimed_grains=claimed,
+            released_grains=released,
         )
 
     def _statement(self, creator: str, lines: list[StatementLine], earned: int, totals: Totals) -> Statement:
         opening = self.books.opening_grains.get(creator, 0)
-        apps = sorted({line.app for line in lines})
+        apps = sorted({line.app for line in lines if line.app})
         return Statement(
             id=statement_id(self.label, creator, self.terms.currency),
             period=self.label,
@@ -384,24 +496,3 @@ def _manifest(
     for statement in statements:
         digest.update(canonical([statement.id, statement.opening_grains, statement.lines_sha256]))
     return digest.hexdigest()
-
-
-def summary(closing: Closing) -> dict[str, str | int]:
-    """Return a closed period in a few words for a person or a script: counts, and sums as decimal text."""
-    totals, currency = closing.totals, closing.currency
-    held = sum(grains for reason, grains in totals.common_grains.items() if reason in HELD)
-    return {
-        "period": closing.label,
-        "currency": currency,
-        "events": totals.events,
-        "pending_events": totals.pending_events,
-        "statements": len(closing.statements),
-        "charged": decimal_text(totals.charged_grains, currency),
-        "creators": decimal_text(totals.creators_grains, currency),
-        "escrow": decimal_text(totals.escrow_grains, currency),
-        "common": decimal_text(sum(totals.common_grains.values()), currency),
-        "common_held": decimal_text(held, currency),
-        "platform": decimal_text(totals.platform_grains, currency),
-        "not_charged": decimal_text(totals.not_charged_grains, currency),
-        "manifest_sha256": closing.manifest_sha256,
-    }

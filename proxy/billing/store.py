@@ -22,7 +22,7 @@ from proxy.billing.adapted import with_originals
 from proxy.billing.ledger import Entry, Transfer, normal_side
 from proxy.billing.statements import UNCLAIMED, Basis, Closing, SplitSet, Statement, Totals, canonical
 from proxy.catalogue.lookup_store import ancestry
-from proxy.catalogue.tables import CreatorRow, SplitRow, WorkRow
+from proxy.catalogue.tables import ClaimDecisionRow, ClaimRow, CreatorRow, SplitRow, WorkRow
 from proxy.catalogue.works import COMMONS
 from proxy.database import registry_seq
 from proxy.errors import Conflict, NotFound
@@ -103,8 +103,9 @@ class StatementRow(SQLModel, table=True):
 _tables = SQLModel.metadata.tables
 _account, _transfer, _entry = _tables["account"], _tables["transfer"], _tables["entry"]
 _period, _statement = _tables["period"], _tables["statement"]
-_creator, _work, _split, _event, _attributed = (
-    _tables[str(row.__tablename__)] for row in (CreatorRow, WorkRow, SplitRow, EventRow, AttributedRow)
+_creator, _work, _split, _event, _attributed, _claim, _decision = (
+    _tables[str(row.__tablename__)]
+    for row in (CreatorRow, WorkRow, SplitRow, EventRow, AttributedRow, ClaimRow, ClaimDecisionRow)
 )
 
 
@@ -208,6 +209,14 @@ def _own_splits(connection: sa.Connection, works: Collection[str], seq: int) -> 
             # Sorted here: the two engines sort text differently, and a statement must not.
             result[work_id] = SplitSet(version, tuple(sorted(parties)), titles.get(work_id, ""))
     return result
+
+
+def claimed_works(engine: sa.Engine, seq: int) -> frozenset[str]:
+    """Return the works on which a claim was open at the registry's number `seq`."""
+    decided = sa.exists().where(_decision.c.claim_id == _claim.c.id, _decision.c.seq <= seq)
+    query = sa.select(_claim.c.work_id).where(_claim.c.opened_seq <= seq, ~decided).distinct()
+    with engine.connect() as connection:
+        return frozenset(str(work) for work in connection.execute(query).scalars())
 
 
 def creator_names(engine: sa.Engine, ids: Collection[str]) -> dict[str, str]:

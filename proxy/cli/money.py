@@ -184,7 +184,9 @@ def _closing_text(closing: Closing, *, dry_run: bool) -> str:
     amounts = [
         ("charged to apps", totals.charged_grains),
         ("to creators", totals.creators_grains),
-        ("held as unclaimed", totals.escrow_grains),
+        ("held as unclaimed", totals.escrow_grains - totals.claimed_grains),
+        *((("held by open claims", totals.claimed_grains),) if totals.claimed_grains else ()),
+        *((("let go by decided claims", -totals.released_grains),) if totals.released_grains else ()),
         *((f"common, {reason}", grains) for reason, grains in sorted(totals.common_grains.items())),
         ("to the platform", totals.platform_grains),
     ]

@@ -49,7 +49,7 @@ def open_ownership(desk: Desk, by: str = "operator") -> Ownership:
 )
 @click.option("--by", default="operator", show_default=True, help="Who enters it.")
 def open_claim(desk: Desk, work: str, claimant: str, basis: str, evidence: tuple[str, ...], by: str) -> None:
-    """Record that a creator says a registered work is theirs. Nothing changes until it is decided."""
+    """Record that a creator says a registered work is theirs. What it earns is held until that is decided."""
     catalogue = open_catalogue(desk)
     entry = catalogue.find_work(work)
     claim = open_ownership(desk, by).open_claim(entry.id, claimant, basis, evidence)

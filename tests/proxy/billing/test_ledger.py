@@ -71,3 +71,8 @@ def test_the_same_source_is_the_same_transfer_and_another_kind_is_not():
     assert transfer_id("charge", "p|a") == transfer_id("charge", "p|a")
     assert len({transfer_id("charge", "p|a"), transfer_id("split", "p|a"), transfer_id("charge", "p|b")}) == 3
     assert len(transfer_id("charge", "p|a")) == 32
+
+
+@pytest.mark.parametrize("own", ["", "c_a"])
+def test_an_account_that_claims_hold_says_which_work_and_whose_own_app(own):
+    assert ledger.claim_of(ledger.claimed("w_1", own)) == ("w_1", own)

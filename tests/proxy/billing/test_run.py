@@ -221,3 +221,58 @@ def test_what_an_adaptation_earns_is_shared_with_the_original_as_its_licence_say
     into_store.meter(engine, [event(2, (Line("w_2", PPM),))])
     ada, ben = run(engine, "2026-12").statements
     assert ada.earned_grains == ben.earned_grains > 0
+
+
+def claim(engine, seq, *, decided=0):
+    """Open a claim of c_b on w_1 at a number of the registry, or decide it at another."""
+    tables = SQLModel.metadata.tables
+    change = {"kind": "test", "work_id": None, "payload_sha256": "", "actor": "test", "at_us": 0}
+    words = {"basis": "", "evidence": "[]", "opened_by": "", "opened_us": 0}
+    row = {"id": "clm_1", "work_id": "w_1", "claimant": "c_b", "opened_seq": seq, **words}
+    said = {
+        "claim_id": "clm_1",
+        "outcome": "upheld",
+        "reason": "",
+        "decided_by": "",
+        "decided_us": 0,
+        "seq": decided,
+    }
+    split = {
+        "work_id": "w_1",
+        "version": 2,
+        "party": "c_b",
+        "ppm": PPM,
+        "role": "author",
+        "valid_from_seq": decided,
+    }
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables["registry_event"]), [change | {"seq": decided or seq}])
+        if decided:
+            connection.execute(sa.insert(tables["claim_decision"]), [said])
+            connection.execute(sa.insert(tables["split"]), [split])
+        else:
+            connection.execute(sa.insert(tables["claim"]), [row])
+
+
+def test_what_a_claimed_work_earns_waits_and_goes_to_whom_the_claim_gives_it(engine, into_store, event):
+    into_store.register(engine, BOOKS)
+    claim(engine, 2)
+    into_store.meter(engine, [event(1, HALF)])
+    held = run(engine, "2026-11")
+    assert held.totals.creators_grains == 0
+    assert store.balances(engine, "liab:escrow:claimed:") == {
+        ("liab:escrow:claimed:w_1", "USD"): held.totals.claimed_grains
+    }
+    assert [(s.creator, s.earned_grains, s.lines[0].verdict) for s in held.statements] == [
+        ("c_a", 0, "claimed")
+    ]
+    claim(engine, 2, decided=3)
+    released = run(engine, "2026-12")
+    (ben,) = released.statements
+    assert (ben.creator, ben.earned_grains) == ("c_b", held.totals.claimed_grains)
+    assert [line.verdict for line in ben.lines] == ["released"]
+    assert store.balances(engine, "liab:escrow:")["liab:escrow:claimed:w_1", "USD"] == 0
+    assert store.load_closing(engine, "2026-12") == released
+    report = concentration_of(engine, "2026-12", Concentration())
+    assert [(row.creator, row.top_app) for row in report.top_creators] == [("c_b", "")]
+    assert run(engine, "2027-01").totals.released_grains == 0

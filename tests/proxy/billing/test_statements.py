@@ -8,11 +8,21 @@ from hypothesis import strategies as st
 
 from proxy.access.links import AppLinks
 from proxy.billing import ledger
+from proxy.billing.documents import FORMATS, summary
 from proxy.billing.ledger import balances
 from proxy.billing.money import PPM, parse
 from proxy.billing.prices import load
 from proxy.billing.schemes import Terms, rate
-from proxy.billing.statements import UNCLAIMED, Books, SplitSet, canonical, statement_id, summary
+from proxy.billing.statements import (
+    CLAIMED,
+    OWN_APP,
+    RELEASED,
+    UNCLAIMED,
+    Books,
+    SplitSet,
+    canonical,
+    statement_id,
+)
 from proxy.metering.usage import Line
 from proxy.settings import Billing, Scheme
 
@@ -32,7 +42,7 @@ def conserved(closing) -> None:
     totals = closing.totals
     common = sum(totals.common_grains.values())
     assert (
-        totals.charged_grains
+        totals.charged_grains + totals.released_grains
         == totals.creators_grains + totals.escrow_grains + common + totals.platform_grains
     )
     assert totals.charged_grains == sum(closing.charged_by_app.values())
@@ -305,3 +315,104 @@ def test_whatever_apps_are_whose_every_grain_is_somewhere(close, make, linked, b
     for was, now in zip(usual.statements, own.statements, strict=True):
         if now.creator not in linked.values():
             assert now.lines == was.lines, "nor does any of their lines"
+
+
+def claimed(split=SPLIT, *, waiting=None, is_open=True):
+    return Books(
+        {"w_1": split}, {}, {}, {}, claimed=frozenset({"w_1"} if is_open else ()), waiting=waiting or {}
+    )
+
+
+def held_by(closing):
+    found = {code: grains for (code, _), grains in balances(closing.transfers).items()}
+    return {
+        ledger.claim_of(code): grains
+        for code, grains in found.items()
+        if code.startswith(ledger.CLAIMED) and grains > 0
+    }
+
+
+def test_an_open_claim_holds_what_a_work_earns_and_says_so_on_the_statement(close, event):
+    closing = close([event(1, (W1,))], claimed())
+    conserved(closing)
+    due = closing.totals.claimed_grains
+    assert due == closing.totals.escrow_grains > 0
+    assert held_by(closing) == {("w_1", ""): due}
+    assert [s.creator for s in closing.statements] == ["c_a", "c_b", "c_c"]
+    for statement in closing.statements:
+        (line,) = statement.lines
+        assert (line.verdict, line.net_grains, line.gross_grains) == (CLAIMED, 0, due)
+
+
+@pytest.mark.parametrize(
+    ("split", "whose"),
+    [(SPLIT, {"c_a", "c_b", "c_c"}), (SplitSet(2, (("c_new", PPM),)), {"c_new"})],
+    ids=["rejected", "upheld"],
+)
+def test_a_decided_claim_lets_go_of_what_it_held_to_whom_the_work_now_belongs(close, event, split, whose):
+    first = close([event(1, (W1,))], claimed())
+    second = close([event(2, (W1,))], claimed(split, waiting=held_by(first), is_open=False), label="2026-12")
+    assert second.totals.released_grains == first.totals.claimed_grains
+    assert second.totals.escrow_grains == 0
+    booked = balances([*first.transfers, *second.transfers])
+    assert not any(grains for (code, _), grains in booked.items() if code.startswith("liab:escrow:"))
+    assert {statement.creator for statement in second.statements} == whose
+    earned = sum(statement.earned_grains for statement in second.statements)
+    assert earned == 2 * first.totals.claimed_grains
+    for statement in second.statements:
+        assert [line.verdict for line in statement.lines] == ["paid", RELEASED]
+        assert statement.app_names.keys() == {"app_a"}
+        assert sum(line.net_grains for line in statement.lines) == statement.earned_grains
+
+
+def test_what_a_claim_holds_stays_while_another_is_open(close, event):
+    first = close([event(1, (W1,))], claimed())
+    again = close([event(2, (W1,))], claimed(waiting=held_by(first)), label="2026-12")
+    conserved(again)
+    assert again.totals.released_grains == 0
+    assert held_by(again) == {("w_1", ""): again.totals.claimed_grains}
+
+
+@pytest.mark.parametrize(("owner", "paid"), [("c_a", False), ("c_new", True)])
+def test_a_creators_own_app_brings_them_nothing_after_a_claim_either(close, event, owner, paid):
+    links = AppLinks({"app_a": ((0, "c_a"),)})
+    first = close([event(1, (W1,))], claimed(), links=links)
+    assert held_by(first) == {("w_1", "c_a"): first.totals.claimed_grains}
+    books = claimed(SplitSet(2, ((owner, PPM),)), waiting=held_by(first), is_open=False)
+    second = close([], books, label="2026-12")
+    own = second.totals.common_grains.get(OWN_APP, 0)
+    assert (own == 0) == paid
+    assert own + second.totals.creators_grains == first.totals.claimed_grains
+    assert [line.verdict for line in second.statements[0].lines] == [RELEASED]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sets(st.integers(0, 29)), st.integers(0, 400))
+def test_claims_that_come_and_go_lose_no_grain(make_small, close, some, cut):
+    events = list(make_small.events)
+    works = sorted(make_small.books.splits)
+    named = frozenset(works[number] for number in some if number < len(works))
+    splits = make_small.books.splits
+    first = close(events[:cut], Books(splits, {}, {}, {}, claimed=named), label="a")
+    conserved(first)
+    opening = {statement.creator: statement.closing_grains for statement in first.statements}
+    second = close(events[cut:], Books(splits, {}, {}, opening, waiting=held_by(first)), label="b")
+    assert second.totals.released_grains == first.totals.claimed_grains
+    booked = balances([*first.transfers, *second.transfers])
+    assert all(grains >= 0 for grains in booked.values())
+    assert not any(g for (code, _), g in booked.items() if code.startswith((ledger.CLAIMED, "liab:work:")))
+
+
+def test_a_period_without_claims_says_nothing_of_them(close, event):
+    assert b"claimed" not in canonical(close([event(1, (W1,))], BOOKS))
+
+
+def test_the_page_says_what_claims_hold_and_let_go(close, event):
+    first = close([event(1, (W1,))], claimed())
+    page = FORMATS["html"](first.statements[0]).decode()
+    assert "Held by open claims" in page
+    assert "somebody else claims this work" in page
+    second = close([event(2, (W1,))], claimed(waiting=held_by(first), is_open=False), label="2026-12")
+    page = FORMATS["html"](second.statements[0]).decode()
+    assert "Let go by decided claims" in page
+    assert "A decided claim" in page
