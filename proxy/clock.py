@@ -15,6 +15,11 @@ from typing import Protocol
 # base32's letters in ASCII order, so that ids sort as text in the order of their birth.
 ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 ID_CHARACTERS = 26
+RANDOM_BYTES = 11  # of one id, of which 82 bits are taken
+_PAIRS = [one + other for one in ALPHABET for other in ALPHABET]
+_random: list[bytes] = []  # drawn for the next ids: asking the kernel costs more than all the rest of an id
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.clear)
 
 
 class Clock(Protocol):
@@ -52,13 +57,23 @@ class RandomIds:
 
     def new(self, prefix: str) -> str:
         number = ((time.time_ns() // 1_000_000) & (2**48 - 1)) << 82
-        number |= int.from_bytes(os.urandom(11), "big") & (2**82 - 1)
+        number |= int.from_bytes(_drawn(), "big") & (2**82 - 1)
         return prefix + "_" + base32(number)
+
+
+def _drawn() -> bytes:
+    """Return RANDOM_BYTES that nobody else gets, in whichever thread."""
+    try:
+        return _random.pop()
+    except IndexError:
+        data = os.urandom(64 * RANDOM_BYTES)
+        _random.extend(data[at : at + RANDOM_BYTES] for at in range(RANDOM_BYTES, len(data), RANDOM_BYTES))
+        return data[:RANDOM_BYTES]
 
 
 def base32(number: int) -> str:
     """Return a 130-bit integer as 26 base32 characters, most significant first."""
-    return "".join(ALPHABET[(number >> (5 * place)) & 31] for place in range(ID_CHARACTERS - 1, -1, -1))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
 def iso_utc(time_us: int) -> str:

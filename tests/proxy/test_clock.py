@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.clock import RandomIds, SystemClock, base32, iso_utc, parse_time_us
+from proxy.clock import ALPHABET, RandomIds, SystemClock, base32, iso_utc, parse_time_us
 
 times_us = st.integers(0, 4_102_444_800_000_000)  # 1970 to 2100
 
@@ -20,6 +22,32 @@ def test_an_id_is_its_prefix_and_26_lower_case_base32_characters():
 def test_ids_do_not_repeat():
     ids = RandomIds()
     assert len({ids.new("w") for _ in range(10_000)}) == 10_000
+
+
+FORKING = """
+import os
+from proxy.clock import RandomIds
+read, write = os.pipe()
+RandomIds().new("w")
+if os.fork() == 0:
+    os.write(write, RandomIds().new("w").encode())
+    os._exit(0)
+theirs = os.read(read, 64).decode()[12:]  # the random part alone
+print(theirs in {RandomIds().new("w")[12:] for _ in range(200)})
+"""
+
+
+def test_a_forked_process_draws_ids_of_its_own():
+    ran = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
+@given(st.integers(0, 2**130 - 1))
+def test_a_number_is_written_five_bits_a_character(number):
+    assert (
+        sum(ALPHABET.index(letter) << 5 * place for place, letter in enumerate(base32(number)[::-1]))
+        == number
+    )
 
 
 @given(st.integers(0, 2**130 - 1), st.integers(0, 2**130 - 1))
