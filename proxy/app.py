@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from litestar import Litestar, asgi
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
@@ -36,6 +35,7 @@ from proxy.catalogue.store import Catalogue
 from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, Ids, RandomIds, SystemClock
+from proxy.crew import Crew
 from proxy.database import close_engine, open_engine, ping, upgrade
 from proxy.errors import Problem, SettingsError, Unavailable
 from proxy.metering import store as metering
@@ -72,12 +72,16 @@ class Running:
         clock: Clock | None = None,
         ids: Ids | None = None,
         scorer: Sequence[str] = (),
+        crew: Crew | None = None,
     ) -> None:
-        """`transport` stands in for the network, `scorer` for the command that starts the scoring process."""
+        """`transport` stands in for the network, `scorer` for the command that starts the scoring process.
+
+        crew: what this worker shares with others, when there are others.
+        """
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or RandomIds()
-        self.metrics = Metrics()
+        self.metrics = Metrics() if crew is None else Metrics(crew.folder, crew.slot)
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
         self._log = get_log()
@@ -97,7 +101,7 @@ class Running:
             metrics=self.metrics,
             clock=self.clock,
             log=self._log,
-            command=scorer,
+            command=scorer if crew is None else crew.scorer,
         )
         self.budgets = Budgets(self.engine)
         self.made = MadeThings(self.engine)
@@ -337,15 +341,3 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     app.state.running = running
     app.state[RING] = running.keyring
     return app
-
-
-def from_environment() -> Litestar:
-    """Return the application of the settings that `endcredits serve` left in the environment."""
-    raw = msgspec.json.decode(os.environ["ENDCREDITS_SERVING"], type=Settings, dec_hook=_decode_path)
-    return create_app(raw)
-
-
-def _decode_path(kind: type, value: Any) -> Any:
-    if kind is Path:
-        return Path(value)
-    raise TypeError(f"settings hold no {kind}")

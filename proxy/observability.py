@@ -7,12 +7,14 @@ docs/operations.md lists every metric; tests/house compares.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 
 from proxy.lines import Lines
 
@@ -65,9 +67,18 @@ def get_log() -> structlog.stdlib.BoundLogger:
 
 
 class Metrics:
-    """Every metric of one app, in a registry of its own so that two apps in one process do not meet."""
+    """Every metric of one app, in a registry of its own so that two apps in one process do not meet.
 
-    def __init__(self) -> None:
+    Several workers keep their values in files of one folder, where each can read them all. A worker's files
+    are named for its slot, not its process: the one that replaces it counts on, so that no sum ever falls.
+    """
+
+    def __init__(self, folder: Path | None = None, slot: int = 0) -> None:
+        self._folder = folder
+        if folder is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # where the library's values look for it
+            kept: Any = values  # its values come without types
+            values.ValueClass = kept.MultiProcessValue(lambda: slot)
         registry = CollectorRegistry()
         self.registry = registry
         self.requests = Counter(
@@ -118,6 +129,7 @@ class Metrics:
             "endcredits_backlog_bytes",
             "Texts waiting for their shares",
             registry=registry,
+            multiprocess_mode="livesum",
         )
         self.events = Counter(
             "endcredits_events_total",
@@ -129,6 +141,7 @@ class Metrics:
             "endcredits_journal_lag_records",
             "Records durable in the journal, not yet in the store",
             registry=registry,
+            multiprocess_mode="livesum",
         )
         self.journal_sync_seconds = Histogram(
             "endcredits_journal_sync_seconds",
@@ -153,9 +166,21 @@ class Metrics:
             "1 while a backend is left alone or tried by one request, else 0",
             ["backend"],
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.client_left = Counter(
             "endcredits_clients_left_total",
             "Clients gone mid-answer",
             registry=registry,
         )
+
+    def exposed(self) -> bytes:
+        """Return Prometheus's text format: of this process, or of all workers together."""
+        if self._folder is None:
+            return generate_latest(self.registry)
+        # Here, not above: one process alone has no use for it.
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody, path=str(self._folder))
+        return generate_latest(everybody)

@@ -1,7 +1,7 @@
 """`serve`, `demo` and `doctor`: the commands that run or examine the proxy itself.
 
-`serve` binds its socket before anything else, so that a taken port is one clear line, and swallows
-uvicorn's re-raised signal, so that a clean stop exits 0 (service managers read anything else as a crash).
+`serve` binds its socket before anything else, so that a taken port is one clear line. Then it becomes the one
+worker, or the supervisor of several (crew.py): the process that serves is not a command any more.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import signal
 import socket
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 
+import proxy
 from proxy.cli.desk import Desk, command, main
 from proxy.errors import Problem
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from proxy.settings import Settings
 
 UPSTREAM_KEY = "OPENAI_API_KEY"
@@ -33,14 +33,17 @@ BACKLOG = 2_048  # connections the kernel holds while the loop is busy; a burst 
 @click.option("--host", help="Address to listen on [127.0.0.1].")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on [8080]; 0 picks a free one.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Worker processes [1].")
-def serve(desk: Desk, upstream: str | None, host: str | None, port: int | None, workers: int | None) -> int:
+def serve(
+    desk: Desk, upstream: str | None, host: str | None, port: int | None, workers: int | None
+) -> NoReturn:
     """Run the proxy, its API and its pages."""
     settings = _with_options(desk.settings, upstream=upstream, host=host, port=port, workers=workers)
     listener = _bind(settings.server.host, settings.server.port)
     address, bound_port = listener.getsockname()[:2]
     base = f"http://{f'[{address}]' if ':' in address else address}:{bound_port}"
     _greet(desk, settings, base)
-    return _run(settings, listener)
+    desk.close()
+    _become(settings, listener)
 
 
 def _with_options(
@@ -114,45 +117,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _run(settings: Settings, listener: socket.socket) -> int:
-    import uvicorn
+def _become(settings: Settings, listener: socket.socket) -> NoReturn:
+    """Become the process that serves: what only commands need is left behind, the process id stays."""
+    module = "proxy.worker" if settings.server.workers == 1 else "proxy.crew"
+    from proxy.settings import handed_over
 
-    from proxy.observability import configure_logging
-
-    configure_logging(settings.server.log_level)
-    os.environ["ENDCREDITS_SERVING"] = msgspec.json.encode(settings, enc_hook=str).decode()
-    config = uvicorn.Config(
-        "proxy.app:from_environment",
-        factory=True,
-        workers=settings.server.workers,
-        loop="uvloop" if os.name != "nt" else "asyncio",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,  # the peer is who it is; [server] trusted_proxies says whose word counts
-        timeout_keep_alive=settings.server.client_idle_s,
-        timeout_graceful_shutdown=settings.server.shutdown_s,
-        lifespan="on",
-    )
-    if settings.server.workers > 1:
-        return _run_workers(config, listener)
-    # uvicorn raises the signal again once it has stopped cleanly; these handlers are what it then meets.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    return 0 if server.started else 1
-
-
-def _run_workers(config: uvicorn.Config, listener: socket.socket) -> int:
-    """Run several worker processes on one socket; each opens its own journal shard and scorer."""
-    from uvicorn.supervisors import Multiprocess
-
-    Multiprocess(config, sockets=[listener]).run()
-    return 0
+    # -P and this path: it runs the code we run, wherever it was started from.
+    root = str(Path(proxy.__file__).parents[1])
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **handed_over(settings), "PYTHONPATH": paths}
+    arguments = (sys.executable, "-P", "-m", module, "--listen", str(listener.fileno()))
+    sys.stdout.flush()
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  # our own interpreter, our own module
 
 
 @command(main)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from litestar import MediaType, Response, get
 from litestar.handlers import BaseRouteHandler
 from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy import __version__
 from proxy.observability import Metrics
@@ -39,7 +39,7 @@ def health_handlers(
 
     @get("/metrics", sync_to_thread=False, include_in_schema=False)
     def prometheus() -> Response[bytes]:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.exposed(), media_type=CONTENT_TYPE_LATEST)
 
     @get("/.well-known/endcredits.json", media_type=MediaType.JSON, sync_to_thread=False)
     def well_known() -> dict[str, object]:

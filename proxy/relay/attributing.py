@@ -119,7 +119,6 @@ class Attributing:
         Never raises: without an engine the proxy still relays and meters, answers stay pending, and `healthy`
         is False. `method` is empty until an engine has served.
         """
-        self._metrics.backlog_bytes.set_function(lambda: self._backlog_bytes)
         first = self._open()
         # Held here, ended by stop().
         self._tasks = (
@@ -318,6 +317,7 @@ class Attributing:
         del self._kept[answer_id]
         self._changed.pop(answer_id, None)
         self._backlog_bytes -= kept.bytes
+        self._metrics.backlog_bytes.set(self._backlog_bytes)
         if kept.is_late and result is not None:
             self._late.put_nowait((answer_id, result))
         _resolve(kept.result, result)
@@ -461,6 +461,7 @@ class Attributing:
                 pass
             self._something.clear()
             self._at_once.clear()
+            self._metrics.backlog_bytes.set(self._backlog_bytes)
             asked, self._asked = self._asked, []
             forgotten, self._forgotten = self._forgotten, []
             for message in (*asked, *(Forget(answer_id) for answer_id in forgotten)):

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 
 import pytest
 
-from proxy.app import from_environment, secret_file
+from proxy.app import secret_file
 from proxy.errors import SettingsError
 from proxy.metering.store import usage
 from proxy.settings import Attribution
@@ -178,13 +177,3 @@ def test_a_damaged_secret_is_refused_and_not_replaced(tmp_path):
     with pytest.raises(SettingsError, match="damaged"):
         secret_file(path)
     assert path.read_bytes() == b"short"
-
-
-def test_a_worker_reads_the_settings_that_serve_left_for_it(tmp_path, monkeypatch):
-    import msgspec
-
-    left = msgspec.json.encode(settings_in(tmp_path), enc_hook=str).decode()
-    monkeypatch.setenv("ENDCREDITS_SERVING", left)
-    app = from_environment()
-    assert app.state.running.settings.data_dir == Path(tmp_path)
-    app.state.running.engine.dispose()

@@ -44,3 +44,27 @@ def test_two_apps_in_one_process_count_apart():
     one.client_left.inc()
     assert "endcredits_clients_left_total 1.0" in generate_latest(one.registry).decode()
     assert "endcredits_clients_left_total 0.0" in generate_latest(other.registry).decode()
+
+
+SHARED = """
+import sys, pathlib
+from proxy.observability import Metrics
+metrics = Metrics(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+metrics.client_left.inc()
+metrics.backlog_bytes.set(7)
+metrics.backend_circuit_open.labels("b").set(1)
+sys.stdout.buffer.write(metrics.exposed())
+"""
+
+
+def test_workers_count_together_and_one_that_is_replaced_counts_on(tmp_path):
+    def worker(slot: str) -> str:
+        command = [sys.executable, "-c", SHARED, str(tmp_path), slot]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    worker("0")
+    worker("1")
+    told = worker("1")
+    assert "endcredits_clients_left_total 3.0" in told
+    assert "endcredits_backlog_bytes 14.0" in told
+    assert 'endcredits_backend_circuit_open{backend="b"} 1.0' in told

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import SettingsError
-from proxy.settings import Settings, load_settings
+from proxy.settings import Server, Settings, handed_over, load_settings, serving
 
 
 @pytest.fixture
@@ -138,3 +138,10 @@ def test_an_authority_file_that_is_not_there_is_refused_at_start(write):
 
 def test_an_api_version_with_odd_characters_is_refused(write):
     assert "api_version" in refusal(write('[[backends]]\napi_version = "2024&x=1"\n')).cause
+
+
+def test_the_process_that_serves_reads_the_settings_that_the_command_left_for_it(tmp_path, monkeypatch):
+    settings = Settings(data_dir=tmp_path, server=Server(port=1234))
+    for name, value in handed_over(settings).items():
+        monkeypatch.setenv(name, value)
+    assert serving() == settings

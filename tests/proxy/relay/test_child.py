@@ -70,3 +70,28 @@ async def test_what_cannot_be_started_is_an_error_of_the_system():
 
 async def _nothing(stdin: StreamWriter) -> None:
     del stdin
+
+
+async def test_the_scorer_of_the_host_is_joined_by_its_socket_and_outlives_us(tmp_path):
+    said = asyncio.Event()
+
+    async def scorer(reader: asyncio.StreamReader, writer: StreamWriter) -> None:
+        assert await reader.readexactly(1) == b"!"
+        writer.write(frame(Counted(1, 7)))
+        writer.close()
+        said.set()
+
+    async def talk(stdin: StreamWriter) -> None:
+        stdin.write(b"!")
+        await asyncio.Event().wait()
+
+    path, replies = tmp_path / "s", list[Reply]()
+    server = await asyncio.start_unix_server(scorer, path)
+    for _ in range(2):
+        ended = await run_child(path, nice=0, talk=talk, heard=replies.append, is_busy=bool)
+        assert ended == Ended(None, "its output ended")
+    assert replies == [Counted(1, 7)] * 2
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await run_child(path, nice=0, talk=_nothing, heard=print, is_busy=bool)

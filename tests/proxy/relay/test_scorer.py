@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,6 +173,121 @@ def test_what_a_library_prints_does_not_reach_the_frames(tmp_path: Path):
         process.kill()
         assert process.stderr is not None
         assert process.stderr.read() == b"a library says hello\n"
+
+
+class Worker:
+    """One of several that speak with one scorer."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+        self.socket.settimeout(60)
+        self.frames = Frames()
+
+    def say(self, *requests: Request) -> None:
+        self.socket.sendall(b"".join(map(frame, requests)))
+
+    def hear(self, count: int) -> list[Reply]:
+        heard: list[Reply] = []
+        while len(heard) < count:
+            data = self.socket.recv(1 << 16)
+            assert data, "the scorer ended"
+            heard += [decode_reply(payload) for payload in self.frames.feed(data)]
+        return heard
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a scorer that several workers share."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen(8)
+    command = [sys.executable, str(TOY), "--parent", str(os.getpid()), "--listen", str(listener.fileno())]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        pass_fds=[listener.fileno()],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        yield tmp_path / "s"
+        process.kill()
+    listener.close()
+
+
+def test_several_workers_are_served_and_none_hears_of_anothers_answers(shared: Path):
+    one, other = Worker(shared), Worker(shared)
+    for worker in (one, other):
+        worker.say(Open(1, None))
+        assert worker.hear(1) == [Opened(1, "toy/empty")]
+    one.say(Text("rct_1", 0, "w_a"), Finish("rct_1"))
+    other.say(Text("rct_2", 0, "w_b"), Finish("rct_2"))
+    for worker, answer, work in ((one, "rct_1", "w_a"), (other, "rct_2", "w_b")):
+        working, done = worker.hear(2)
+        assert working == Working(answer)
+        assert isinstance(done, Done)
+        assert [scored.work for scored in done.scored.works] == [work]
+        worker.socket.close()
+
+
+def test_a_worker_with_much_to_do_does_not_hold_up_one_with_little(shared: Path, tmp_path: Path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    greedy, modest = Worker(shared), Worker(shared)
+    for worker in (greedy, modest):
+        worker.say(Open(1, None))
+        worker.hear(1)
+    greedy.say(Text("rct_gate", 0, f"GATE:{gate}"), Finish("rct_gate"))
+    assert greedy.hear(1) == [Working("rct_gate")]
+    many = [f"rct_{number}" for number in range(50)]
+    greedy.say(*(request for one in many for request in (Text(one, 0, "w_a " * 300), Finish(one))))
+    modest.say(Text("rct_modest", 0, "w_b"), Finish("rct_modest"))
+    gate.write_text("go")
+    working, done = modest.hear(2)
+    assert working == Working("rct_modest")
+    assert isinstance(done, Done)
+    # The next thing the greedy one hears can be few of its fifty: each worker has had its turns.
+    greedy.socket.setblocking(False)
+    heard = b""
+    try:
+        while data := greedy.socket.recv(1 << 20):
+            heard += data
+    except BlockingIOError:
+        pass
+    finished = [reply for reply in map(decode_reply, Frames().feed(heard)) if isinstance(reply, Done)]
+    assert len(finished) <= 5
+    for worker in (greedy, modest):
+        worker.socket.close()
+
+
+def test_a_worker_that_talks_nonsense_or_leaves_is_forgotten_and_the_others_are_served(shared: Path):
+    rude, gone, good = Worker(shared), Worker(shared), Worker(shared)
+    for worker in (gone, good):
+        worker.say(Open(1, None))
+        worker.hear(1)
+    gone.say(Text("rct_gone", 0, "w_a " * 20_000))
+    gone.socket.close()
+    rude.socket.sendall(b"\1\0\0\0!")
+    assert rude.socket.recv(1) == b""
+    good.say(Text("rct_1", 0, "w_b"), Finish("rct_1"))
+    _, done = good.hear(2)
+    assert isinstance(done, Done)
+    for worker in (rude, good):
+        worker.socket.close()
+
+
+def test_a_worker_that_stops_reading_is_let_go_and_the_others_are_served(shared: Path):
+    deaf, good = Worker(shared), Worker(shared)
+    deaf.say(Open(1, None))
+    deaf.hear(1)
+    with pytest.raises(OSError):  # noqa: PT012  # the scorer hangs up somewhere in the middle
+        while True:
+            deaf.say(*(Count(number, "word") for number in range(10_000)))
+    good.say(Open(1, None), Count(2, "a b"))
+    heard = good.hear(2)  # the index is opened already, so either may be told first
+    assert Opened(1, "toy/empty") in heard
+    assert Counted(2, 2) in heard
+    for worker in (deaf, good):
+        worker.socket.close()
 
 
 def test_serving_ends_when_requests_end():

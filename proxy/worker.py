@@ -1,0 +1,108 @@
+"""The process that serves: alone, or one of several.
+
+`endcredits serve` becomes it, or crew.Supervisor starts it: `python -m proxy.worker --listen FD`. The socket
+is bound and the settings are in the environment. One of several ends as if asked to when its supervisor is
+gone, so that answers under way are finished and the port is free for the next server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from litestar import Litestar
+
+from proxy.app import create_app
+from proxy.crew import FAILED_TO_START, Crew
+from proxy.errors import Problem
+from proxy.observability import configure_logging
+from proxy.settings import Server, serving
+
+PR_SET_PDEATHSIG = 1
+
+
+class Serving(uvicorn.Server):
+    """A server that any signal asks to finish what is under way; a second one does not cut that short.
+
+    Control-C reaches the whole group, and the supervisor then asks once more.
+    """
+
+    def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002  # uvicorn's own names
+        """Stop taking connections and finish what is under way."""
+        self.should_exit = True
+
+
+def options(server: Server) -> dict[str, Any]:
+    """Return what uvicorn is told, for one process as for several."""
+    return {
+        "loop": "uvloop" if os.name != "nt" else "asyncio",
+        "http": "httptools",
+        "ws": "none",
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "date_header": False,
+        "proxy_headers": False,  # the peer is who it is; [server] trusted_proxies says whose word counts
+        "timeout_keep_alive": server.client_idle_s,
+        "timeout_graceful_shutdown": server.shutdown_s,
+        "lifespan": "on",
+    }
+
+
+def end_with(parent: int) -> None:
+    """Have this process asked to stop when its supervisor ends: by Linux, and by a thread everywhere."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it went before we asked
+        sys.exit(0)
+    gone = select.poll()
+    gone.register(0, 0)  # no event but the hang-up, which is always reported
+
+    def watch() -> None:
+        gone.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> int:
+    """Serve until asked to stop; return 0 then, FAILED_TO_START when the application could not start."""
+    parser = argparse.ArgumentParser(prog="python -m proxy.worker")
+    parser.add_argument("--listen", type=int, required=True, help="descriptor of a listening socket")
+    parser.add_argument("--parent", type=int, help="process id of the supervisor, whose end is ours")
+    parser.add_argument("--crew", type=Path, help="the folder that all workers share")
+    parser.add_argument("--slot", type=int, default=0, help="this worker's number")
+    arguments = parser.parse_args()
+    settings = serving()
+    configure_logging(settings.server.log_level)
+    # uvicorn raises the signal again once it has stopped cleanly; these handlers are what it then meets, so
+    # that a clean stop exits 0 (service managers read anything else as a crash).
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    if arguments.parent is not None:
+        end_with(arguments.parent)
+    crew = None if arguments.crew is None else Crew(arguments.crew, arguments.slot)
+
+    def make() -> Litestar:
+        return create_app(settings, crew=crew)
+
+    server = Serving(uvicorn.Config(make, factory=True, **options(settings.server)))
+    try:
+        server.run(sockets=[socket.socket(fileno=arguments.listen)])
+    except Problem as problem:
+        sys.stderr.write(f"error: {problem.cause}\nremedy: {problem.remedy}\n")
+        return FAILED_TO_START if crew else 1
+    return 0 if server.started else FAILED_TO_START if crew else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
