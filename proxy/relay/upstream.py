@@ -178,7 +178,9 @@ class Upstream:
         if self._given is not None:
             way: Way = ThroughHttpx(self._given, base)
         elif proxy or backend.transport == "httpx":
-            way = ThroughHttpx(httpx_transport(self._trust(backend), proxy), base)
+            # It offers HTTP/2 on the context that it is given: ours are never shared with it.
+            tls = trust(verify=backend.tls_verify, ca_file=backend.ca_file)
+            way = ThroughHttpx(httpx_transport(tls, proxy), base)
         else:
             way = Connections(origin_of(base, self._trust(backend) if base.scheme == "https" else None))
         self._ways[backend.name] = way

@@ -49,7 +49,6 @@ def test_attribution_loads_no_web_no_database_and_no_runtime_before_it_is_opened
         "litestar",
         "uvicorn",
         "httpx",
-        "aiohttp",
         "sqlmodel",
         "structlog",
         "onnxruntime",
