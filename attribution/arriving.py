@@ -1,30 +1,32 @@
 """What is known of an output's sentences before the output ends, so that little is left to do when it does.
 
-A sentence that is complete is folded, its fingerprints and its words are looked up, and it is described
-beside the works of its own best passages. The end of the output decides the rest: where runs cut sentences,
-and which works are strong elsewhere. What was found ahead is taken only where it is the same as if looked for
-at the end: sentences with white space between them have the words of the whole text, and a description of
-a whole sentence beside a passage (features.Alone) depends on nothing else.
+A sentence that is complete is folded and its fingerprints are looked up. As if the output ended there, it is
+then cut around its runs, and what is left of it is described beside the works of its own best passages. The
+end of the output decides the rest: which runs there are in the end, and which works are strong elsewhere.
+What was found ahead is taken only where it is the same as if looked for at the end: sentences with white
+space between them have the words of the whole text, and a description of some words beside a passage
+(features.Alone) depends on nothing else.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.candidates import PASSAGES_MAX, own_passages, pairs_of, queries
-from attribution.features import Alone, Described, OutputWords, Pairs, Piece, describe_alone
+from attribution.features import F32, Alone, Described, OutputWords, Pairs, Piece, describe_alone
 from attribution.index import Index, Ranked
 from attribution.lexical import GRAM_WORDS, I64, grams
 from attribution.normalise import Words, words
+from attribution.runs import Claim, claims
 from attribution.segments import Segment
 
 PIECE_WORDS_MIN = 4  # fewer words beside a run ("I read this:") restate nothing
 SEGMENTS_MAX = 2_000  # about 40,000 words, longer than any answer; what follows is counted and not credited
-COPIED = 0.5  # of a sentence's fingerprints: so many known ones, and a run will take it
+PIECE_CHARS_MAX = 1_200  # the encoder's window is shorter
 
 
 class Arriving:
@@ -36,13 +38,15 @@ class Arriving:
         self._words: list[Words] = []
         self._is_number: list[NDArray[np.bool_]] = []
         self._is_name: list[NDArray[np.bool_]] = []
-        self._count = 0  # words
+        self._bounds = [0]  # where each sentence's words begin among all, and where the last one's end
+        self._ids: list[I64] = []  # of each sentence's words, as the index knows them
+        self._idf: list[F32] = []
         self._is_apart = True  # white space between all sentences, and none left out
         self._last: NDArray[np.uint64] = np.zeros(0, np.uint64)  # the hashes that begin the next fingerprints
         self._held: list[tuple[I64, I64]] = []
         self._ranked: dict[bytes, Ranked] = {}
         self._alone: list[Alone] = []
-        self._described: dict[tuple[int, int], int] = {}  # sentence, passage -> row of all of _alone
+        self._described: dict[tuple[int, int, int], int] = {}  # [start, end), passage -> row of all of _alone
 
     def take(self, segments: list[Segment]) -> None:
         """Take complete sentences; look up their words and fingerprints."""
@@ -60,45 +64,49 @@ class Arriving:
         for segment, found in zip(segments, fresh, strict=True):
             self._is_number.append(_numbers(found))
             self._is_name.append(_names(segment.text, found, {0}))
-        index = self._index
+        first, at = self._bounds[-1] - len(self._last), len(self._bounds) - 1
+        for found in fresh:
+            self._bounds.append(self._bounds[-1] + len(found.hashes))
         hashes = np.concatenate([self._last, *(found.hashes for found in fresh)])
-        first = self._count - len(self._last)
-        self._count = first + len(hashes)
+        ahead = len(self._last)
         self._last = hashes[-(GRAM_WORDS - 1) :]
-        if index is None:
+        if self._index is None:
             return
-        positions, places = index.holders(grams(hashes))
+        positions, places = self._index.holders(grams(hashes))
         self._held.append((positions + first, places))
-        output, bounds = self._output(len(self.sentences) - len(segments))
-        self.ask([terms for terms, _ in queries(output, bounds)])
+        ids, idf = self._index.word_ids(hashes[ahead:])
+        for low, high in itertools.pairwise(self._bounds[at:]):
+            self._ids.append(ids[low - self._bounds[at] : high - self._bounds[at]])
+            self._idf.append(idf[low - self._bounds[at] : high - self._bounds[at]])
 
-    def describe(self, first: int) -> tuple[I64, Described]:
-        """Describe the sentences from number `first` on; return each pair's sentence, and what it shows."""
+    def describe(self, first: int) -> tuple[list[str], I64, Described]:
+        """Describe what no run takes of the sentences from number `first` on, were this the output's end.
+
+        Returns the pieces' texts, and each pair's piece and description.
+        """
         index = self._index
         if index is None or not self._is_apart:
-            return np.zeros(0, np.int64), Alone.of([]).beside(np.zeros(0, np.int64))
-        output, bounds = self._output(first)
-        offset = self._count - len(output.ids)
-        held = np.zeros(self._count, bool)
-        for positions, _ in self._held[-2:]:
-            held[positions] = True
-        own: list[dict[int, int]] = []
-        asked = self.ask([terms for terms, _ in queries(output, bounds)])
-        for (low, high), (passages, _) in zip(bounds, asked, strict=True):
-            copied = np.count_nonzero(held[offset + low : offset + high])
-            is_piece = high - low >= PIECE_WORDS_MIN and copied < COPIED * (high - low)
-            own.append(own_passages(index, passages) if is_piece else {})
-        pieces = [Piece(low, high, first + number, None) for number, (low, high) in enumerate(bounds)]
-        pairs = pairs_of(index, own)
+            return [], np.zeros(0, np.int64), Alone.of([]).beside(np.zeros(0, np.int64))
+        begin = max(first - 1, 0)  # a run may begin in the sentence before
+        base = self._bounds[begin]
+        positions, places = (np.concatenate(column) for column in zip(*self._held[-2:], strict=True))
+        near = positions >= base
+        runs: list[Claim] = []
+        if near.any():
+            hashes = np.concatenate([found.hashes for found in self._words[begin:]])
+            known = (max(len(hashes) - GRAM_WORDS + 1, 0), positions[near] - base, places[near])
+            runs = claims(index, hashes, known)
+        bounds = [bound - base for bound in self._bounds[begin:]]
+        pieces = [one for one in cut(bounds, runs, begin) if one.segment >= first and one.claim is None]
+        output = self._output(begin)
+        asked = self.ask([terms for terms, _ in queries(output, [(one.start, one.end) for one in pieces])])
+        pairs = pairs_of(index, [own_passages(index, passages) for passages, _ in asked])
         alone = describe_alone(index, output, pieces, pairs)
-        sentence = pairs.piece + first
-        if len(sentence):
+        if len(pairs.piece):
             at = len(self._described)
             self._alone.append(alone)
-            self._described.update(
-                zip(zip(sentence.tolist(), pairs.passage.tolist(), strict=True), itertools.count(at))
-            )
-        return sentence, alone.beside(pairs.piece)
+            self._described.update(zip(_keys(pieces, pairs, base), itertools.count(at)))
+        return [self._text(one, base) for one in pieces], pairs.piece, alone.beside(pairs.piece)
 
     def words(self, text: str) -> Words:
         """Return the words of the whole text, which has ended."""
@@ -116,9 +124,9 @@ class Arriving:
     def output(self, text: str, found: Words) -> OutputWords:
         """Return the words of the whole text as the index knows them."""
         assert self._index is not None  # callers ask first
-        ids, idf = self._index.word_ids(found.hashes)
         if self._is_apart and self._words:
-            return OutputWords(ids, idf, np.concatenate(self._is_number), np.concatenate(self._is_name))
+            return self._output(0)
+        ids, idf = self._index.word_ids(found.hashes)
         first = set(np.searchsorted(found.starts, [one.start for one in self.sentences]).tolist())
         return OutputWords(ids, idf, _numbers(found), _names(text, found, first))
 
@@ -127,7 +135,7 @@ class Arriving:
         if not self._is_apart or not self._held:
             return None
         positions, places = zip(*self._held, strict=True)
-        return max(self._count - GRAM_WORDS + 1, 0), np.concatenate(positions), np.concatenate(places)
+        return max(self._bounds[-1] - GRAM_WORDS + 1, 0), np.concatenate(positions), np.concatenate(places)
 
     def ask(self, queries: Sequence[I64]) -> list[Ranked]:
         """Return the best passages of each query, remembered."""
@@ -143,34 +151,58 @@ class Arriving:
         place = np.full(len(pairs.piece), -1, np.int64)
         if not self._is_apart or not self._described:
             return Alone.of([]), place
-        bounds: list[int] = np.cumsum([0, *(len(found.texts) for found in self._words)]).tolist()
-        whole: list[int] = [
-            one.segment
-            if one.claim is None and one.start == bounds[one.segment] and one.end == bounds[one.segment + 1]
-            else -1
-            for one in pieces
-        ]
-        piece: list[int] = pairs.piece.tolist()
-        passages: list[int] = pairs.passage.tolist()
-        found = [
-            self._described.get((whole[number], passage), -1)
-            for number, passage in zip(piece, passages, strict=True)
-        ]
+        found = [self._described.get(key, -1) for key in _keys(pieces, pairs, 0)]
         return Alone.of(self._alone), np.array(found, np.int64)
 
     def _each(self) -> zip[tuple[Words, Segment]]:
         return zip(self._words, self.sentences, strict=True)
 
-    def _output(self, first: int) -> tuple[OutputWords, list[tuple[int, int]]]:
-        """Return the words of the sentences from number `first` on, and where each begins and ends there."""
-        assert self._index is not None  # callers ask first
-        some = self._words[first:]
-        ids, idf = self._index.word_ids(np.concatenate([found.hashes for found in some]))
-        bounds: list[int] = np.cumsum([0, *(len(found.texts) for found in some)]).tolist()
-        output = OutputWords(
-            ids, idf, np.concatenate(self._is_number[first:]), np.concatenate(self._is_name[first:])
+    def _text(self, piece: Piece, base: int) -> str:
+        """Return a whole sentence, or just the piece's words. base: what the piece counts words from."""
+        low, high = (base + at - self._bounds[piece.segment] for at in (piece.start, piece.end))
+        found, text = self._words[piece.segment], self.sentences[piece.segment].text
+        if (low, high) == (0, len(found.starts)):
+            return text
+        return text[int(found.starts[low]) : int(found.ends[high - 1])][:PIECE_CHARS_MAX]
+
+    def _output(self, first: int) -> OutputWords:
+        """Return the words of the sentences from number `first` on."""
+        return OutputWords(
+            np.concatenate(self._ids[first:]),
+            np.concatenate(self._idf[first:]),
+            np.concatenate(self._is_number[first:]),
+            np.concatenate(self._is_name[first:]),
         )
-        return output, list(itertools.pairwise(bounds))
+
+
+def cut(bounds: list[int], runs: list[Claim], first: int) -> list[Piece]:
+    """Cut sentences around the runs that go through them; pieces in order.
+
+    bounds: where each sentence begins among the words, and the end of the last; first: the number of the
+    first one.
+    """
+    pieces: list[Piece] = []
+    for number, (low, high) in enumerate(itertools.pairwise(bounds), first):
+        cursor = low
+        for run in (run for run in runs if run.start < high and run.end > low):
+            if run.start - cursor >= PIECE_WORDS_MIN:
+                pieces.append(Piece(cursor, run.start, number, None))
+            cursor = max(cursor, run.end)
+        if min(cursor, high) < high and high - cursor >= PIECE_WORDS_MIN:
+            pieces.append(Piece(cursor, high, number, None))
+    owner = np.searchsorted(bounds[:-1], [run.start for run in runs], "right") - 1 + first
+    pieces.extend(
+        Piece(run.start, run.end, segment, run) for run, segment in zip(runs, owner.tolist(), strict=True)
+    )
+    return sorted(pieces, key=lambda piece: piece.start)
+
+
+def _keys(pieces: list[Piece], pairs: Pairs, base: int) -> Iterator[tuple[int, int, int]]:
+    """Return each pair's words of the output, counted from -base, and its passage; no words for a run."""
+    spans = [(one.start + base, one.end + base) if one.claim is None else (-1, -1) for one in pieces]
+    piece: list[int] = pairs.piece.tolist()
+    passages: list[int] = pairs.passage.tolist()
+    return ((*spans[number], passage) for number, passage in zip(piece, passages, strict=True))
 
 
 def _numbers(found: Words) -> NDArray[np.bool_]:

@@ -140,18 +140,14 @@ class Index:
         self._passage_words = max(float(ends[1] - ends[0]) / max(len(self.passage_work), 1), 1.0)
 
     def word_ids(self, hashes: NDArray[np.uint64]) -> tuple[I64, NDArray[np.float32]]:
-        """Return each word's id here (negative and its own: unknown) and its idf."""
-        ids = np.full(len(hashes), -1, np.int64)
+        """Return each word's id here (negative, and made of its hash: unknown) and its idf."""
         idf = self.background.idf(hashes, len(self.passage_work))
+        ids = -1 - (hashes >> np.uint64(1)).astype(np.int64)
         if len(self.vocab_hash) and len(hashes):
             at = np.minimum(np.searchsorted(self.vocab_hash, hashes), len(self.vocab_hash) - 1)
             known = self.vocab_hash[at] == hashes
             ids[known] = at[known]
             idf[known] = self.vocab_idf[at[known]]
-        unknown = ids < 0
-        if unknown.any():
-            _, own = np.unique(hashes[unknown], return_inverse=True)
-            ids[unknown] = -1 - own
         return ids, idf
 
     def holders(self, fingerprints: NDArray[np.uint64]) -> tuple[I64, I64]:

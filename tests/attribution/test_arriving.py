@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attribution.arriving import Arriving
+from attribution.arriving import Arriving, cut
 from attribution.candidates import candidates
-from attribution.features import FEATURES, MARGINS, Piece, describe
+from attribution.features import FEATURES, MARGINS, describe
 from attribution.lexical import grams
 from attribution.normalise import words
+from attribution.runs import Claim, claims
 from attribution.segments import segments
 
 PARTS = [
@@ -59,15 +58,43 @@ def test_what_was_found_ahead_is_what_would_be_found_at_the_end(attributor, own_
     assert np.array_equal(places, expected[1])
     output = arriving.output(text, found)
     bounds = [*np.searchsorted(found.starts, [one.start for one in arriving.sentences]), len(found.texts)]
-    pieces = [
-        Piece(int(low), int(high), number, None)
-        for number, (low, high) in enumerate(itertools.pairwise(bounds))
-    ]
+    pieces = cut([int(bound) for bound in bounds], claims(index, found.hashes, arriving.held()), 0)
     pairs = candidates(index, output, pieces, arriving.ask)
     alone, place = arriving.known(pieces, pairs)
     whole = describe(index, output, pieces, pairs)
     known = place >= 0
-    assert known.any() or not len(pairs.piece) or not len(alone.rows)
+    if all(piece.claim is None for piece in pieces) and len(pairs.piece):
+        assert known.any()
+    assert not any(pieces[number].claim for number in pairs.piece[known].tolist())
     margins = np.flatnonzero(np.any(alone.rows[place[known]] != whole.rows[known], axis=0))
     assert set(MARGINS) >= {FEATURES[column] for column in margins}
     assert np.array_equal(alone.sentence[place[known]], whole.sentence[known])
+
+
+def test_what_is_left_beside_a_run_is_described_as_it_arrives(attributor, own_works):
+    index = attributor.index
+    quoted = " ".join(own_works[0].text.split()[3:15])
+    text = f"Long before the harbour was lit, people there used to say that {quoted} and that was all of it."
+    arriving = Arriving(index)
+    arriving.take(segments(text))
+    texts, piece, _ = arriving.describe(0)
+    assert texts[0].startswith("Long before")
+    assert quoted not in texts[0]
+    found = arriving.words(text)
+    output = arriving.output(text, found)
+    pieces = cut([0, len(found.texts)], claims(index, found.hashes, arriving.held()), 0)
+    pairs = candidates(index, output, pieces, arriving.ask)
+    _, place = arriving.known(pieces, pairs)
+    own = [number for number, one in enumerate(pieces) if one.claim is None]
+    assert np.count_nonzero(place >= 0) == len(piece)
+    assert set(pairs.piece[place >= 0].tolist()) <= set(own)
+
+
+def test_sentences_are_cut_around_their_runs_and_short_rests_left_out():
+    run = Claim(start=6, end=18, place=0, work=0, creators=1, copies=1)
+    pieces = cut([0, 10, 20, 30], [run], 5)
+    assert [(one.start, one.end, one.segment, one.claim is None) for one in pieces] == [
+        (0, 6, 5, True),
+        (6, 18, 5, False),
+        (20, 30, 7, True),
+    ]
