@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,11 @@ from attribution.segments import Halves, Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 
 METHOD = "endcredits/1"
+# Files whose numbers decide shares. They are part of a method's name beside its models; numbers that only
+# pace the work stand below, and are not.
+DECIDING = (
+    "arriving", "candidates", "features", "grounding", "lexical", "likeness", "runs", "scoring", "segments",
+)  # fmt: skip
 CHARACTERS_A_STEP = 1_200  # encoded between two breaths of finishing(); a text is no longer
 # Content words an output must share with a work in all: greetings and "the capital of France is Paris"
 # stand in some registered book, and owe it nothing.
@@ -89,7 +95,7 @@ class Attributor:
         encoder, scorer, background = Encoder.open(threads=threads), Scorer.open(), Background.open()
         index = Index(index_dir, background, model_sha256=encoder.model_sha256) if index_dir else None
         digest = hashlib.sha256(
-            f"{encoder.model_sha256}{scorer.sha256}{background.sha256}".encode()
+            f"{encoder.model_sha256}{scorer.sha256}{background.sha256}{rules()}".encode()
         ).hexdigest()
         return cls(encoder, scorer, index, f"{METHOD} {digest[:12]}")
 
@@ -338,6 +344,16 @@ class AttributionStream:
         ]
         shares.sort(key=lambda share: (-share.ppm, share.work_id))
         return Attribution(tuple(shares), ppm[UNATTRIBUTED], len(found.texts), self._owner.method)
+
+
+def rules() -> str:
+    """Return every number that decides shares, a line each, with its name."""
+    lines = [f"CONTENT_WORDS_MIN={CONTENT_WORDS_MIN} HOPELESS={HOPELESS}"]
+    for file in DECIDING:
+        for name, value in sorted(vars(sys.modules[f"attribution.{file}"]).items()):
+            if name.isupper() and not name.startswith("_") and isinstance(value, int | float | str | tuple):
+                lines.append(f"{file}.{name}={value!r}")
+    return "\n".join(lines)
 
 
 def _exhausted(steps: Generator[None, None, T]) -> T:

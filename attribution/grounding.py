@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.index import Index
-from attribution.lexical import GRAM_WORDS, I64, Run, diagonals, grams
+from attribution.lexical import GRAM_WORDS, HOLDERS_MAX, I64, Run, diagonals, distinct, grams
 from attribution.normalise import REMEMBERED_CHARS_MAX, fold, word_hash, words
 from attribution.replication import NOT_QUARANTINED
-from attribution.runs import SHARED_CREATORS, SHARED_WORDS_MAX
+from attribution.runs import SHARED_CREATORS, SHARED_WORDS_MAX, creators_apart
 
 MIN_WORDS = 8  # in a row; fewer in common with a book are chance
 STRIDE = MIN_WORDS - GRAM_WORDS + 1
@@ -229,8 +229,15 @@ def _works(index: Index, positions: I64, places: I64, is_registered: NDArray[np.
 
 
 def _creators_at(index: Index, runs: Sequence[Run], holder: Sequence[int], at: int) -> int:
-    works = [work for work, run in zip(holder, runs, strict=True) if run.start <= at < run.end]
-    return len({int(index.work_creator[work]) for work in works})
+    here = sorted(
+        (work, run.place, run.start, run.end)
+        for work, run in zip(holder, runs, strict=True)
+        if run.start <= at < run.end
+    )
+    work, place, start, end = np.array(here[:HOLDERS_MAX], np.int64).T
+    if len(distinct(index.work_creator[work])) < SHARED_CREATORS:
+        return 0
+    return creators_apart(index, work, place, start, end)
 
 
 def spoken_for(index: Index, context: Context) -> dict[int, list[int]]:

@@ -115,23 +115,8 @@ class _Left:
         found = len(distinct(index.work_creator[works]))
         if found < SHARED_CREATORS or length > SHARED_WORDS_MAX:
             return found  # what is counted closely decides nothing
-        holders = holders[np.lexsort((self.place[holders], self.work[holders]))][:HOLDERS_MAX]
-        begin, work = self.place[holders][:, None], self.work[holders]
-        # A holder may hold more than the run or less: all are read around the same output words.
-        low, high = begin - (self.start[holders] - self.start[holders].min())[:, None], begin
-        high = high + (self.end[holders].max() - self.start[holders])[:, None]
-        steps = np.arange(AROUND_WORDS)
-        at = np.concatenate([low - 1 - steps, high + steps], axis=1)
-        inside = (at >= index.work_token[work][:, None]) & (at < index.work_token[work + 1][:, None])
-        word = np.where(inside, index.token_word[np.where(inside, at, 0)], -1)
-        same = np.count_nonzero((word[:, None] == word[None]) & inside[:, None], axis=2)
-        both = np.count_nonzero(inside[:, None] & inside[None], axis=2)
-        is_copy = (both >= AROUND_WORDS_MIN) & (same >= AROUND_SAME * both)
-        own: list[int] = []
-        for row in range(len(holders)):
-            if not is_copy[row, own].any():
-                own.append(row)
-        return len(distinct(index.work_creator[work[own]]))
+        rows = holders[np.lexsort((self.place[holders], self.work[holders]))][:HOLDERS_MAX]
+        return creators_apart(index, self.work[rows], self.place[rows], self.start[rows], self.end[rows])
 
     def _first(self, rows: I64) -> int:
         return int(rows[np.lexsort((self.place[rows], self.work[rows]))[0]])
@@ -151,6 +136,27 @@ class _Left:
             np.concatenate([self.place[ahead], (self.place + after - self.start)[behind]]),
             self.held[rows],
         )
+
+
+def creators_apart(index: Index, work: I64, place: I64, start: I64, end: I64) -> int:
+    """Count the creators of holders of one run, each in a text of its own: copies of a page are one.
+
+    One row a holder, in order of precedence: the output words [start, end) stand at `place` of its work.
+    """
+    # A holder may hold more than the run or less: all are read around the same output words.
+    low, high = place - (start - start.min()), place + (end.max() - start)
+    steps = np.arange(AROUND_WORDS)
+    at = np.concatenate([low[:, None] - 1 - steps, high[:, None] + steps], axis=1)
+    inside = (at >= index.work_token[work][:, None]) & (at < index.work_token[work + 1][:, None])
+    word = np.where(inside, index.token_word[np.where(inside, at, 0)], -1)
+    same = np.count_nonzero((word[:, None] == word[None]) & inside[:, None], axis=2)
+    both = np.count_nonzero(inside[:, None] & inside[None], axis=2)
+    is_copy = (both >= AROUND_WORDS_MIN) & (same >= AROUND_SAME * both)
+    own: list[int] = []
+    for row in range(len(work)):
+        if not is_copy[row, own].any():
+            own.append(row)
+    return len(distinct(index.work_creator[work[own]]))
 
 
 def _joined(runs: list[Run], index: Index) -> list[tuple[int, Run]]:

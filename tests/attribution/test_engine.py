@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attribution import Attributor, IndexMissing
+from attribution.engine import rules
 from attribution.terms import PPM
 
 
@@ -82,6 +83,23 @@ def test_without_a_catalogue_everything_is_unattributed():
     assert empty.attribute("Eleven boats came in by the sound alone.").unattributed_ppm == PPM
     assert empty.method.startswith("endcredits/1 ")
     empty.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["scoring.OPEN_FROM", "scoring.OPEN_TO", "scoring.FEW_PIECES", "candidates.WORKS_MAX", "runs.GAP_WORDS_MAX",
+     "lexical.POSTINGS_MAX", "grounding.CITED_ODDS", "likeness.SHOWN_MARGIN", "engine.CONTENT_WORDS_MIN"],
+)  # fmt: skip
+def test_a_method_with_other_numbers_has_another_name(name, monkeypatch):
+    before = Attributor.open(None).method
+    monkeypatch.setattr(f"attribution.{name}", 7)
+    assert Attributor.open(None).method != before
+
+
+def test_what_only_paces_the_work_is_no_part_of_the_methods_name(monkeypatch):
+    before = rules()
+    monkeypatch.setattr("attribution.engine.PIECES_AT_ONCE", 7)
+    assert rules() == before
 
 
 def test_no_index_at_the_path_says_how_to_build_one(tmp_path):

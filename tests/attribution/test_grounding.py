@@ -145,6 +145,25 @@ def test_an_empty_catalogue_grounds_nothing():
     assert len(context.fingerprints)
 
 
+@pytest.mark.parametrize("is_page", [False, True])
+def test_a_line_of_three_creators_grounds_nobody_but_copies_of_its_page_do_not_count(
+    tmp_path: Path, is_page: bool
+):
+    line = "the pump is dry now but no seller has ever stood on that spot"
+    page = "When we came to the yard he said {} and then he laughed and wiped both his hands on the door"
+    texts = [
+        page,
+        "Nobody in this village would sell me anything because {} or so my uncle wrote home to us once",
+        "There is a proverb about wells that goes {} which my teacher never tired of telling her class",
+    ]
+    if is_page:
+        texts = [page, page.replace("came to", "entered"), page.replace("door", "gate")]
+    works = [SourceWork(f"w{n}", text.format(line), n, f"c{n}") for n, text in enumerate(texts)]
+    build_index(works, tmp_path / "index")
+    found = ground(Attributor.open(tmp_path / "index").index, f"Please explain this to me: {line}")
+    assert [one.work_id for one in found.grounded] == (["w0"] if is_page else [])
+
+
 def test_no_more_works_are_spoken_for_than_are_of_use(tmp_path: Path):
     texts = [
         f"Ledger {n} of the harbour {n * 7} lists tolls {n * 13} paid by barges {n * 29} in May {n}."
