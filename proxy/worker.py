@@ -25,6 +25,7 @@ from proxy.app import create_app
 from proxy.crew import FAILED_TO_START, Crew
 from proxy.errors import Problem
 from proxy.observability import configure_logging
+from proxy.relay.sockets import MESSAGE_BYTES_MAX
 from proxy.settings import Server, serving
 
 PR_SET_PDEATHSIG = 1
@@ -46,7 +47,9 @@ def options(server: Server) -> dict[str, Any]:
     return {
         "loop": "uvloop" if os.name != "nt" else "asyncio",
         "http": "httptools",
-        "ws": "none",
+        "ws": "websockets-sansio",
+        "ws_max_size": MESSAGE_BYTES_MAX,
+        "ws_per_message_deflate": False,  # it is mostly audio, and unpacking it would cost more than it saves
         "access_log": False,
         "log_config": None,
         "server_header": False,

@@ -108,11 +108,22 @@ class Admission:
         except WireError as error:
             raise BadRequest(error.cause, remedy=error.remedy, code=error.code) from error
         if not may_use(claims.model, patterns):
-            raise Forbidden(
-                f"this key may not use the model '{claims.model[:128]}'",
-                remedy="GET /v1/models lists those it may",
-                code="model_not_allowed",
+            raise _model_not_allowed(claims.model)
+
+    def check_named_model(self, principal: Principal, model: str | None) -> None:
+        """Raise when a key with an allow-list names another model in an address, or none."""
+        patterns = principal.limits.models
+        if patterns and model is None:
+            raise BadRequest(
+                "this key may use only some models, and this address names none", remedy="add ?model=NAME"
             )
+        if model is not None and not may_use(model, patterns):
+            raise _model_not_allowed(model)
+
+    def check_price(self, principal: Principal, models: Iterable[str]) -> None:
+        """Raise Forbidden when an app with a budget asks for what has no price."""
+        if principal.limits.budget_grains is not None:
+            self._dearest(models, 0, 0, principal.limits.currency)
 
     async def reserve(
         self,
@@ -172,6 +183,12 @@ class Admission:
         """
         if principal.limits.budget_grains is not None:
             await self._hold(principal, event_id, 0)
+
+    async def pay(self, principal: Principal, event_id: str, tokens: int, grains: int) -> None:
+        """Book what such answers used, and return when it is booked: the next may be asked for."""
+        self._give_back(principal, 0, tokens)
+        if principal.limits.budget_grains is not None:
+            await self._settle(event_id, grains)
 
     def charge(self, principal: Principal, event_id: str, tokens: int, grains: int) -> None:
         """Book what such answers used. Never waits."""
@@ -255,6 +272,14 @@ class Admission:
             await asyncio.to_thread(self._budgets.settle, hold_id, grains)
         except Problem as problem:  # the store is away: the sweep settles it from the metered event
             self._log.warning("budget_not_settled", id=hold_id, cause=problem.cause)
+
+
+def _model_not_allowed(model: str) -> Forbidden:
+    return Forbidden(
+        f"this key may not use the model '{model[:128]}'",
+        remedy="GET /v1/models lists those it may",
+        code="model_not_allowed",
+    )
 
 
 def choices_in(endpoint: Endpoint, body: bytes, content_type: bytes) -> int:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
+from websockets.asyncio.client import ClientConnection
 
 from proxy.clock import Clock
 from proxy.errors import BadRequest, Problem
 from proxy.observability import Metrics
-from proxy.relay import router
+from proxy.relay import router, sockets
 from proxy.relay.needs import Scope
 from proxy.relay.router import Failure, HealthByName, Route
 from proxy.relay.upstream import Answer, Upstream, UpstreamFailed
@@ -63,6 +65,7 @@ class Backends:
         self._metrics = metrics
         self._log = log
         self._health: HealthByName = router.UNKNOWN
+        self._environ = os.environ if environ is None else environ
         named = {} if environ is None else {"environ": environ}
         self._upstream = Upstream(settings.backends, transport=transport, **named)
 
@@ -128,6 +131,28 @@ class Backends:
             return last
         assert failed is not None  # there is at least one route
         raise failed
+
+    async def open_socket(
+        self, backend: Backend, scope: Scope, query: bytes, protocols: Sequence[str]
+    ) -> ClientConnection:
+        """Return a websocket to this backend. Raises UpstreamFailed, and sockets.Refused with its answer."""
+        self._health = router.began(self._health, backend.name, now_us=self._clock.now_us())
+        try:
+            made = await sockets.open_socket(
+                backend,
+                scope["raw_path"],
+                query,
+                scope["headers"],
+                protocols,
+                environ=self._environ,
+                is_vouched=bool(self._trusted) and self._vouches(scope),
+            )
+        except UpstreamFailed as error:
+            self.failed(error)
+            self._learn(backend.name, Failure(error.kind))
+            raise
+        self._health = router.worked(self._health, backend.name)
+        return made
 
     async def lists(
         self, scope: Scope, *, bytes_max: int, within_s: float

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from websockets.asyncio.client import ClientConnection
 
 from proxy.access.keys import Action as May
 from proxy.access.keys import Principal, may, presented
@@ -46,6 +47,7 @@ from proxy.relay.needs import (
 )
 from proxy.relay.passing import PassThrough
 from proxy.relay.promises import Promises
+from proxy.relay.realtime import Session
 from proxy.relay.router import Route
 from proxy.relay.scored import Failed, Scored
 from proxy.relay.told import Told
@@ -96,7 +98,7 @@ class Relay:
         self.log = log
         self.drain_s = drain_s
         self.promises = Promises(self, wait_s=promise_wait_s)
-        self._keyring = keyring
+        self.keyring = keyring
         self._credit_of = credit_of
         self._works_at = works_at
         self._registry_seq = registry_seq
@@ -120,12 +122,12 @@ class Relay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises nothing but cancellation: every refusal is an answer."""
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1003, "reason": "HTTP only"})
-            return
         event_id = self._ids.new("rct")
+        if scope["type"] == "websocket":
+            await Session(self, event_id, scope, receive, send).run()
+            return
         if origin := crossing.origin_asking(scope):
-            is_listed = self._keyring.lists(origin)
+            is_listed = self.keyring.lists(origin)
             allowed = crossing.preflight(scope, origin) if is_listed else None
             if allowed is not None:
                 await send({"type": "http.response.start", "status": 204, "headers": allowed})
@@ -274,7 +276,7 @@ class Relay:
 
     async def _authenticated(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal:
         secret = presented(headers)
-        principal = await self._keyring.find(secret) if secret else None
+        principal = await self.keyring.find(secret) if secret else None
         if principal is None:
             cause = "this app key is not known" if secret else "no app key was sent"
             raise Unauthenticated(cause, remedy="send Authorization: Bearer ec_app_...")
@@ -322,6 +324,20 @@ class Relay:
         only: the backend that made what the request refers to; one that is there no more is passed over.
         """
         return self._backends.routes(model, event_id, only)
+
+    def names_of(self, model: str | None) -> tuple[str, ...]:
+        """Return what the backends that serve a model call it."""
+        return self._backends.names(model) if model else ()
+
+    def new_id(self) -> str:
+        """Return an attribution id for an answer that is one of many."""
+        return self._ids.new("rct")
+
+    async def open_socket(
+        self, backend: Backend, scope: Scope, query: bytes, protocols: Sequence[str]
+    ) -> ClientConnection:
+        """Return a websocket to this backend. Raises UpstreamFailed, and sockets.Refused with its answer."""
+        return await self._backends.open_socket(backend, scope, query, protocols)
 
     @property
     def backends_in_order(self) -> tuple[str, ...]:
