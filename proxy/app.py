@@ -39,6 +39,7 @@ from proxy.crew import Crew
 from proxy.database import close_engine, open_engine, ping, upgrade
 from proxy.errors import Problem, SettingsError, Unavailable
 from proxy.metering import store as metering
+from proxy.metering.audited import AuditedExchanges
 from proxy.metering.journal import Journal
 from proxy.metering.pending import PendingTexts
 from proxy.metering.sink import Sink, carry_orphans
@@ -47,6 +48,7 @@ from proxy.portal.api import api_router
 from proxy.portal.health import health_handlers
 from proxy.portal.problems import answer_problem
 from proxy.relay.attributing import Attributing
+from proxy.relay.auditing import Auditing
 from proxy.relay.handler import Relay
 from proxy.relay.recovery import WaitingTexts, settle_left_over
 from proxy.settings import Settings
@@ -105,6 +107,9 @@ class Running:
         )
         self.budgets = Budgets(self.engine)
         self.made = MadeThings(self.engine)
+        rules = settings.audit
+        kept = AuditedExchanges(settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
+        self.auditing = Auditing(kept, rules, clock=self.clock)
         self._digest_key = secret_file(folder / "digest.key")
         self.relay: Relay | None = None
         self.journal: Journal | None = None
@@ -140,6 +145,7 @@ class Running:
             budgets=self.budgets,
             made=self.made,
             metered=functools.partial(metering.known_ids, self.engine),
+            auditing=self.auditing,
             transport=self._transport,
         )
         self.attributing.on_late = relay.settle_late
@@ -266,6 +272,7 @@ class Running:
             try:
                 await asyncio.to_thread(self.budgets.sweep, now_us=self.clock.now_us())
                 await asyncio.to_thread(self.made.prune, now_us=self.clock.now_us())
+                await self.auditing.sweep()
             except Unavailable as problem:
                 self._log.warning("budgets_not_swept", cause=problem.cause)
 

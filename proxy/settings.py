@@ -115,6 +115,15 @@ class Access(Section, frozen=True):
     unpriced: Literal["refuse", "allow"] = "refuse"
 
 
+class Audit(Section, frozen=True):
+    """[audit]: what is kept of the exchanges of apps that were opted in (`apps audit on`)."""
+
+    sample_ppm: Ppm = 50_000
+    exchanges_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
+    exchange_bytes_max: Positive = 262_144
+    days: Positive = 30
+
+
 class Metering(Section, frozen=True):
     """[metering]: the journal beside the store."""
 
@@ -184,6 +193,7 @@ class Settings(Section, frozen=True):
     access: Access = Access()
     attribution: Attribution = Attribution()
     guard: Guard = Guard()
+    audit: Audit = Audit()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
@@ -214,6 +224,7 @@ class _File(Section, frozen=True):
     access: Access = Access()
     attribution: Attribution = Attribution()
     guard: Guard = Guard()
+    audit: Audit = Audit()
     metering: Metering = Metering()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()

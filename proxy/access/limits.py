@@ -20,7 +20,8 @@ class Limits:
     """What one key may use. 0, None and () are no limit.
 
     models: patterns, * matches any run of characters. budget_grains: for each calendar month, UTC, in
-    `currency`. origins: pages whose scripts may read our answers ("https://app.example").
+    `currency`. origins: pages whose scripts may read our answers ("https://app.example"). audited: a
+    sample of its exchanges may be kept for the causal audit.
     """
 
     models: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Limits:
     currency: str = ""
     origins: tuple[str, ...] = ()
     known_endpoints_only: bool = False
+    audited: bool = False
 
     def has_expired(self, now_us: int) -> bool:
         """Tell whether the key's time is over."""

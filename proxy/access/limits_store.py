@@ -48,6 +48,9 @@ class AppLimitRow(SQLModel, table=True):
     currency: str = Field(sa_type=sa.String)
     origins: str = Field(sa_type=sa.Text)
     known_endpoints_only: bool = Field(sa_type=sa.Boolean)
+    audited: bool = Field(
+        default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
+    )
 
 
 class BudgetMonthRow(SQLModel, table=True):
@@ -113,6 +116,7 @@ def limits_in(row: Any) -> Limits:
         currency=row.currency or "",
         origins=tuple(msgspec.json.decode(row.origins, type=list[str])) if row.origins else (),
         known_endpoints_only=bool(row.known_endpoints_only),
+        audited=bool(row.audited),
     )
 
 
@@ -174,6 +178,7 @@ def limit_app(
             "currency": limits.currency,
             "origins": msgspec.json.encode(limits.origins).decode(),
             "known_endpoints_only": limits.known_endpoints_only,
+            "audited": limits.audited,
         }
         connection.execute(sa.delete(_app_limit).where(_app_limit.c.app_id == app_id))
         connection.execute(sa.insert(_app_limit), [row])

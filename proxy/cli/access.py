@@ -18,6 +18,7 @@ from proxy.errors import BadRequest
 
 if TYPE_CHECKING:
     from proxy.access.limits import Limits
+    from proxy.metering.audited import AuditedExchanges
 
 NONE = "none"
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -60,6 +61,44 @@ def limit_app(desk: Desk, app: str, **given: str | None) -> None:
     limits_store.limit_app(desk.engine, app, change, clock=SystemClock())
     row = _app_row(desk, app)
     desk.say(row, "\n".join(f"{name:<22} {value}" for name, value in row.items()))
+
+
+@command(apps, "audit")
+@click.argument("state", type=click.Choice(["on", "off"]))
+@click.argument("app")
+def audit_app(desk: Desk, state: str, app: str) -> None:
+    """Say whether a sample of APP's exchanges may be kept for `audit-causal`: off unless you say so.
+
+    On, prompts and answers of that app are kept on this machine, sealed, as [audit] bounds them. Off erases
+    what was kept. Ask the app's users first.
+    """
+    from proxy.access import limits_store
+
+    kept = audited_exchanges(desk)
+
+    def change(before: Limits) -> Limits:
+        return dataclasses.replace(before, audited=state == "on")
+
+    app_id, _ = limits_store.limit_app(desk.engine, app, change, clock=SystemClock())
+    if state == "on":
+        kept.opt_in(app_id)
+        rules = desk.settings.audit
+        told = f"{rules.sample_ppm / 10_000:g} % of {app}'s answers are kept for {rules.days} days at most"
+        desk.say({"app": app, "audited": True, "erased": 0}, told)
+        return
+    erased = kept.opt_out(app_id)
+    desk.say(
+        {"app": app, "audited": False, "erased": erased},
+        f"nothing of {app}'s exchanges is kept any more; {erased} were erased",
+    )
+
+
+def audited_exchanges(desk: Desk) -> AuditedExchanges:
+    """Return the exchanges that are kept on this machine."""
+    from proxy.metering.audited import AuditedExchanges as Kept
+
+    rules = desk.settings.audit
+    return Kept(desk.settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
 
 
 @command(keys, "limit")
@@ -125,6 +164,7 @@ def _app_row(desk: Desk, app: str) -> dict[str, object]:
         "held": decimal_text(held_grains, currency),
         "origins": ", ".join(limits.origins),
         "known_endpoints_only": limits.known_endpoints_only,
+        "audited": limits.audited,
     }
 
 

@@ -1,9 +1,9 @@
 """`audit-causal`: is the fast model's order of works the order in which they moved the answer?
 
-For exchanges that the operator hands in, kept with consent or replayed for this: the answer is scored again
-with each grounded work left out, by a server that gives log-probabilities of given text, and both orders are
-compared. Off the request path. The texts are sent to --backend and nowhere else; nothing is stored, and what
-is printed is ids and numbers, never a text.
+For exchanges that the operator hands in, or that are kept of an app that was opted in: the answer is scored
+again with each grounded work left out, by a server that gives log-probabilities of given text, and both
+orders are compared. Off the request path. The texts are sent to --backend and nowhere else; nothing is stored,
+and what is printed is ids and numbers, never a text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import msgspec
 
 from proxy.cli import offline
 from proxy.cli.desk import Desk, command, main
+from proxy.clock import SystemClock
 from proxy.errors import BadRequest, Problem
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class _Audited:
 
 @command(main, "audit-causal")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option("--app", default="", metavar="APP", help="Take what is kept of this app, not a file.")
 @click.option("--sample", type=click.IntRange(1, SAMPLE_MAX), default=20, show_default=True, metavar="N",
               help="Exchanges to score, of those with a grounded work.")  # fmt: skip
 @click.option("--backend", required=True, metavar="URL", help="Server that gives logprobs of a given text.")
@@ -93,6 +95,7 @@ class _Audited:
 def audit_causal(
     desk: Desk,
     file: Path,
+    app: str,
     sample: int,
     backend: str,
     model: str,
@@ -101,6 +104,8 @@ def audit_causal(
     seed: int,
 ) -> int:
     """Score answers again with each grounded work left out: {"id", "messages", "answer"} lines in.
+
+    With --app: the exchanges that are kept of an app that was opted in by `apps audit on`.
 
     Prints each work's causal influence beside its share, and how well the two orders agree. Texts are sent to
     the backend you name.
@@ -114,8 +119,12 @@ def audit_causal(
         scoring = open_scoring(asking)
         desk.note(f"{asking.root} scores given text by the dialect {scoring.dialect!r}")
         with offline.holding(desk, catalogue) as (attributor, given):
-            with offline.opened(file, "rb", sys.stdin.buffer) as source:
-                chosen = _sample(source, str(file), attributor.index, sample, seed, skipped)
+            if app:
+                chosen = _sample(_kept(desk, app), attributor.index, sample, seed, skipped)
+            else:
+                with offline.opened(file, "rb", sys.stdin.buffer) as source:
+                    given_in = _exchanges(source, str(file))
+                    chosen = _sample(given_in, attributor.index, sample, seed, skipped)
             total = sum(1 + len(one.plan.without) for one in chosen)
             done = 0
             with desk.progress("scoring") as progress:
@@ -154,13 +163,17 @@ def _key(name: str) -> str:
 
 
 def _sample(
-    source: IO[bytes], name: str, index: Index | None, size: int, seed: int, skipped: list[tuple[str, str]]
+    exchanges: Iterator[tuple[int, _Exchange]],
+    index: Index | None,
+    size: int,
+    seed: int,
+    skipped: list[tuple[str, str]],
 ) -> list[_Chosen]:
     """Return `size` exchanges with a grounded work, by the hash of their ids: their order changes nothing."""
     from attribution.causal import Message, grounded, plan
 
     kept: list[tuple[int, int, _Chosen]] = []
-    for number, exchange in _exchanges(source, name):
+    for number, exchange in exchanges:
         messages: list[Message] = [Message(one.role, _text(one.content)) for one in exchange.messages]
         why = _unfit(exchange, messages)
         passages = [] if why or index is None else grounded(index, messages)
@@ -176,6 +189,21 @@ def _sample(
         else:
             heapq.heappushpop(kept, entry)
     return [chosen for _, _, chosen in sorted(kept, reverse=True)]
+
+
+def _kept(desk: Desk, app: str) -> Iterator[tuple[int, _Exchange]]:
+    from proxy.access.limits_store import app_limits
+    from proxy.cli.access import audited_exchanges
+
+    app_id, limits = app_limits(desk.engine, app)
+    if not limits.audited:
+        raise BadRequest(
+            f"'{app}' is not opted in: nothing is kept of it", remedy=f"`endcredits apps audit on {app}`"
+        )
+    kept = audited_exchanges(desk).read(app_id, SystemClock().now_us() / 1_000_000)
+    for number, one in enumerate(kept):
+        messages = [_Message(said.role, said.content) for said in one.messages]
+        yield number, _Exchange(one.id, messages, one.answer, one.model)
 
 
 def _exchanges(source: IO[bytes], name: str) -> Iterator[tuple[int, _Exchange]]:

@@ -27,6 +27,7 @@ from proxy.observability import Metrics
 from proxy.relay import crossing, listing
 from proxy.relay.actions import own_reply
 from proxy.relay.admission import Admission, BudgetsLike, choices_in
+from proxy.relay.auditing import Auditing
 from proxy.relay.backends import Backends
 from proxy.relay.batches import Batches, Known
 from proxy.relay.citing import WorksAt, cited, nobody_is_there
@@ -83,6 +84,7 @@ class Relay:
         budgets: BudgetsLike | None = None,
         made: MadeLike | None = None,
         metered: Known | None = None,
+        auditing: Auditing | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
@@ -116,6 +118,7 @@ class Relay:
         self._defaults = Wishes(wanted.view, wanted.works_top, wanted.mode, wanted.deadline_ms)
         self.makers = Makers(made, clock=clock, log=log)
         self.batches = Batches(metered, log=log)
+        self._auditing = auditing
         self._recording: set[asyncio.Future[int]] = set()  # appends under way; as many as requests in flight
         self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
         self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
@@ -159,6 +162,8 @@ class Relay:
             await asyncio.wait(self._recording)
         await self.admission.aclose()
         await self.makers.aclose()
+        if self._auditing is not None:
+            await self._auditing.aclose()
         await self._backends.aclose()
 
     # -- for one journey
@@ -172,6 +177,11 @@ class Relay:
         found = credited(scored, self._credit_of, registry_seq=seq)
         replication = replications(scored.copied, self._credit_of, self.settings.guard)
         return msgspec.structs.replace(found, replication=replication) if replication else found
+
+    def audit(self, app: str, exchange: Exchange) -> None:
+        """Let an opted-in app's exchange be kept for the causal audit."""
+        if self._auditing is not None:
+            self._auditing.take(app, exchange)
 
     def cited(self, exchange: Exchange) -> tuple[str, ...]:
         """Return the registered works whose address the answer names."""

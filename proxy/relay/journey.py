@@ -53,6 +53,7 @@ class Journey:
         self._relay = relay
         self._exchange = exchange
         self._app = principal.app_id
+        self._is_audited = principal.limits.audited
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -84,6 +85,8 @@ class Journey:
         self._look_again = loop.call_later(self._relay.settings.server.client_idle_s, self._look_at_client)
         try:
             await self._go(body)
+            if self._is_audited and self.used is not None and self.used.outcome == "complete":
+                self._relay.audit(self._app, self._exchange)
         except asyncio.CancelledError:
             self._abandon()
             raise

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from proxy.metering.audited import AuditedExchanges, Exchange, Message
 from tests.commands import Commands
 from tests.proxy.cli.test_logprobs import cut
 
@@ -163,3 +164,20 @@ def test_a_bad_line_is_named_with_its_number(audit):
 
 def test_without_a_backend_it_is_wrong_usage(tmp_path):
     assert Commands(tmp_path)("audit-causal", fed="").status == 2
+
+
+def test_exchanges_that_are_kept_of_an_opted_in_app_are_audited_without_a_file(audit, tmp_path):
+    ec = Commands(tmp_path / "data")
+    ec("keys", "create", "--role", "app", "--name", "shop")
+    assert "apps audit on shop" in audit(options=("--app", "shop"), as_json=False).err
+    assert ec("apps", "audit", "on", "shop").status == 0
+    kept = AuditedExchanges(tmp_path / "data", exchanges_max=9, days=9)
+    (app_id,) = (path.name for path in (tmp_path / "data" / "audit-keys").iterdir())
+    for name, text in WORKS.items():
+        assert kept.put(app_id, Exchange(name, "m", (Message("system", CONTEXT),), text), 0.0)
+    ran = audit(options=("--app", "shop", "--sample", "2"))
+    assert ran.status == 0, ran.err
+    assert ran.rows[-1]["summary"]["exchanges"] == 2
+    assert not any(text in ran.out for text in WORKS.values())
+    ec("apps", "audit", "off", "shop")
+    assert audit(options=("--app", "shop")).status == 1
