@@ -422,7 +422,9 @@ class Connection(asyncio.Protocol):
 
     def _finished(self, reply: Reply) -> None:
         """Part from a reply that is whole, and be free for the next request if both sides can."""
-        if not self._is_kept or self._upload is not None:
+        transport = self._transport
+        has_sent = self._upload is None and transport is not None and not transport.get_write_buffer_size()
+        if not (self._is_kept and has_sent):  # one that answered before it had read all may not read the rest
             self.abort()
             return
         self._reply = None

@@ -23,6 +23,7 @@ from proxy.relay.connection import Connection, Failed, Reply
 # Servers close idle connections after 5 s or more (uvicorn: 5). We go first: what is written on a connection
 # that is just being closed cannot always be repeated.
 KEPT_ALIVE_S = 4.0
+NEXT_ADDRESS_S = 0.25  # what an address may take before the next is tried beside it; RFC 8305's own figure
 _HARMLESS_TWICE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})  # RFC 9110, 9.2.2
 _HAS_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -162,29 +163,17 @@ class Connections:
             self._connecting -= 1
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        origin = self._origin
-        places = self._literal or [
-            (family, address)
-            for family, _, _, _, address in await loop.getaddrinfo(
-                origin.host, origin.port, type=socket.SOCK_STREAM
-            )
-        ]
-        refused: OSError = OSError("the name has no address")
-        for family, address in places:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.sock_connect(sock, address)
-            except OSError as error:
-                sock.close()
-                refused = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return await self._opened(loop, sock)
-        raise refused
+        places = await self._places(loop)
+        if len(places) == 1:
+            return await self._opened(loop, await _socket_to(loop, *places[0]))
+        return await self._opened(loop, await _first_to_answer(loop, places))
+
+    async def _places(self, loop: asyncio.AbstractEventLoop) -> Sequence[tuple[int, Any]]:
+        if self._literal:
+            return self._literal
+        host, port = self._origin.host, self._origin.port
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(family, address) for family, _, _, _, address in found]
 
     async def _opened(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Connection:
         """Return the connection over a socket, which the loop closes from here on, whatever happens."""
@@ -215,7 +204,7 @@ class Connections:
             self._sweeping = loop.call_at(free[0].free_since_s + self._kept_alive_s, self._sweep, loop)
 
 
-def _literal(origin: Origin) -> list[tuple[socket.AddressFamily, Any]]:
+def _literal(origin: Origin) -> Sequence[tuple[int, Any]]:
     """Return the one place of an origin that is named by its address; a look-up would go to a thread."""
     try:
         address = ipaddress.ip_address(origin.host)
@@ -223,3 +212,58 @@ def _literal(origin: Origin) -> list[tuple[socket.AddressFamily, Any]]:
         return []
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     return [(family, (origin.host, origin.port))]
+
+
+async def _socket_to(loop: asyncio.AbstractEventLoop, family: int, address: Any) -> socket.socket:
+    """Return a connected socket."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _first_to_answer(
+    loop: asyncio.AbstractEventLoop, places: Sequence[tuple[int, Any]]
+) -> socket.socket:
+    """Return a socket to the first address that answers; the next is tried when one fails or is slow.
+
+    A name often has an IPv6 address that leads nowhere. Source: RFC 8305, 5 "Connection Attempts".
+    """
+    left = list(places)
+    under_way: set[asyncio.Task[socket.socket]] = set()
+    refused: OSError = OSError("the name has no address")
+    won: socket.socket | None = None
+    try:
+        while won is None and (left or under_way):
+            if left:
+                under_way.add(loop.create_task(_socket_to(loop, *left.pop(0))))
+            done, under_way = await asyncio.wait(
+                under_way, timeout=NEXT_ADDRESS_S if left else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                error = task.exception()
+                if error is None and won is None:
+                    won = task.result()
+                elif error is None:
+                    task.result().close()
+                elif isinstance(error, OSError):
+                    refused = error
+                else:
+                    raise error
+    finally:
+        for task in under_way:
+            task.add_done_callback(_close_loser)
+            task.cancel()
+    if won is None:
+        raise refused
+    return won
+
+
+def _close_loser(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

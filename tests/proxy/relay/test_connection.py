@@ -23,12 +23,16 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.is_read = True
         self.is_closed = False
+        self.unsent_bytes = 0
 
     def write(self, data):
         self.written += data
 
     def set_write_buffer_limits(self, high=None, low=None):
         pass
+
+    def get_write_buffer_size(self):
+        return self.unsent_bytes
 
     def pause_reading(self):
         self.is_read = False
@@ -99,6 +103,14 @@ async def test_a_reply_that_is_let_go_takes_its_connection_with_it(held):
     reply.close()
     assert held.wire.is_closed
     assert (held.freed, held.lost) == ([], [held.connection])
+
+
+async def test_a_reply_that_came_before_the_request_was_sent_is_whole_but_frees_nothing(held):
+    held.wire.unsent_bytes = 1
+    reply = await held.begun(misbehaving.whole(b"abc"))
+    assert [await reply.read(), await reply.read()] == [b"abc", None]
+    assert held.wire.is_closed
+    assert held.freed == []
 
 
 async def test_all_that_came_is_read_at_once(held):

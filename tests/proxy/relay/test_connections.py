@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -225,6 +226,67 @@ async def test_a_first_connection_that_breaks_is_not_tried_again():
         with pytest.raises(Failed):
             await asked(connections, method="GET", body=b"")
         assert server.requests == 1
+        await connections.aclose()
+
+
+# -- names with several addresses
+
+
+@contextlib.contextmanager
+def leads_nowhere():
+    """Yield a port of 127.0.0.1 whose queue is full, so that a further connection is never answered."""
+    with socket.socket() as listener, contextlib.ExitStack() as held:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):
+            filling = held.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fills a queue as Linux keeps it")
+async def test_an_address_that_leads_nowhere_does_not_hold_up_the_next(monkeypatch):
+    async with Misbehaving(answers) as server:
+        with leads_nowhere() as nowhere:
+            places = [nowhere, ("127.0.0.1", server.port)]
+            monkeypatch.setattr(
+                Connections,
+                "_places",
+                lambda self, loop: found([(socket.AF_INET, place) for place in places]),
+            )
+            connections = connections_to(server.port)
+            assert await asked(connections, connect_s=20.0) == b"1"
+            places.reverse()
+            assert await asyncio.gather(*(asked(connections) for _ in range(2)))
+            places[:] = [nowhere, nowhere]
+            await connections.aclose()
+            with pytest.raises(Failed) as caught:
+                await asked(connections, connect_s=0.4)
+            assert caught.value.kind == "connect"
+            assert connections.busy == 0
+
+
+async def found(places):
+    return places
+
+
+async def test_a_name_whose_every_address_refuses_is_a_failed_connection(monkeypatch):
+    async with Misbehaving(answers) as server:
+        port = server.port
+    refusing = [(socket.AF_INET, ("127.0.0.1", port))] * 3
+    monkeypatch.setattr(Connections, "_places", lambda self, loop: found(refusing))
+    connections = connections_to(port)
+    with pytest.raises(Failed, match="ConnectionRefusedError"):
+        await asked(connections)
+    assert connections.busy == 0
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_a_host_may_be_a_name_or_an_address(host):
+    async with Misbehaving(answers) as server:
+        connections = Connections(Origin(host, server.port, b"x"))
+        assert await asked(connections) == b"1"
         await connections.aclose()
 
 
