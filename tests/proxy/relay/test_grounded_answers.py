@@ -15,6 +15,8 @@ import anyio.lowlevel
 import pytest
 from openai import AsyncOpenAI
 
+from proxy.catalogue.indexing import build
+from proxy.clock import SystemClock
 from proxy.settings import Attribution
 from tests.live import Live, live, settings_in
 from tests.processes import children
@@ -151,3 +153,42 @@ async def test_a_request_that_kills_every_scorer_settles_as_not_attributed_and_o
         assert (found["status"], found["unattributed_ppm"], found["works"]) == ("settled", 1_000_000, [])
         other = await app.chat(key, messages=[{"role": "user", "content": "hello"}])
         assert (await settled(app, other.headers["x-attribution-id"], key))["status"] == "settled"
+
+
+FERRY = (
+    "The ferry to Quill Island was withdrawn in the autumn of the long drought, when the river had sunk so low that "
+    "the hull scraped the gravel bar. For eleven weeks the islanders carried flour and lamp oil across on foot, "
+    "testing the bed with poles. The postmistress, Edda Marl, kept a tally of every crossing on the wall of the "
+    "boathouse, and when the water came back she refused to have it painted over."
+)
+BEANS = (
+    "A lighthouse keeper on the northern skerry grew beans in the lantern room, because it was the only place that "
+    "never froze. He wrote to the ministry every spring to ask for a second stove, and every autumn the ministry "
+    "answered that beans were not in the regulations."
+)
+WEAKLY = "In a drought the ferry cannot run, and the flour has to be carried."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_shipped_model_finds_weakly_restated_is_grounded_where_the_request_holds_the_passage(
+    tmp_path: Path, stream: bool
+):
+    async with live(settings_in(tmp_path), scorer=()) as app:
+        ferry, _ = app.register(FERRY, BEANS)
+        built = await asyncio.to_thread(
+            build, app.catalogue, app.running.settings.index_dir, clock=SystemClock()
+        )
+        assert built.is_dir()
+        with anyio.fail_after(SOON_S):
+            assert await app.running.attributing.reload()
+        await app.running.registry.refresh()
+        app.answers(WEAKLY, stream=stream)
+        async with official(app) as client:
+            grounded = await fields_of(client, f"Here is a page: {FERRY} What do we learn?", stream=stream)
+            alone = await fields_of(client, "What do we learn of droughts?", stream=stream)
+    assert kinds(grounded) == [(ferry, "grounded")]
+    (evidence,) = grounded["works"][0]["evidence"]
+    assert WEAKLY[slice(*evidence["output"])] == WEAKLY.rstrip(".")
+    # Without the passage in the request it is a matter of likeness alone, and that is less.
+    assert all(kind == "restated" for _, kind in kinds(alone))
+    assert all(piece["score"] < evidence["score"] for work in alone["works"] for piece in work["evidence"])
