@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -90,6 +91,19 @@ class _Annotation(msgspec.Struct, frozen=True):
     url_citation: _UrlCitation | None = None
 
 
+class _BareChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    index: int = 0
+    delta: dict[str, Literal[""] | tuple[()] | None] = {}
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class _Bare(msgspec.Struct, frozen=True):
+    """A chunk whose choices say nothing at all. No other can be decoded as this."""
+
+    choices: list[_BareChoice]
+
+
 class _UsageOnly(msgspec.Struct, frozen=True):
     usage: _Usage | None = None
 
@@ -98,6 +112,7 @@ _request = msgspec.json.Decoder(_Request)
 _reply = msgspec.json.Decoder(_Reply)
 _plain = msgspec.json.Decoder(_Plain)
 _spoken = msgspec.json.Decoder(list[_Message])
+_bare = msgspec.json.Decoder(_Bare)
 _usage = msgspec.json.Decoder(_UsageOnly)
 _annotations = msgspec.json.Decoder(list[_Annotation] | None)
 _citations = msgspec.json.Decoder(list[str | _UrlCitation] | None)
@@ -133,7 +148,13 @@ class ChatCompletions(Endpoint):
     def read_chunk(self, data: bytes) -> Said:
         """Return what one chunk says."""
         reply = tolerated(_reply, data)
-        return _said(reply) if reply is not None else _usage_alone(data) or NOTHING
+        if reply is None:
+            return _usage_alone(data) or NOTHING
+        said = _said(reply)
+        if reply.usage is None or said.usage_only or said.texts or said.finished:
+            return said
+        # Some gateways give the chunk that carries usage a choice that says nothing, where OpenAI has none.
+        return msgspec.structs.replace(said, usage_only=tolerated(_bare, data) is not None)
 
     def read_run(self, data: Sequence[bytes]) -> Heard:
         """Return what the first chunks say: as many as tell text of one choice, or nothing that is read."""

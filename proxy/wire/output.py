@@ -26,9 +26,10 @@ class TokenCounts(msgspec.Struct, frozen=True, gc=False):
 class Said(msgspec.Struct, frozen=True):
     """What one chunk or one whole reply says.
 
-    finished: the choices that end here. usage_only: a chunk that exists to carry usage and has no choices,
-    which is what a client gets only if it asked. model: as the backend names it, or empty. whole: text so far
-    said again as a whole, taken only where nothing of it was heard before (a stream taken up in its middle).
+    finished: the choices that end here. usage_only: a chunk that exists to carry usage and has no choice that
+    says anything, which is what a client gets only if it asked. model: as the backend names it, or empty.
+    whole: text so far said again as a whole, taken only where nothing of it was heard before (a stream taken
+    up in its middle).
     is_end: nothing more is said after this. promised: a whole reply that only promises an answer, and the id
     under which to fetch it; else empty. cited: web addresses that the backend names as its sources.
     """

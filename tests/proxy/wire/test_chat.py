@@ -80,6 +80,42 @@ def test_text_is_content_as_a_string_or_as_text_parts_and_nothing_else():
     assert said.texts == (TextDelta(3, "ab"),)
 
 
+USAGE = b'"usage":{"prompt_tokens":3,"completion_tokens":4}'
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        b"[]",
+        b'[{"index":0,"delta":{}}]',
+        b'[{"index":0,"delta":{"content":"","role":null,"tool_calls":[]},"logprobs":null,"finish_reason":null}]',
+        b'[{"index":0,"delta":{}},{"index":1,"delta":{"content":null}}]',
+    ],
+)
+def test_a_chunk_of_usage_has_no_choice_or_none_that_says_anything(choices):
+    assert CHAT.read_chunk(b'{"choices":' + choices + b"," + USAGE + b"}").usage_only
+    assert not CHAT.read_chunk(b'{"choices":' + choices + b"}").usage_only
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        b'{"delta":{"content":"a"}}',
+        b'{"delta":{"role":"assistant","content":""}}',
+        b'{"delta":{"tool_calls":[{"index":0}]}}',
+        b'{"delta":{"reasoning_content":"a"}}',
+        b'{"delta":{},"finish_reason":"stop"}',
+        b'{"delta":{},"logprobs":{"content":[]}}',
+        b'{"delta":{},"unheard_of":1}',
+        b'{"message":{"content":""}}',
+    ],
+)
+def test_usage_on_a_chunk_that_says_something_is_not_taken_from_anybody(choice):
+    said = CHAT.read_chunk(b'{"choices":[' + choice + b"]," + USAGE + b"}")
+    assert said.counts is not None
+    assert not said.usage_only
+
+
 def test_a_reply_says_text_ends_usage_and_model():
     said = CHAT.read_reply(
         b'{"model":"m2","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}],'
