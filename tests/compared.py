@@ -65,7 +65,6 @@ class Ways:
     narrow_key: str  # may use no model that is asked for here
     model: str  # answers with words from the work of this id
     running: Running
-    backend: fakes.LoopbackBackend
 
     @asynccontextmanager
     async def metering(self, events: int, *, tokens: tuple[int, int] = (11, 7)) -> AsyncIterator[None]:
@@ -90,24 +89,30 @@ class Ways:
 @asynccontextmanager
 async def both_ways(folder: Path, script: Any = scripted) -> AsyncIterator[Ways]:
     """Serve the backend and the application before it, with one registered work."""
-    async with fakes.LoopbackBackend(script) as backend:
-        server = Server(body_bytes_max=BODY_BYTES_MAX)
-        app = create_app(
-            settings_in(folder, server=server, backends=(Backend(url=backend.url),)), scorer=TOY_SCORER
-        )
-        running: Running = app.state.running
-        await running.start()
-        try:
-            made = {"clock": SystemClock(), "ids": RandomIds()}
-            work = NewWork("almanac", "ada", "The Almanac", "The keeper lit the lamp.", url=WORK_URL)
-            (entered,) = Catalogue(running.engine, **made).add_works([work])
-            key = create_key(running.engine, "app", **made).secret
-            narrow = create_key(running.engine, "app", models=("none-such",), **made).secret
-            async with fakes.served(app) as url:
-                straight, through = Way(backend.url, "none"), Way(f"{url}/v1", key)
-                yield Ways(straight, through, narrow, entered.work_id, running, backend)
-        finally:
-            await running.stop()
+    async with (
+        fakes.LoopbackBackend(script) as backend,
+        ways_to(Way(backend.url, "none"), Backend(url=backend.url), folder) as ways,
+    ):
+        yield ways
+
+
+@asynccontextmanager
+async def ways_to(straight: Way, backend: Backend, folder: Path) -> AsyncIterator[Ways]:
+    """Serve the application before a backend that runs already; `straight` is how a client asks it."""
+    settings = settings_in(folder, server=Server(body_bytes_max=BODY_BYTES_MAX), backends=(backend,))
+    app = create_app(settings, scorer=TOY_SCORER)
+    running: Running = app.state.running
+    await running.start()
+    try:
+        made = {"clock": SystemClock(), "ids": RandomIds()}
+        work = NewWork("almanac", "ada", "The Almanac", "The keeper lit the lamp.", url=WORK_URL)
+        (entered,) = Catalogue(running.engine, **made).add_works([work])
+        key = create_key(running.engine, "app", **made).secret
+        narrow = create_key(running.engine, "app", models=("none-such",), **made).secret
+        async with fakes.served(app) as url:
+            yield Ways(straight, Way(f"{url}/v1", key), narrow, entered.work_id, running)
+    finally:
+        await running.stop()
 
 
 def plain(told: Any) -> Any:
