@@ -259,3 +259,37 @@ def _iptc(text: str) -> list[Signal]:
             way = ((Condition("see", printable(see or "the picture's own rights", WORDS_MAX)),),)
             terms += _terms(uses, effect, key, way if effect == "constrained" else ())
     return [Signal("iptc", "", tuple(terms), tuple(unread))] if keys else []
+
+
+# What an address is covered by
+
+
+def reach(about: str, url: str) -> int:
+    """Return how closely a signal about these addresses covers `url`: -1 not at all, 0 like everything.
+
+    about: "" for everything, a path, or an address; `*` stands for anything and `$` at the end for the end,
+    as in robots.txt. A longer pattern covers more closely.
+    """
+    if about in {"", "*", "/", "/*"}:
+        return 0
+    if not url:
+        return -1
+    told = url if "://" in about else _path_of(url)
+    pattern, is_whole = (about[:-1], True) if about.endswith("$") else (about, False)
+    first, *pieces = pattern.split("*")
+    if not told.startswith(first):
+        return -1
+    # Piece by piece and never back: a pattern of many stars costs no more than a plain one.
+    at = len(first)
+    for piece in pieces:
+        at = told.find(piece, at) + len(piece) if piece in told[at:] else -1
+        if at < 0:
+            return -1
+    if is_whole and not (told.endswith(pieces[-1]) if pieces else at == len(told)):
+        return -1
+    return len(about)
+
+
+def _path_of(url: str) -> str:
+    rest = url.partition("://")[2].partition("#")[0]
+    return "/" + rest.partition("/")[2]

@@ -198,9 +198,21 @@ def add_works(
     if counts["added"]:
         who = "by you" if commons else "by their creators" if attest else "by you, for their creators"
         desk.note(f'attested {who}: "{STATEMENTS[COMMONS_STATEMENT if commons else OWN_STATEMENT]}"')
+    if counts["added"]:
+        _judge_licences(desk)
     if counts["added"] and not no_index:
         build_index(desk)
     return 1 if counts["refused"] else 0
+
+
+def _judge_licences(desk: Desk) -> None:
+    """Let what creators have said of all their works hold for the new ones too."""
+    from proxy.catalogue.licences_store import Licences
+
+    default = desk.settings.catalogue.default_consent
+    licences = Licences(desk.engine, clock=SystemClock(), ids=RandomIds(), default=default)
+    if changed := licences.judge_all():
+        desk.note(f"{changed} consents follow from licences on file")
 
 
 def _tell(desk: Desk, outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.catalogue.licences import Condition
-from proxy.catalogue.signals import AIPREF, CAWG, CONTENT_SIGNAL, FILE_BYTES_MAX, IPTC, read_signals
+from proxy.catalogue.signals import AIPREF, CAWG, CONTENT_SIGNAL, FILE_BYTES_MAX, IPTC, reach, read_signals
 from proxy.catalogue.works import Use
 from proxy.errors import BadRequest
 
@@ -122,3 +122,27 @@ def test_no_bytes_do_more_than_be_read_or_refused(raw):
     except BadRequest:
         return
     assert all(term.use in set(Use) for signal in signals for term in signal.terms)
+
+
+@pytest.mark.parametrize(
+    ("about", "url", "covers"),
+    [
+        ("", "", 0),
+        ("/*", "https://a.example/x", 0),
+        ("/letters/", "https://a.example/letters/1", 9),
+        ("/letters/", "https://a.example/essays/letters/", -1),
+        ("/*/1$", "https://a.example/letters/1", 5),
+        ("/*/1$", "https://a.example/letters/12", -1),
+        ("/letters$", "https://a.example/letters", 9),
+        ("https://a.example/*", "https://a.example/x", 19),
+        ("https://a.example/*", "https://b.example/x", -1),
+        ("/x", "", -1),
+        ("/a*a*b", "https://a.example/aab", 6),
+    ],
+)
+def test_a_longer_pattern_covers_more_closely(about, url, covers):
+    assert reach(about, url) == covers
+
+
+def test_a_pattern_of_many_stars_is_no_burden():
+    assert reach("/" + "*a" * 100 + "b", "https://a.example/" + "a" * 2_000) == -1
