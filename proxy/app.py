@@ -52,6 +52,7 @@ from proxy.relay.auditing import Auditing
 from proxy.relay.handler import Relay
 from proxy.relay.recovery import WaitingTexts, settle_left_over
 from proxy.settings import Settings
+from proxy.telemetry import Telemetry, opened
 
 if TYPE_CHECKING:
     import httpx
@@ -75,15 +76,18 @@ class Running:
         ids: Ids | None = None,
         scorer: Sequence[str] = (),
         crew: Crew | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`transport` stands in for the network, `scorer` for the command that starts the scoring process.
 
-        crew: what this worker shares with others, when there are others.
+        crew: what this worker shares with others, when there are others. telemetry: stands in for what
+        the environment wants.
         """
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or RandomIds()
         self.metrics = Metrics() if crew is None else Metrics(crew.folder, crew.slot)
+        self.telemetry = telemetry or opened(self.clock, settings.backends)
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
         self._log = get_log()
@@ -184,6 +188,8 @@ class Running:
             with contextlib.suppress(Problem, TimeoutError):
                 await asyncio.wait_for(self.sink.drain(), DRAIN_S)
             await self.sink.close()
+        if self.telemetry is not None:
+            await asyncio.to_thread(self.telemetry.close)
         await close_engine(self.engine)
         gc.unfreeze()
         self._log.info("proxy_stopped")
@@ -316,10 +322,15 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     """Return the application; `parts` are Running's stand-ins."""
     running = Running(settings, **parts)
 
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        assert running.relay is not None
+        await running.relay(scope, receive, send)
+
+    serve = plain if running.telemetry is None else running.telemetry.traced(plain)
+
     @asgi("/v1", is_mount=True, copy_scope=False)
     async def relay(scope: Scope, receive: Receive, send: Send) -> None:
-        assert running.relay is not None
-        await running.relay(scope, receive, send)  # pyright: ignore[reportArgumentType]  ASGI's own dicts
+        await serve(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:

@@ -71,10 +71,10 @@ def settings_in(folder: Path, **sections: Any) -> Settings:
 
 
 @asynccontextmanager
-async def live(settings: Settings, *, scorer: Any = TOY_SCORER) -> AsyncIterator[Live]:
+async def live(settings: Settings, *, scorer: Any = TOY_SCORER, **parts: Any) -> AsyncIterator[Live]:
     """Serve the application of `settings`; on leaving, stop it as SIGTERM would."""
     backend = FakeBackend()
-    app = create_app(settings, transport=backend.transport, scorer=scorer)
+    app = create_app(settings, transport=backend.transport, scorer=scorer, **parts)
     running: Running = app.state.running
     await running.start()
     try:

@@ -28,6 +28,7 @@ from proxy.relay.needs import Send as AsgiSend
 from proxy.relay.passing import model_not_found
 from proxy.relay.router import Route
 from proxy.relay.upstream import Answer, UpstreamFailed
+from proxy.telemetry import TRACE
 from proxy.wire.output import TokenCounts
 
 if TYPE_CHECKING:
@@ -465,6 +466,15 @@ class Journey:
         seconds = relay.clock.monotonic_s() - self._started_s
         relay.metrics.requests.labels(exchange.endpoint.name, outcome).inc()
         relay.metrics.request_seconds.labels(exchange.endpoint.name).observe(seconds)
+        if (trace := self._scope.get(TRACE)) is not None:
+            trace.noted(
+                endpoint=exchange.endpoint.name,
+                outcome=outcome,
+                asked=exchange.asked.model if exchange.asked else "",
+                model=exchange.model,
+                backend=self._backend,
+                tokens=(used.input_tokens, used.output_tokens) if used else (0, 0),
+            )
         relay.log.info(
             "exchange_settled",
             id=exchange.id,
