@@ -128,18 +128,34 @@ def common(
     joined = np.append(owner[1:] == owner[:-1], False)
     joins, alike = (np.bincount(owner, column, minlength=count) for column in (joined, joined * likeness))
     sums = np.stack([number, total, words, joins, alike]).astype(np.float64)
+    found = says_nothing_new(sums, creator)
+    own = np.maximum(np.bincount(owner, weight, minlength=count), 1)
+    verdicts.reason[found] = COMMON
+    verdicts.part_ppm[found] = np.round(sounding / own * PPM)[found]
+    return verdicts
+
+
+def says_nothing_new(
+    sums: NDArray[np.float64],
+    creator: I64,
+    *,
+    farm_sentences: float = FARM_SENTENCES,
+    plainly_honest: float = PLAINLY_HONEST,
+) -> NDArray[np.bool_]:
+    """Return which works are held, by five rows of sums over the sentences of each.
+
+    sums: sentences, score times words, words, pairs of neighbours, sum of their cosines. creator: works of
+    one person have one number.
+    """
+    number, total, words = sums[:3]
     short = number < SHORT_SENTENCES
     found = _sounds_common(np.where(short, _pooled(sums * short, creator), sums))
     # Who registers hardly anything else is judged as a whole; what of it is plainly honest stays free.
     whole = _pooled(sums, creator)
     manner, farm = total / np.maximum(words, 1), whole[1] / np.maximum(whole[2], 1)
-    manner = (manner * number + farm * FARM_SENTENCES) / (number + FARM_SENTENCES)
-    found |= _sounds_common(whole) & (manner >= PLAINLY_HONEST)
-    found &= number > 0
-    own = np.maximum(np.bincount(owner, weight, minlength=count), 1)
-    verdicts.reason[found] = COMMON
-    verdicts.part_ppm[found] = np.round(sounding / own * PPM)[found]
-    return verdicts
+    manner = (manner * number + farm * farm_sentences) / (number + farm_sentences)
+    found |= _sounds_common(whole) & (manner >= plainly_honest)
+    return found & (number > 0)
 
 
 def _pooled(sums: NDArray[np.float64], creator: I64) -> NDArray[np.float64]:

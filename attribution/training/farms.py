@@ -134,10 +134,11 @@ def farms(honest: Sequence[SourceWork], seed: int = SEED) -> Iterator[Farm]:
 
 def _phrases(lines: list[str], size: int, rng: random.Random) -> str:
     chosen = rng.sample(lines, min(size, len(lines)))
-    return " ".join(_filled(line, rng) for line in chosen)
+    return " ".join(filled(line, rng) for line in chosen)
 
 
-def _filled(line: str, rng: random.Random) -> str:
+def filled(line: str, rng: random.Random) -> str:
+    """Return a line of farm_phrases.txt with something in its blanks."""
     a, b = rng.sample(_SUBJECTS, 2)
     return line.format(a=a, b=b, n=rng.randint(2, 40))
 

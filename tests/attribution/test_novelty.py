@@ -10,7 +10,7 @@ from attribution.background import Background
 from attribution.building import build
 from attribution.encoder import Encoder
 from attribution.errors import ModelMissing
-from attribution.novelty import COUNTS, SCORE_MAX, Probe, rarity
+from attribution.novelty import COUNTS, SCORE_MAX, Probe, rarity, says_nothing_new
 from attribution.ownership import held
 from attribution.training.corpus import sections
 from attribution.training.farms import PHRASES, farms
@@ -142,6 +142,15 @@ def test_a_long_chapter_that_speaks_for_itself_is_not_lost_by_its_neighbours(que
     farm = [SourceWork(f"piece-{at}", " ".join(lines[at : at + 5]), 1, "farmer") for at in range(0, 25, 5)]
     chapter = SourceWork("chapter", " ".join(work.text for work in own_works[:5]), 1, "farmer")
     assert set(queue([*farm, chapter])) == {work.work_id for work in farm}
+
+
+def test_few_sentences_say_more_of_who_gathers_them_than_of_themselves():
+    # Two works of the same mean score (-1.9) among a farmer's: one of five sentences, one of sixty.
+    number = np.array([20.0, 20.0, 20.0, 20.0, 5.0, 60.0])
+    mean = np.array([0.5, 0.5, 0.5, 0.5, -1.9, -1.9])
+    sums = np.stack([number, mean * number * 10, number * 10, number - 1, (number - 1) * 0.2])
+    assert says_nothing_new(sums, np.zeros(6, np.int64)).tolist() == [True, True, True, True, True, False]
+    assert not says_nothing_new(sums, np.arange(6))[4:].any()
 
 
 def test_a_work_that_a_person_released_may_earn(queue):
