@@ -6,6 +6,8 @@ numbered through. What a person reads is `text`. With `echo` it begins with the 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from proxy.wire.endpoint import Asked, Endpoint
@@ -47,12 +49,26 @@ class _Reply(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
+class _BareChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    index: int = 0
+    text: Literal[""] | None = None
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class _Bare(msgspec.Struct, frozen=True):
+    """A chunk whose choices say nothing at all. No other can be decoded as this."""
+
+    choices: list[_BareChoice]
+
+
 class _UsageOnly(msgspec.Struct, frozen=True):
     usage: _Usage | None = None
 
 
 _request = msgspec.json.Decoder(_Request)
 _reply = msgspec.json.Decoder(_Reply)
+_bare = msgspec.json.Decoder(_Bare)
 _usage = msgspec.json.Decoder(_UsageOnly)
 _prompts = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
@@ -91,7 +107,11 @@ class Completions(Endpoint):
 
     def read_chunk(self, data: bytes) -> Said:
         """Return what one chunk says."""
-        return self.read_reply(data) or NOTHING
+        said = self.read_reply(data) or NOTHING
+        if said.counts is None or said.usage_only or said.texts or said.finished:
+            return said
+        # Some gateways give the chunk that carries usage a choice that says nothing, where OpenAI has none.
+        return msgspec.structs.replace(said, usage_only=tolerated(_bare, data) is not None)
 
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body with `stream_options.include_usage` true (see `reading.asking_for_usage`)."""

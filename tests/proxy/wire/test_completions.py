@@ -74,3 +74,11 @@ def test_usage_survives_choices_that_cannot_be_read():
 )
 def test_the_prompts_text_is_that_of_its_prompts(prompt, text):
     assert COMPLETIONS.prompt_text(request(prompt=prompt)) == text
+
+
+def test_a_chunk_of_usage_has_no_choice_or_none_that_says_anything():
+    usage = b'"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    for bare in (b"[]", b'[{"index":0}]', b'[{"index":0,"text":"","logprobs":null,"finish_reason":null}]'):
+        assert COMPLETIONS.read_chunk(b'{"choices":' + bare + b"," + usage).usage_only
+    for telling in (b'{"text":"a"}', b'{"text":"","finish_reason":"stop"}', b'{"text":"","logprobs":{}}'):
+        assert not COMPLETIONS.read_chunk(b'{"choices":[' + telling + b"]," + usage).usage_only
