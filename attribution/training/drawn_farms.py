@@ -4,8 +4,8 @@
 
 One farm a kind says whether a kind is caught; it does not say how narrowly. So each kind is drawn many times,
 12 works of the usual sizes, and judged by its sums alone, without an index. Printed for every pair of
-numbers: the part of each kind's works that is held as common or as a list. The pair that ships is the one that
-lets go of most while no kind is held less than by `before`.
+numbers: the part of each kind's works that is held as common or as a list. The pair that ships is the one
+that lets go of most while no kind is held less than by `before`.
 """
 
 from __future__ import annotations
