@@ -206,7 +206,10 @@ def _keys(pieces: list[Piece], pairs: Pairs, base: int) -> Iterator[tuple[int, i
 
 
 def _numbers(found: Words) -> NDArray[np.bool_]:
-    return np.array([any(char.isdigit() for char in word) for word in found.texts], bool)
+    # Most words are letters only, which one call tells.
+    return np.array(
+        [not word.isalpha() and any(char.isdigit() for char in word) for word in found.texts], bool
+    )
 
 
 def _names(text: str, found: Words, first: set[int]) -> NDArray[np.bool_]:

@@ -235,7 +235,8 @@ def _postings(arrays: Arrays, background: Background) -> Arrays:
     pairs, tf = np.unique(keys, return_counts=True)
     word, passage = pairs // max(count, 1), pairs % max(count, 1)
     idf = background.idf(arrays["vocab_hash"], count, np.bincount(word, minlength=vocabulary))
-    own = ~(copied | (arrays["work_reason"][arrays["passage_work"]] != NOT_QUARANTINED))[passage]
+    listed = ~(copied | (arrays["work_reason"][arrays["passage_work"]] != NOT_QUARANTINED))
+    own = listed[passage]
     word, passage, tf = word[own], passage[own], tf[own]
     impact = bm25_impacts(tf.astype(np.float32), lengths[passage].astype(np.float32), idf[word])
     return {
@@ -243,6 +244,7 @@ def _postings(arrays: Arrays, background: Background) -> Arrays:
         "posting_start": np.searchsorted(word, np.arange(vocabulary + 1)).astype(np.int64),
         "posting_passage": passage.astype(np.int32),
         "posting_impact": impact.astype(np.float16),
+        "passage_listed": listed,
     }
 
 

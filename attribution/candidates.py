@@ -136,7 +136,7 @@ def _add_nearest(
     asked = np.zeros((len(queries), len(terms)), np.float32)
     for row, own in zip(asked, queries, strict=True):
         row[np.searchsorted(terms, own)] = 1
-    sums = index.passage_sums(terms, asked, passages) * index.is_listed(passages).astype(np.float32)
+    sums = index.passage_sums(terms, asked, passages) * index.passage_listed[passages].astype(np.float32)
     low = 0
     for work, own in zip(works, near, strict=True):
         best = own[np.argmax(sums[:, low : low + len(own)], axis=1)]

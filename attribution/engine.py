@@ -43,7 +43,7 @@ from attribution.lexical import distinct
 from attribution.likeness import compare
 from attribution.normalise import Words, words
 from attribution.runs import GAP_WORDS_MAX, claims
-from attribution.scoring import OPEN_FROM, OPEN_TO, Scorer, context_rows, left_open
+from attribution.scoring import OPEN_TO, Scorer, context_rows, left_open
 from attribution.segments import Halves, Segment, Segmenter
 from attribution.terms import PPM, Attribution, Match, Share, SourceWork
 
@@ -60,6 +60,9 @@ CONTENT_WORDS_MIN = 4
 # Pairs that say no more by themselves are not asked about in context: two in three of all, and in a labelled
 # set's outputs none of them came above .13 there, where .19 is the least that can win.
 HOPELESS = 0.001
+# Of a piece described ahead, from which probability on it is encoded at once: works that are strong elsewhere
+# raise some of those below OPEN_FROM in the end, and a vector too many costs less while an answer is written.
+AHEAD_FROM = 0.12
 AHEAD_MAX = 8  # sentences of one push that are described and encoded at once; more is no stream
 CONTENT_SHARED, CONTAINED = FEATURES.index("content_shared"), FEATURES.index("contained")
 PIECES_AT_ONCE = 32  # described together, and no more words than these: some megabytes of
@@ -271,7 +274,7 @@ class AttributionStream:
             return
         best = np.zeros(len(texts), np.float32)
         np.maximum.at(best, piece, scorer.by_words(described.rows))
-        is_open = (best >= OPEN_FROM) & (best <= OPEN_TO)
+        is_open = (best >= AHEAD_FROM) & (best <= OPEN_TO)
         self._encode([texts[number] for number in np.flatnonzero(is_open).tolist()])
 
     def _encode(self, texts: list[str]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from attribution.exact import in_steps, product
 from attribution.index import Index
-from attribution.lexical import I64, ranges
+from attribution.lexical import I64, named, ranges
 from attribution.runs import Claim
 
 F32 = NDArray[np.float32]
@@ -206,7 +206,7 @@ class _Asked:
         ends = np.minimum(np.array([piece.end for piece in pieces], np.int64), starts + PIECE_WORDS_MAX)
         at, owner = ranges(starts, ends)
         idf = in_steps(output.idf[at])
-        terms, first, column = np.unique(output.ids[at], return_index=True, return_inverse=True)
+        terms, first, column = named(output.ids[at])
         term_idf = idf[first]
         cell = owner * len(terms) + column
         inside = np.zeros((count, len(terms)), np.float32)
@@ -226,7 +226,7 @@ class _Asked:
             terms, inside, by_idf, kinds, totals, words_of,
             np.bincount(owner, idf, minlength=count) / each,
             np.bincount(owner, idf < STOP_IDF, minlength=count) / each,
-            _Grams.all(column.astype(np.int64), owner, idf, count),
+            _Grams.all(column, owner, idf, count),
         )  # fmt: skip
 
 
@@ -251,13 +251,13 @@ class _Grams:
         for width in (2, 3, 4):
             last = max(len(owner) - width + 1, 0)
             at = np.flatnonzero(owner[:last] == owner[width - 1 :])
-            keys, number = np.unique(names[at] * step + names[at + 1], return_inverse=True)
+            keys, _, number = named(names[at] * step + names[at + 1])
             inside = np.zeros((pieces, len(keys)), np.float32)
             inside[owner[at], number] = 1
             weight = np.zeros(len(keys), np.float32)
             weight[number] = np.add.reduce([idf[at + ahead] for ahead in range(width)])
             first = np.full((pieces, len(keys)), -1, np.int32)
-            cells, earliest = np.unique(owner[at] * len(keys) + number, return_index=True)
+            cells, earliest, _ = named(owner[at] * len(keys) + number)
             first.reshape(-1)[cells] = at[earliest]
             result[width] = _Grams(keys, step, inside, inside * weight, first)
             names = np.zeros(last, np.int64)
@@ -285,7 +285,7 @@ class _There:
     @staticmethod
     def read(index: Index, asked: _Asked, pairs: Pairs) -> _There:
         """Read the pairs' stretches."""
-        passage, first, of = np.unique(pairs.passage, return_index=True, return_inverse=True)
+        passage, first, of = named(pairs.passage)
         low, high = pairs.low[first], pairs.high[first]
         sentence, stretch = ranges(low, high)
         base: I64 = np.append(0, np.cumsum(high - low)).astype(np.int64)
@@ -311,7 +311,7 @@ class _There:
         words_ = index.sentence_token[index.passage_sentence[passage + 1]]
         words_ = words_ - index.sentence_token[index.passage_sentence[passage]]
         impacts = np.zeros_like(in_passage)
-        listed = np.flatnonzero(index.is_listed(passage))
+        listed = np.flatnonzero(index.passage_listed[passage])
         impacts[listed, unknown:] = index.impacts(
             in_passage[listed, unknown:], asked.terms[unknown:], words_[listed]
         )
@@ -319,7 +319,7 @@ class _There:
         term_idf[unknown:] = in_steps(index.vocab_idf[asked.terms[unknown:]])
         totals = np.bincount(row, in_steps(index.vocab_idf[word]), minlength=len(sentence)).astype(np.float64)
         return _There(
-            of.astype(np.int64), base, sentence, term_idf, counts, sentences, windows,
+            of, base, sentence, term_idf, counts, sentences, windows,
             wholes, impacts, totals,
             _hits(asked.grams, column, stretch[row]),
         )  # fmt: skip

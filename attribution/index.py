@@ -38,7 +38,7 @@ ARRAYS = (
     "work_sentence",
     "passage_sentence", "passage_work", "work_passage", "vocab_hash", "vocab_idf", "posting_start",
     "posting_passage",
-    "posting_impact", "gram_hash", "gram_place", "work_reason",
+    "posting_impact", "gram_hash", "gram_place", "work_reason", "passage_listed",
 )  # fmt: skip
 
 
@@ -133,6 +133,8 @@ class Index:
         self.gram_hash: NDArray[np.uint64] = arrays["gram_hash"]
         self.gram_place: NDArray[np.int32] = arrays["gram_place"]
         self.work_reason: NDArray[np.uint8] = arrays["work_reason"]
+        # Whether words lead to each passage: to later copies and held works none does.
+        self.passage_listed: NDArray[np.bool_] = arrays["passage_listed"]
         # Scratch, zero between calls, 4 bytes a passage and a word: the only arrays a worker does not share.
         self._sums = np.zeros(len(self.passage_work), np.float32)
         self._column = np.zeros(len(self.vocab_hash), np.int32)
@@ -238,22 +240,6 @@ class Index:
         found = bm25_impacts(tf, words[row].astype(np.float32), idf, self._passage_words)
         result.reshape(-1)[cells] = in_steps(found)
         return result
-
-    def is_listed(self, passages: I64) -> NDArray[np.bool_]:
-        """Return whether the words lead to each passage: to later copies and quarantined works none does.
-
-        By bisection in the row of the passage's first word, for all passages at once.
-        """
-        terms = self.token_word[self.sentence_token[self.passage_sentence[passages]]]
-        low, end = self.posting_start[terms], self.posting_start[terms + 1]
-        high = end.copy()
-        for _ in range(int((end - low).max(initial=0)).bit_length()):
-            middle = (low + high) // 2
-            below = (middle < high) & (self.posting_passage[np.minimum(middle, end - 1)] < passages)
-            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
-        return (low < end) & (
-            self.posting_passage[np.minimum(low, len(self.posting_passage) - 1)] == passages
-        )
 
     def best_passages(self, queries: Sequence[I64], count: int) -> list[Ranked]:
         """Return for each query (distinct known terms, rarest first) its best passages and their BM25 sums.

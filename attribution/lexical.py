@@ -92,3 +92,14 @@ def distinct(values: I64) -> I64:
     """Return the distinct values in order; np.unique hashes first, which is slower for what we have."""
     ordered = np.sort(values)
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
+def named(values: I64) -> tuple[I64, I64, I64]:
+    """Return the distinct values in order, where each stands first, and each value's place among them."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    fresh = np.ones(len(values), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
+    place = np.empty(len(values), np.int64)
+    place[order] = np.cumsum(fresh) - 1
+    return ordered[fresh], order[fresh], place

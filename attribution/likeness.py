@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attribution.features import COSINES, F32, FEATURES, Described, Pairs, against_others, argmax_by
 from attribution.index import Index
-from attribution.lexical import I64, ranges
+from attribution.lexical import I64, named, ranges
 
 _COLUMN: I64 = np.array([FEATURES.index(name) for name in COSINES], np.int64)
 SHOWN_MARGIN = 0.1  # a sentence that shares fewer words must be this much liker to be the one that is shown
@@ -31,7 +31,7 @@ def compare(
     inst, owner = ranges(pairs.low[at], pairs.high[at])
     base: I64 = np.append(0, np.cumsum(pairs.high[at] - pairs.low[at])).astype(np.int64)
     first = base[:-1]
-    sentences, place = np.unique(inst, return_inverse=True)
+    sentences, _, place = named(inst)
     cosine = index.vectors.cosines(sentences, vectors)[place, column[owner]]
     best = argmax_by(cosine, base, owner)
     without = cosine.copy()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
 
 from attribution.background import Background
@@ -20,7 +19,7 @@ def listed(word_encoder, tmp_path):
     def of(works: list[SourceWork]) -> dict[str, list[bool]]:
         build(works, tmp_path / "index", [word_encoder], BACKGROUND)
         index = Index(tmp_path / "index", BACKGROUND, model_sha256="words")
-        found = index.is_listed(np.arange(len(index.passage_work))).tolist()
+        found = index.passage_listed.tolist()
         bounds = index.work_passage.tolist()
         return {
             name: found[low:high] for name, low, high in zip(index.work_ids, bounds, bounds[1:], strict=False)

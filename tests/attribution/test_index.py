@@ -123,9 +123,9 @@ def test_a_query_adds_a_bounded_number_of_postings(index, monkeypatch):
 def test_no_word_leads_to_a_later_copy(index):
     work = index.work_ids.index("lighthouse-copy")
     passages = np.arange(index.work_passage[work], index.work_passage[work + 1])
-    assert not index.is_listed(passages).any()
+    assert not index.passage_listed[passages].any()
     first = index.work_ids.index("lighthouse")
-    assert index.is_listed(np.arange(index.work_passage[first], index.work_passage[first + 1])).all()
+    assert index.passage_listed[index.work_passage[first] : index.work_passage[first + 1]].all()
 
 
 def test_an_index_is_opened_by_the_encoder_that_made_it(own_index):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution.lexical import Run, bm25_impacts, diagonals, grams, ranges
+from attribution.lexical import Run, bm25_impacts, diagonals, grams, named, ranges
 from attribution.normalise import words
 
 
@@ -35,3 +35,12 @@ def test_a_term_never_adds_more_than_its_bound():
     impact = bm25_impacts(tf, np.array([80, 80, 80], np.float32), np.array([2, 2, 2], np.float32))
     assert (impact < 2 * 2.2).all()
     assert (np.diff(impact) > 0).all()
+
+
+@given(st.lists(st.integers(-5, 5), max_size=30))
+def test_distinct_values_are_named_as_numpy_names_them(values):
+    given_ = np.array(values, np.int64)
+    for mine, numpys in zip(
+        named(given_), np.unique(given_, return_index=True, return_inverse=True), strict=True
+    ):
+        assert np.array_equal(mine, numpys)
