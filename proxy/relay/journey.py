@@ -26,6 +26,7 @@ from proxy.relay.makers import ANSWERS_US, DAY_US
 from proxy.relay.needs import Receive, Scope
 from proxy.relay.needs import Send as AsgiSend
 from proxy.relay.passing import model_not_found
+from proxy.relay.patience import Patience
 from proxy.relay.router import Route
 from proxy.relay.upstream import Answer, UpstreamFailed
 from proxy.telemetry import TRACE
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 PROMPT_BYTES_MAX = 8 << 20  # of messages as JSON, read on the event loop for their text; more is pictures
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+WATCH_AFTER_S = 0.01  # whoever leaves before that is missed by then; short answers need no second task
 CHARACTERS_PER_TOKEN = 4  # a rough guess for when nobody can be asked; such events are marked estimated
 
 
@@ -64,7 +66,8 @@ class Journey:
         self._routes: Sequence[Route] = ()
         self._backend = ""
         self._http_status = 0
-        self._limit: asyncio.Timeout | None = None  # around every wait for the backend
+        self._patience = Patience()  # of every wait for the backend
+        self._watching: asyncio.TimerHandle | asyncio.Task[None]  # for the client to leave
         self._gone_s: float | None = None  # when the client left, on the loop's clock
         self._sending_s: float | None = None  # since when the client has not taken what it is sent
         self._has_offered = False
@@ -82,7 +85,7 @@ class Journey:
     async def run(self, body: bytes) -> None:
         """Serve the request. Raises nothing but cancellation, after the event is in the journal's queue."""
         loop = asyncio.get_running_loop()
-        watch = loop.create_task(self._watch())
+        self._watching = loop.call_later(WATCH_AFTER_S, self._begin_to_watch)
         self._look_again = loop.call_later(self._relay.settings.server.client_idle_s, self._look_at_client)
         try:
             await self._go(body)
@@ -93,8 +96,9 @@ class Journey:
             raise
         finally:
             self._is_over = True
-            watch.cancel()
+            self._watching.cancel()
             self._look_again.cancel()
+            self._patience.close()
             self._relay.forget_late(self._exchange.id)
             if self._has_offered and not self._is_recording:
                 self._relay.attributing.forget(self._exchange.id)
@@ -129,7 +133,7 @@ class Journey:
             if exchange.is_scored and not exchange.endpoint.unscored:
                 # While the backend thinks; and before its answer, however little it thought.
                 self._telling = asyncio.get_running_loop().call_soon(self._tell_request)
-            async with self._waiting():
+            with self._waiting():
                 self._answer = await self._relay.open(routes, self._scope, forward.body, identity=True)
             self._tell_request()
         except Problem as refusal:
@@ -160,7 +164,7 @@ class Journey:
         exchange, send, offer = self._exchange, self._send, self._relay.attributing.offer
         now = asyncio.get_running_loop().time
         try:
-            async with self._waiting():
+            with self._waiting():
                 while (piece := await answer.read()) is not None:
                     rest: list[Action] = []
                     for action in self._guarded(piece) if self._cuts else exchange.upstream_sent(piece):
@@ -242,18 +246,15 @@ class Journey:
             return exchange.upstream_failed(error.kind)
         return exchange.upstream_failed("timeout")
 
-    @contextlib.asynccontextmanager
-    async def _waiting(self):  # noqa: ANN202  an async context manager of nothing
+    def _waiting(self) -> Patience:
         """Wait for the backend while it may take, and `drain_s` after the client left; then TimeoutError."""
         ends_s = None if self._answer is None else self._answer.ends_s
         if self._gone_s is not None:
             ends_s = min(self._gone_s + self._relay.drain_s, ends_s or math.inf)
-        async with asyncio.timeout_at(ends_s) as limit:
-            self._limit = limit
-            try:
-                yield
-            finally:
-                self._limit = None
+        return self._patience.until(ends_s)
+
+    def _begin_to_watch(self) -> None:
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -265,7 +266,7 @@ class Journey:
         """Take a client for gone that has read nothing of what it is sent for `client_idle_s`."""
         loop, idle_s = asyncio.get_running_loop(), self._relay.settings.server.client_idle_s
         since_s = self._sending_s
-        if since_s is not None and self._limit is not None and loop.time() - since_s >= idle_s:
+        if since_s is not None and self._patience.is_waiting and loop.time() - since_s >= idle_s:
             self._client_is_gone()
         else:
             self._look_again = loop.call_later(idle_s, self._look_at_client)
@@ -276,10 +277,10 @@ class Journey:
         self._relay.log.info("client_left", id=self._exchange.id)
         self._exchange.client_gone()
         is_stuck = self._sending_s is not None
-        if self._limit is not None:
+        if self._patience.is_waiting:
             at_once = is_stuck or self._exchange.is_over
-            ends_s = min(self._gone_s + self._relay.drain_s, self._limit.when() or math.inf)
-            self._limit.reschedule(0 if at_once else ends_s)
+            ends_s = min(self._gone_s + self._relay.drain_s, self._patience.ends_s or math.inf)
+            self._patience.reschedule(0 if at_once else ends_s)
 
     async def _perform(self, actions: Sequence[Action]) -> None:
         for place, action in enumerate(actions):
