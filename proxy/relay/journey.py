@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from proxy.relay.handler import Relay
 
 PROMPT_BYTES_MAX = 8 << 20  # of messages as JSON, read on the event loop for their text; more is pictures
-EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 WATCH_AFTER_S = 0.01  # whoever leaves before that is missed by then; short answers need no second task
 CHARACTERS_PER_TOKEN = 4  # a rough guess for when nobody can be asked; such events are marked estimated
 
@@ -73,12 +72,13 @@ class Journey:
         self._has_offered = False
         self._is_recording = False
         self._settle_ms = 0.0
-        self._cuts = relay.settings.guard.action == "cut"
+        is_guarded = relay.settings.guard.action == "cut"
+        self._cutter = exchange.endpoint.cutter() if is_guarded else None
+        self._counts_at_cut = TokenCounts()  # what the backend had reported by then
         self._is_cut = False  # the guard has ended this answer
         self._is_over = False
         self._cited: tuple[str, ...] = ()  # works whose address the answer names
         self._telling: asyncio.Handle | None = None  # the request's texts are still to be told
-        self._piece = b""  # the last that came, at a stream's own size
         self.only = ""  # the one backend that can serve this: it made what the request refers to
         self.used: Used | None = None  # what was metered, once it is
 
@@ -167,7 +167,7 @@ class Journey:
             with self._waiting():
                 while (piece := await answer.read()) is not None:
                     rest: list[Action] = []
-                    for action in self._guarded(piece) if self._cuts else exchange.upstream_sent(piece):
+                    for action in self._guarded(piece) if self._cutter else exchange.upstream_sent(piece):
                         if isinstance(action, Send):
                             self._sending_s = now()
                             await send({"type": "http.response.body", "body": action.data, "more_body": True})
@@ -216,16 +216,17 @@ class Journey:
 
         Only between two events: the client may have read the first half of the one that is cut through.
         """
-        exchange, before = self._exchange, self._piece
-        self._piece = piece
-        if before.endswith(EVENT_ENDS) and self._relay.must_cut(exchange.id):
-            ending = exchange.endpoint.ending(before, exchange.asked.choices if exchange.asked else 1)
+        exchange, cutter = self._exchange, self._cutter
+        assert cutter is not None  # or nobody asks
+        if cutter.is_between and self._relay.must_cut(exchange.id):
+            ending = cutter.ending(exchange.asked.choices if exchange.asked else 1)
             if ending:
-                self._is_cut = True
-                self._cuts = False
+                self._is_cut, self._counts_at_cut = True, exchange.counts
+                self._cutter = None
                 self._relay.metrics.guarded.labels("cut").inc()
                 self._relay.log.info("stream_cut_off", id=exchange.id)
                 return [*exchange.upstream_sent(ending), *exchange.upstream_ended()]
+        cutter.saw(piece)
         return exchange.upstream_sent(piece)
 
     async def _follow(self, answer: Answer) -> list[Action]:
@@ -351,7 +352,7 @@ class Journey:
     async def _record(self, wanted: Record) -> None:
         relay, exchange = self._relay, self._exchange
         if self._is_cut:
-            wanted = msgspec.structs.replace(wanted, outcome="cut")
+            wanted = msgspec.structs.replace(wanted, outcome="cut", counts=self._counts_at_cut)
         counts = await self._counted(wanted)
         records = self._records(wanted, counts)
         try:

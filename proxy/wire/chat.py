@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from proxy.wire.cutting import cut_reply, ending
+from proxy.wire.cutting import ChoicesCutter, Cutter, cut_chat
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError
 from proxy.wire.output import NOTHING, UNHEARD, Heard, Said, TextDelta, TokenCounts
@@ -185,11 +185,11 @@ class ChatCompletions(Endpoint):
 
     def cut_reply(self, body: bytes, ends: Mapping[int, int]) -> bytes:
         """Return a whole reply, the text of these choices ended at these code points, and saying so."""
-        return cut_reply(body, ends)
+        return cut_chat(body, ends)
 
-    def ending(self, piece: bytes, choices: int) -> bytes:
-        """Return the events that end a stream in the backend's place, after `piece`."""
-        return ending(piece, choices)
+    def cutter(self) -> Cutter:
+        """Return what ends a stream in the backend's place."""
+        return ChoicesCutter({"delta": {}})
 
     def prompt_text(self, asked: Asked) -> str:
         """Return the messages' text, one message a line; images and tools count nothing in an estimate."""

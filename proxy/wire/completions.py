@@ -6,10 +6,12 @@ numbered through. What a person reads is `text`. With `echo` it begins with the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
+from proxy.wire.cutting import ChoicesCutter, Cutter, cut_completions
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError
 from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
@@ -116,6 +118,14 @@ class Completions(Endpoint):
     def asking_for_usage(self, body: bytes) -> bytes:
         """Return the body with `stream_options.include_usage` true (see `reading.asking_for_usage`)."""
         return asking_for_usage(body)
+
+    def cut_reply(self, body: bytes, ends: Mapping[int, int]) -> bytes:
+        """Return a whole reply, each choice's text ended at these code points, and saying so."""
+        return cut_completions(body, ends)
+
+    def cutter(self) -> Cutter:
+        """Return what ends a stream in the backend's place."""
+        return ChoicesCutter({"text": ""})
 
     def prompt_text(self, asked: Asked) -> str:
         """Return the prompts, one a line; prompts given as tokens count nothing in an estimate."""

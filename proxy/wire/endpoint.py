@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from proxy.wire.cutting import Cutter
 from proxy.wire.errors import Shape
 from proxy.wire.output import NOTHING, UNHEARD, Heard, Said
 from proxy.wire.sse import FRAME_BYTES_MAX
@@ -90,9 +91,9 @@ class Endpoint:
         """Return a whole reply, the text of these choices ended at these code points, and saying so."""
         return body
 
-    def ending(self, piece: bytes, choices: int) -> bytes:  # noqa: ARG002  as a default: streams go on
-        """Return the events that end a stream in the backend's place, after `piece`; empty: it cannot be."""
-        return b""
+    def cutter(self) -> Cutter | None:
+        """Return what ends a stream in the backend's place; None: its streams go on."""
+        return None
 
     def prompt_text(self, asked: Asked) -> str:  # noqa: ARG002  the default has none
         """Return the request's text, for an estimate of its tokens."""

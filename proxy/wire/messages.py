@@ -10,8 +10,12 @@ of the last `message_delta`, which says how the message ended.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from proxy.wire.cutting import Cutter, cut_message
+from proxy.wire.ending import MessagesCutter
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
 from proxy.wire.reading import Content, Count, decoded, natural, plain, tolerated
@@ -129,6 +133,14 @@ class Messages(Endpoint):
                 return Said(is_end=True)
             case _:
                 return NOTHING
+
+    def cut_reply(self, body: bytes, ends: Mapping[int, int]) -> bytes:
+        """Return a whole reply, its text ended at these code points, and saying so."""
+        return cut_message(body, ends)
+
+    def cutter(self) -> Cutter:
+        """Return what ends a stream in the backend's place."""
+        return MessagesCutter(self.frame_bytes_max)
 
     def prompt_text(self, asked: Asked) -> str:
         """Return the text of the system prompt and the messages, one a line."""

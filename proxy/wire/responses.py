@@ -11,9 +11,12 @@ A background request is answered at once by a promise without usage; it is finis
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
+from proxy.wire.cutting import Cutter, cut_response
+from proxy.wire.ending import ResponsesCutter
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
 from proxy.wire.reading import Content, Count, counts_of, decoded, plain, tolerated
@@ -128,6 +131,14 @@ class Responses(Endpoint):
             bare = tolerated(_bare, event.response)
             return NOTHING if bare is None else Said(model=bare.model or "")
         return NOTHING
+
+    def cut_reply(self, body: bytes, ends: Mapping[int, int]) -> bytes:
+        """Return a whole reply, its text ended at these code points, and saying so."""
+        return cut_response(body, ends)
+
+    def cutter(self) -> Cutter:
+        """Return what ends a stream in the backend's place."""
+        return ResponsesCutter(self.frame_bytes_max)
 
     def prompt_text(self, asked: Asked) -> str:
         """Return the text of instructions and input, one message a line."""

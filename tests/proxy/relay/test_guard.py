@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from openai import AsyncOpenAI
 
 from proxy.relay.guard import ends, limits, replications
 from proxy.relay.scored import Copied
-from proxy.settings import Guard
+from proxy.settings import Guard, Settings
+from proxy.wire import endpoint_for
 from tests import fakes
-from tests.builders import SSE, chunk, frame
+from tests.builders import DONE, SSE, World, chunk, frame
 from tests.live import Live, live, settings_in
+from tests.scripted import TEXTS, WIRES
 
 pytestmark = pytest.mark.anyio
 CUT = Guard(action="cut", excerpt_words=5, prohibited_words=2)
@@ -126,3 +131,74 @@ async def test_where_the_operator_only_flags_nothing_is_left_out(tmp_path: Path)
             assert "content_filter" not in reply.text
             assert f'"replication":[{{"work":"{work}","words":8,"limit":5' in reply.text
         assert app.running.metrics.guarded.labels("flagged")._value.get() == 2
+
+
+# -- every wire that tells text
+# -------------------------------------------------------------------------------------------
+
+
+def guarded_world(path: str) -> World:
+    """A relay whose scorer sees too much of a work once the first words of the text have passed."""
+    events = [event for event in WIRES[path][1]({"model": "small-1"}) if event != DONE]
+
+    async def pieces():
+        for event in events:
+            if TEXTS[1].encode() in event or rb"\u201cdark" in event:
+                copied = (Copied(fakes.WORK, 0, 9, 0, 20, (0, 0)),)
+                made.attributing.copies = copied
+            yield event
+
+    made = World(fakes.FakeBackend(pieces, headers=SSE), settings=Settings(guard=CUT))
+    return made
+
+
+async def asked_of(made: World, path: str, **more: Any) -> fakes.AsgiClient:
+    client = fakes.AsgiClient(made.relay)
+    body = {"model": "small-1", "prompt": "a", "input": "a", "messages": [], **more}
+    await client.call("POST", path, {"content-type": "application/json"}, json.dumps(body).encode())
+    return client
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/v1/chat/completions", b'"finish_reason":"content_filter"'),
+        ("/v1/completions", b'"finish_reason":"content_filter"'),
+        ("/v1/responses", b'"incomplete_details":{"reason":"content_filter"}'),
+        ("/v1/messages", b'"stop_reason":"refusal"'),
+    ],
+)
+async def test_a_stream_of_every_wire_is_ended_in_its_own_words(path: str, reason: bytes):
+    made = guarded_world(path)
+    client = await asked_of(made, path, stream=True)
+    assert client.is_complete
+    assert reason in client.body
+    text = client.body.decode()
+    assert "The keeper lit the lamp" in text
+    assert "went round it" not in text
+    assert text.count('"attribution"') == 1, "the last event carries the field"
+    (used,) = made.journal.used
+    # Counted by us: what the ending says is not what the backend reported.
+    told = len(TEXTS[0].split())
+    assert (used.outcome, used.estimated, used.output_tokens) == ("cut", True, told)
+    assert made.metrics.guarded.labels("cut")._value.get() == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/messages"])
+async def test_a_whole_reply_of_every_wire_is_shortened(path: str):
+    whole = WIRES[path][0]({"model": "small-1"})
+    scored = msgspec.structs.replace(fakes.scored(), copied=(Copied(fakes.WORK, 0, 9, 0, 20, (11, 11)),))
+    made = World(fakes.FakeBackend([json.dumps(whole).encode()]), settings=Settings(guard=CUT), result=scored)
+    client = await asked_of(made, path)
+    said = endpoint_for("POST", path).read_reply(client.body)
+    assert [delta.text for delta in said.texts] == [TEXTS[0][:11]]
+    assert json.loads(client.body)["attribution"]["replication"][0]["limit"] == 5
+    assert b"content_filter" in client.body or b"refusal" in client.body
+
+
+async def test_a_transcription_is_flagged_and_never_cut():
+    scored = msgspec.structs.replace(fakes.scored(), copied=(Copied(fakes.WORK, 0, 9, 0, 20, (1, 1)),))
+    made = World(fakes.FakeBackend([b'{"text":"a b c"}']), settings=Settings(guard=CUT), result=scored)
+    client = await asked_of(made, "/v1/audio/transcriptions")
+    assert json.loads(client.body)["text"] == "a b c"
+    assert json.loads(client.body)["attribution"]["replication"][0]["words"] == 9
