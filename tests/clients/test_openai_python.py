@@ -58,11 +58,8 @@ async def listed(stream: Any) -> list[Any]:
 async def chat_helper(client: Any, model: str, **more: Any) -> Any:
     async with client.chat.completions.stream(model=model, messages=MESSAGES, **more) as stream:
         chunks = [event.chunk async for event in stream if event.type == "chunk"]  # credits stay with theirs
-        final = await stream.get_final_completion()
-        # The helper builds this one itself, of what it knows: annotations it has seen, no `attribution`.
-        for choice in final.choices:
-            choice.message.annotations = None
-        return [chunks, final]
+        # The helper builds this one itself, of what it knows: annotations, and no `attribution`.
+        return [chunks, await stream.get_final_completion()]
 
 
 async def response_helper(client: Any, model: str, **more: Any) -> Any:
