@@ -228,3 +228,38 @@ def licensed(connection: sa.Connection) -> dict[str, tuple[str, ...]]:
         work: tuple(one for one in originals if one.work not in denied) for work, originals in adapted.items()
     }
     return {work: found for work in kept if (found := lineage(work, kept))}
+
+
+def owners_of_originals(
+    connection: sa.Connection, work_ids: list[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return {work: who owns what it was made from and is owed a part}, nearest first; all works for None."""
+    stated = adaptations(connection) if work_ids is None else ancestry(connection, work_ids)
+    owing = {work: tuple(one for one in made if one.ppm) for work, made in stated.items()}
+    originals = sorted({one.work for made in owing.values() for one in made})
+    owner = {
+        str(row.id): str(row.owner_id)
+        for chunk in chunks(originals)
+        for row in connection.execute(
+            sa.select(_work.c.id, owner_now().label("owner_id")).where(_work.c.id.in_(chunk))
+        )
+    }
+    return {work: tuple(dict.fromkeys(owner[one] for one in lineage(work, owing))) for work in owing}
+
+
+def with_adaptations(connection: sa.Connection, work_ids: list[str]) -> list[str]:
+    """Return these works and what was made from them, whose credits name their creators too."""
+    stated, changed = adaptations(connection), set(work_ids)
+    return [
+        *work_ids,
+        *(work for work in stated if work not in changed and changed & {*lineage(work, stated)}),
+    ]
+
+
+def names_of(
+    owner_id: str, parts: list[Any], names: Mapping[str, str], thanked: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return whom a credit names: parties by their part, else the owner; then who made the originals."""
+    largest_first = sorted(parts, key=lambda part: (-part.ppm, names.get(part.party, "")))
+    own = [names[part.party] for part in largest_first if part.party in names] or [names[owner_id]]
+    return tuple(dict.fromkeys([*own, *(names[one] for one in thanked)]))

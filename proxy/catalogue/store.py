@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,15 +20,18 @@ from proxy.catalogue.lookup_store import (
     chunks,
     creators_by_handle,
     licensed,
+    names_of,
     next_split_version,
     originals_by_handle,
     owner_now,
     owner_of,
+    owners_of_originals,
     released,
     said_last,
     split_rows,
     standings,
     status_of,
+    with_adaptations,
 )
 from proxy.catalogue.ownership import COMMONS_STATEMENT, OWN_STATEMENT, statement_sha256
 from proxy.catalogue.registering import Accepted, Adding, PackedText, Registered, handles, resolved
@@ -356,6 +359,7 @@ class Catalogue:
             ]
             if len(changed) > CHANGES_MAX:
                 return CatalogueSnapshot().with_changes(seq, self._credits(connection, None))
+            changed = with_adaptations(connection, changed) if changed else []
             return previous.with_changes(seq, self._credits(connection, changed) if changed else [])
 
     def _credits(self, connection: sa.Connection, work_ids: list[str] | None) -> list[WorkCredit]:
@@ -365,7 +369,7 @@ class Catalogue:
                 works.where(_work.c.id.in_(work_ids)),
                 splits.where(_split.c.work_id.in_(work_ids)),
             )
-        said = said_last(connection, work_ids)
+        said, thanked = said_last(connection, work_ids), owners_of_originals(connection, work_ids)
         names = {
             row.id: str(row.name) for row in connection.execute(sa.select(_creator.c.id, _creator.c.name))
         }
@@ -377,7 +381,7 @@ class Catalogue:
             WorkCredit(
                 row.id,
                 row.title,
-                _names_of(row.owner_id, parts.get(row.id, (0, []))[1], names),
+                names_of(row.owner_id, parts.get(row.id, (0, []))[1], names, thanked.get(row.id, ())),
                 row.licence,
                 row.url,
                 verdict_for(
@@ -493,8 +497,3 @@ def _entries() -> sa.Select[Any]:
         _creator.c.id.label("creator_id"),
         _creator.c.ref.label("creator_ref"),
     ).join_from(_work, _creator, _creator.c.id == owner_now())
-
-
-def _names_of(creator_id: str, parts: list[Any], names: Mapping[str, str]) -> tuple[str, ...]:
-    largest_first = sorted(parts, key=lambda part: (-part.ppm, names.get(part.party, "")))
-    return tuple(names[part.party] for part in largest_first if part.party in names) or (names[creator_id],)

@@ -98,7 +98,15 @@ def list_claims(desk: Desk, work: str, *, open_only: bool) -> None:
 @click.argument("claim")
 def show_claim(desk: Desk, claim: str) -> None:
     """Show one claim with everything that was said."""
+    from proxy.billing import ledger
+    from proxy.billing.money import decimal_text
+    from proxy.billing.store import balances
+
     row = _claim_row(open_ownership(desk).claim(claim), open_catalogue(desk))
+    held: dict[str, int] = {}
+    for (_, currency), grains in balances(desk.engine, ledger.claimed(row["work"])).items():
+        held[currency] = held.get(currency, 0) + grains
+    row["held"] = {currency: decimal_text(grains, currency) for currency, grains in held.items() if grains}
     lines = [
         f"{claim}: {row['state']}",
         f"  work      {row['title']} ({row['work']}), now {row['owner_ref']}'s",
@@ -106,6 +114,10 @@ def show_claim(desk: Desk, claim: str) -> None:
         f"  opened    {row['opened']} by {row['opened_by']}",
         f"  basis     {row['basis']}",
         *(f"  evidence  {address}" for address in row["evidence"]),
+        *(
+            f"  held      {amount} {currency}, until it is decided"
+            for currency, amount in row["held"].items()
+        ),
     ]
     if row["state"] != "open":
         lines += [f"  decided   {row['decided']} by {row['decided_by']}", f"  reason    {row['reason']}"]

@@ -435,3 +435,18 @@ def test_a_creator_states_no_licence_by_themselves(engine, clock, ids, catalogue
     theirs = Ownership(engine, clock=clock, ids=ids, creator=catalogue.creator("bo").id)
     with pytest.raises(Forbidden):
         theirs.set_adapts(retold, [Adapted(lamp, 1)])
+
+
+def test_credits_of_an_adaptation_name_who_made_the_original_and_follow_its_owner(
+    catalogue, ownership, lamp, retold
+):
+    first = catalogue.snapshot()
+    assert first.credit(retold).creators == ("bo", "ada")
+    catalogue.add_creator("Dee", ref="dee")
+    claim = ownership.open_claim(lamp, "dee", "Printed 1999.")
+    ownership.decide_claim(claim.id, "upheld", "The copy shows it.")
+    second = catalogue.snapshot(first)
+    assert second.credit(retold).creators == ("bo", "Dee")
+    assert second.works == catalogue.snapshot().works
+    ownership.set_adapts(retold, [Adapted(lamp, 0)])
+    assert catalogue.snapshot(second).credit(retold).creators == ("bo",)

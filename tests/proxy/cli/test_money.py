@@ -146,3 +146,21 @@ def test_the_report_of_a_period_says_what_to_look_at(ec):
     assert "Ada" in shown
     assert "because it" in shown
     assert ec("periods", "report", "2026-12").status == 1
+
+
+def test_a_claim_holds_the_works_money_and_its_decision_lets_it_go_on_the_next_statement(ec):
+    claim = ec.json("claims", "open", "--work", "r1", "--claimant", "bo", "--basis", "Printed 1999.").row[
+        "id"
+    ]
+    meter(ec, ("rct_1", 1_000_000_000, {"r1": 1_000_000}))
+    said = ec("periods", "close", "2026-11").out
+    assert "held by open claims" in said
+    assert ec.json("claims", "show", claim).row["held"] == {"USD": "0.30"}
+    assert "0.30 USD" in ec("claims", "show", claim).out
+    (ada,) = ec.json("statements", "list").rows
+    ec("claims", "decide", claim, "--uphold", "--reason", "The copy of 1999 shows it.")
+    said = ec("periods", "close", "2026-12").out
+    assert "let go by decided claims" in said
+    newest = ec.json("statements", "list").rows[0]
+    assert newest["creator"] != ada["creator"]
+    assert ec.json("claims", "show", claim).row["held"] == {}
