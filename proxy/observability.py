@@ -119,6 +119,18 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.promises_open = Gauge(
+            "endcredits_promises_open",
+            "Background answers that are looked for",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.promises = Counter(
+            "endcredits_promises_total",
+            "Background answers no longer looked for, by how that ended",
+            ["result"],
+            registry=registry,
+        )
         self.batch_lines = Counter(
             "endcredits_batch_lines_total",
             "Lines of batches' outputs, by what became of them",

@@ -83,6 +83,7 @@ class Routing(Section, frozen=True):
     circuit_failures: Natural = 3
     circuit_ms: Positive = 1_000
     circuit_ms_max: Positive = 30_000
+    promise_wait_ms: Positive = 1_000
 
 
 class Attribution(Section, frozen=True):

@@ -88,7 +88,7 @@ class Relay:
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
-        promise_wait_s: float = 1.0,
+        promise_wait_s: float | None = None,
     ) -> None:
         self.settings = settings
         self.journal = journal
@@ -99,7 +99,8 @@ class Relay:
         self.metrics = metrics
         self.log = log
         self.drain_s = drain_s
-        self.promises = Promises(self, wait_s=promise_wait_s)
+        waited_s = settings.routing.promise_wait_ms / 1_000
+        self.promises = Promises(self, wait_s=waited_s if promise_wait_s is None else promise_wait_s)
         self.keyring = keyring
         self._credit_of = credit_of
         self._works_at = works_at

@@ -34,7 +34,7 @@ _OF_A_BODY = frozenset({b"content-length", b"content-type", b"transfer-encoding"
 class Promises:
     """Looks for promised answers. `wait_s`: before the first look."""
 
-    def __init__(self, relay: Relay, *, wait_s: float = 1.0) -> None:
+    def __init__(self, relay: Relay, *, wait_s: float) -> None:
         self._relay = relay
         self._wait_s = wait_s
         self.open = 0
@@ -55,6 +55,9 @@ class Promises:
         wait_s = self._wait_s
         asking = _asking_for(scope, answer_id)
         self.open += 1
+        metrics = self._relay.metrics
+        metrics.promises_open.inc()
+        result = "given_up"  # until it is known better: overdue, or the server stops
         try:
             while clock.monotonic_s() < ends_s:
                 await asyncio.sleep(wait_s)
@@ -64,11 +67,16 @@ class Promises:
                 except (UpstreamFailed, Problem):
                     continue
                 if status in {404, 410}:
+                    result = "withdrawn"
                     raise UpstreamFailed("cut", routes[0].backend.name, "the promised answer is gone")
                 if status == 200:
+                    result = "kept"  # if this is the last look: whoever is content with it closes us
                     yield body
+                    result = "given_up"
         finally:
             self.open -= 1
+            metrics.promises_open.dec()
+            metrics.promises.labels(result).inc()
 
     async def _look(self, routes: Sequence[Route], asking: Scope) -> tuple[int, bytes]:
         answer = await self._relay.open(routes, asking, b"", identity=True)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from proxy.relay.promises import FOLLOWED_MAX
-from proxy.settings import Attribution, Settings
+from proxy.settings import Attribution, Routing, Settings
 from tests import fakes
 from tests.builders import World
 from tests.proxy.relay.test_endpoints import ask, response
@@ -61,6 +61,23 @@ async def test_a_background_answer_is_promised_at_once_and_metered_when_it_is_th
     assert (used.outcome, used.input_tokens, used.output_tokens, used.estimated) == ("complete", 11, 7, False)
     assert world.attributing.offered[used.id] == [(0, "The sea")]
     assert world.relay.promises.open == 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "result"), [([(200, response("The sea"))], "kept"), ([(404, {})], "withdrawn")]
+)
+async def test_how_a_promise_ended_is_counted(looks, result):
+    world = World(Promising(UNDER_WAY, *looks), promise_wait_s=0)
+    await ask(world, "/v1/responses", BACKGROUND)
+    assert world.metrics.promises.labels(result)._value.get() == 1
+    assert world.metrics.promises_open._value.get() == 0
+
+
+async def test_the_first_look_waits_as_the_settings_say():
+    world = World(Promising((200, response("a"))), settings=Settings(routing=Routing(promise_wait_ms=1)))
+    assert world.relay.promises._wait_s == 0.001
+    await ask(world, "/v1/responses", BACKGROUND)
+    assert [used.outcome for used in world.journal.used] == ["complete"]
 
 
 async def test_the_promise_leaves_before_the_answer_is_there():
