@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from openai import AsyncOpenAI
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -337,3 +338,20 @@ async def test_the_whole_application_serves_websockets(tmp_path):
             with pytest.raises(InvalidStatus) as caught:
                 await connect(f"{base}/v1/realtime", proxy=None)
             assert json.loads(caught.value.response.body)["error"]["code"] == "invalid_api_key"
+
+
+async def test_the_official_client_holds_a_session_as_with_the_backend_itself(tmp_path):
+    async with serve(answering, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = settings_in(tmp_path, backends=(Backend(url=f"http://127.0.0.1:{port}/v1"),))
+        async with live(settings) as app:
+            key = app.key(name="shop")["authorization"].removeprefix("Bearer ")
+            async with (
+                AsyncOpenAI(base_url=f"{app.base}/v1", api_key=key) as client,
+                client.realtime.connect(
+                    model="small-1", websocket_connection_options={"proxy": None}
+                ) as held,
+            ):
+                await held.response.create()
+                heard = [(await held.recv()).type for _ in range(3)]
+            assert heard == ["response.created", "response.output_text.delta", "response.done"]
