@@ -122,7 +122,8 @@ class Connections:
         else:
             said = [value for name, value in headers if name.lower() == b"content-length"]
             if said:
-                length = int(said[0]) if len(said) == 1 and said[0].isdigit() else -1
+                is_one = len(said) == 1 and said[0].isdigit() and len(said[0]) <= 18
+                length = int(said[0]) if is_one else -1
             else:
                 lines.append(b"transfer-encoding: chunked\r\n")
         head = b"%b %b%b%b\r\n" % (method.encode("ascii"), target, self._line_end, b"".join(lines))
