@@ -164,7 +164,7 @@ class Running:
             ("index", watcher.run()),
             ("sink", sink.run()),
             ("left over", self._take_up(journal, pending)),
-            ("overdue", self._give_up(journal, pending)),
+            ("overdue", self._give_up(journal)),
             ("budgets", self._sweep_budgets()),
         ):
             self._spawn(name, work)
@@ -263,13 +263,14 @@ class Running:
             await sink.drain()
             await sink.close()
 
-    async def _give_up(self, journal: Journal, pending: PendingTexts) -> None:
+    async def _give_up(self, journal: Journal) -> None:
         """Settle answers whose text has waited too long, again and again."""
+        assert self.relay is not None
         while True:
             await asyncio.sleep(OVERDUE_EVERY_S)
             for event_id in await journal.settle_overdue(self.settings.attribution.pending_hours_max):
                 self.attributing.forget(event_id)
-                await asyncio.to_thread(pending.erase, event_id)
+                await asyncio.to_thread(self.relay.pending.erase, event_id)
 
     async def _sweep_budgets(self) -> None:
         """Settle what dead workers reserved, again and again."""

@@ -113,6 +113,10 @@ class MemoryPending:
         self.grounded[event_id], self.cited[event_id] = tuple(grounded), tuple(cited)
         self.texts[event_id] = (app, dict(texts))
 
+    def put_together(self, app: str, texts: Mapping[str, Mapping[int, str]]) -> None:
+        for event_id, by_choice in texts.items():
+            self.put(event_id, app, by_choice)
+
     def erase(self, event_id: str) -> None:
         self.texts.pop(event_id, None)
         self.erased.append(event_id)

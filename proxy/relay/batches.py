@@ -93,13 +93,17 @@ class BatchOutput:
         if len(new) < len(lines):
             relay.metrics.batch_lines.labels("known").inc(len(lines) - len(new))
         records: list[Record] = []
-        late: list[str] = []
+        late: dict[str, dict[int, str]] = {}
         try:
             for event_id in new:
                 records += await self._records(event_id, lines[event_id], late)
+            if late:
+                await asyncio.to_thread(relay.pending.put_together, self._app, late)
             if records:
                 await relay.record(records)
-        except BaseException:  # the journal refuses, or the client is gone: nobody waits for these here
+        except BaseException:
+            # The journal refuses, or the client is gone. Texts stay: those of records that were taken all the
+            # same are settled, the others' erased at the next start.
             for event_id in late:
                 relay.forget_late(event_id)
             raise
@@ -108,8 +112,8 @@ class BatchOutput:
         for event_id in late:
             await relay.late_is_recorded(event_id)
 
-    async def _records(self, event_id: str, line: BatchLine, late: list[str]) -> list[Record]:
-        """Return what to record of one answer; its id is put into `late` when its shares are to come."""
+    async def _records(self, event_id: str, line: BatchLine, late: dict[str, dict[int, str]]) -> list[Record]:
+        """Return what to record of one answer; its texts are put into `late` when its shares are to come."""
         relay, said, endpoint = self._relay, line.said, line.endpoint
         told = Told(relay.settings.attribution.text_bytes_max)
         is_scored = endpoint is not None and not endpoint.unscored and not line.is_refusal
@@ -125,17 +129,17 @@ class BatchOutput:
         credits_: Credited | None
         if is_scored and told.kept_characters:
             relay.late(event_id)
-            late.append(event_id)
+            late[event_id] = told.texts()
             scored = await relay.attributing.settle(event_id, deadline_ms=0)
             credits_ = None if scored is None else relay.credits(scored)
+            if scored is not None:
+                del late[event_id]
+                await relay.late_is_recorded(event_id)
         else:
             is_empty = endpoint is not None and not told.kept_characters
             reason = (endpoint.unscored if endpoint is not None else "") or ("no_text" if is_empty else "")
             credits_ = unscored(reason or "not_attributed", method=relay.attributing.method)
-        if credits_ is None:
-            await asyncio.to_thread(relay.pending.put, event_id, self._app, told.texts())
-            return [used]
-        return [used, credits_.record(event_id)]
+        return [used] if credits_ is None else [used, credits_.record(event_id)]
 
     async def _room(self) -> bool:
         """Wait until texts may wait again; False when the operator would rather go on without shares."""

@@ -46,7 +46,7 @@ class JournalLike(Protocol):
 
 
 class PendingLike(Protocol):
-    """Where the text of late shares waits, encrypted (metering). Both calls block on the disk."""
+    """Where the text of late shares waits, encrypted (metering). All calls block on the disk."""
 
     def put(
         self,
@@ -58,6 +58,10 @@ class PendingLike(Protocol):
         /,
     ) -> None:
         """Keep the texts until `erase`; of the request only the works that stood in it."""
+        ...
+
+    def put_together(self, app: str, texts: Mapping[str, Mapping[int, str]], /) -> None:
+        """Keep the texts of several answers, by id and choice, until each of them is erased."""
         ...
 
     def erase(self, event_id: str, /) -> None:

@@ -9,6 +9,7 @@ held.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,24 @@ if TYPE_CHECKING:
 GROUNDED, CITED = -1, -2
 
 _texts_of = msgspec.json.Decoder(dict[int, str])
+_pack_of = msgspec.json.Decoder(dict[str, dict[int, str]])
+
+
+PACK = "pack_"  # begins the name of texts of several answers that were kept together
 
 
 class WaitingTexts:
-    """The relay's view of PendingTexts: an answer's texts by choice, packed into one."""
+    """The relay's view of PendingTexts: an answer's texts by choice, packed into one.
+
+    Answers that are given together (a batch's) are kept together, because each keeping waits for the disk
+    four times. Their text goes when the last of them is settled.
+    """
 
     def __init__(self, pending: PendingTexts) -> None:
         self._pending = pending
+        self._guard = threading.Lock()  # calls come from several threads
+        self._pack_of: dict[str, str] = {}
+        self._left: dict[str, set[str]] = {}  # by pack, the answers that are not settled yet
 
     def put(
         self,
@@ -49,9 +61,25 @@ class WaitingTexts:
         kept = {**texts, **{place: ids for place, ids in works.items() if ids}}
         self._pending.put(event_id, msgspec.json.encode(kept).decode(), app)
 
+    def put_together(self, app: str, texts: Mapping[str, Mapping[int, str]]) -> None:
+        """Keep the texts of several answers, by id and choice, until each is erased; blocks on the disk."""
+        name = PACK + min(texts)
+        self._pending.put(name, msgspec.json.encode(texts).decode(), app)
+        with self._guard:
+            self._left[name] = set(texts)
+            self._pack_of.update(dict.fromkeys(texts, name))
+
     def erase(self, event_id: str) -> None:
         """Forget them for good; unknown ids are fine."""
-        self._pending.erase(event_id)
+        with self._guard:
+            name = self._pack_of.pop(event_id, event_id)
+            left = self._left.get(name)
+            if left is not None:
+                left.discard(event_id)
+                if left:
+                    return
+                del self._left[name]
+        self._pending.erase(name)
 
 
 async def settle_left_over(
@@ -72,14 +100,17 @@ async def settle_left_over(
     settled = len(overdue) + len(open_ids)
     texts = pending.load_all()
     while (text := await asyncio.to_thread(next, texts, None)) is not None:
-        if text.id in open_ids:
-            open_ids.discard(text.id)
-            texts_ = _texts_of.decode(text.text)
+        is_pack = text.id.startswith(PACK)
+        packed = _pack_of.decode(text.text) if is_pack else {text.id: _texts_of.decode(text.text)}
+        for event_id, texts_ in packed.items():
+            if event_id not in open_ids:
+                continue
+            open_ids.discard(event_id)
             grounded, cited = texts_.pop(GROUNDED, "").split(), texts_.pop(CITED, "").split()
-            result = await attributing.attribute(text.id, texts_, grounded, cited)
+            result = await attributing.attribute(event_id, texts_, grounded, cited)
             # Scoring may have waited for an engine for so long that the answer was given up meanwhile.
-            if any(used.id == text.id for used in journal.unsettled()):
-                await journal.append(credits_of(result).record(text.id))
+            if any(used.id == event_id for used in journal.unsettled()):
+                await journal.append(credits_of(result).record(event_id))
         await asyncio.to_thread(pending.erase, text.id)
     for event_id in sorted(open_ids):
         await journal.append(Attributed(id=event_id, unattributed_ppm=PPM, reason="not_attributed"))

@@ -70,6 +70,31 @@ async def settle(tmp_path, scoring: Scoring) -> tuple[int, dict[str, Attributed]
     return settled, found, waiting
 
 
+async def test_texts_kept_together_go_when_the_last_of_them_is_settled(tmp_path):
+    _, pending = opened(tmp_path)
+    waiting = WaitingTexts(pending)
+    waiting.put_together("app_1", {"rct_1": {0: "a"}, "rct_2": {0: "b"}})
+    waiting.put("rct_3", "app_1", {0: "c"})
+    counts = []
+    for event_id in ("rct_1", "rct_1", "rct_3", "rct_2", "rct_4"):
+        waiting.erase(event_id)
+        counts.append(len(pending))
+    assert counts == [2, 2, 1, 0, 0]
+
+
+async def test_texts_kept_together_are_scored_each_for_its_own_answer(tmp_path):
+    journal, pending = opened(tmp_path)
+    for answer_id in ("rct_1", "rct_2"):
+        await journal.append(used(answer_id))
+    texts = {"rct_1": {0: "first"}, "rct_2": {0: "second"}, "rct_never": {0: "never recorded"}}
+    WaitingTexts(pending).put_together("app_1", texts)
+    await journal.close()
+    scoring = Scoring()
+    _, found, waiting = await settle(tmp_path, scoring)
+    assert scoring.given == {"rct_1": {0: "first"}, "rct_2": {0: "second"}}
+    assert (set(found), waiting) == ({"rct_1", "rct_2"}, 0)
+
+
 async def test_a_text_that_waited_is_scored_as_it_would_have_been(tmp_path):
     await left_over(tmp_path, used("rct_1"), texts={"rct_1": {0: "first", 1: "second"}})
     scoring = Scoring()
