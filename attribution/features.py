@@ -241,7 +241,7 @@ class _Grams:
     step: int
     inside: F32  # (pieces, grams)
     weights: F32  # the same times the sum of the words' idf
-    first: NDArray[np.int32]  # (pieces, grams): where in the pieces' words it stands first, or -1
+    first: NDArray[np.int32]  # (pieces, grams of two): where in the pieces' words it stands first, or -1
 
     @staticmethod
     def all(column: I64, owner: I64, idf: F32, pieces: int) -> dict[int, _Grams]:
@@ -256,9 +256,10 @@ class _Grams:
             inside[owner[at], number] = 1
             weight = np.zeros(len(keys), np.float32)
             weight[number] = np.add.reduce([idf[at + ahead] for ahead in range(width)])
-            first = np.full((pieces, len(keys)), -1, np.int32)
-            cells, earliest, _ = named(owner[at] * len(keys) + number)
-            first.reshape(-1)[cells] = at[earliest]
+            first = np.full((pieces, len(keys) if width == 2 else 0), -1, np.int32)
+            if width == 2:
+                cells, earliest, _ = named(owner[at] * len(keys) + number)
+                first.reshape(-1)[cells] = at[earliest]
             result[width] = _Grams(keys, step, inside, inside * weight, first)
             names = np.zeros(last, np.int64)
             names[at] = number
@@ -388,17 +389,24 @@ def argmax_by(values: NDArray[Any], base: I64, owner: I64) -> I64:
 
 
 def against_others(value: NDArray[Any], piece: I64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each pair's margin over its piece's best other work, and the others' mean (0 without any)."""
-    count = np.bincount(piece)
-    total = np.bincount(piece, value)
-    order = np.lexsort((-value, piece))
-    first = np.searchsorted(piece[order], np.arange(len(count)))
-    first = np.minimum(first, len(order) - 1)
-    best = value[order[first]]
-    next_ = np.minimum(first + 1, len(order) - 1)
-    second = np.where(count > 1, value[order[next_]], 0)
-    is_best = np.zeros(len(piece), bool)
-    is_best[order[first[count > 0]]] = True
-    rival = np.where(is_best, second[piece], best[piece])
-    others = np.where(count[piece] > 1, (total[piece] - value) / np.maximum(count[piece] - 1, 1), 0)
+    """Return each pair's margin over its piece's best other work, and the others' mean (0 without any).
+
+    piece: of each pair, all pairs of a piece together.
+    """
+    if not len(piece):
+        return np.zeros(0, np.float64), np.zeros(0, np.float64)
+    start = np.flatnonzero(np.concatenate(([True], piece[1:] != piece[:-1])))
+    base = np.concatenate((start, [len(piece)]))
+    count = np.diff(base)
+    group = np.repeat(np.arange(len(start)), count)
+    best_at = argmax_by(value, base, group)
+    best = value[best_at]
+    rest = value.copy()
+    rest[best_at] = -np.inf
+    second = np.where(count > 1, np.maximum.reduceat(rest, start), 0)
+    rival = best[group]
+    rival[best_at] = second
+    total = np.bincount(group, value)
+    each = count[group]
+    others = np.where(each > 1, (total[group] - value) / np.maximum(each - 1, 1), 0)
     return np.asarray(value - rival, np.float64), np.asarray(others, np.float64)
