@@ -244,14 +244,18 @@ async def test_a_backends_error_passes_with_status_and_body():
     assert world.journal.records == []
 
 
-async def test_a_websocket_is_refused():
+async def test_a_websocket_without_a_key_is_closed_where_the_server_cannot_answer_a_handshake():
     sent: list = []
+
+    async def receive():
+        return {"type": "websocket.connect"}
 
     async def send(message):
         sent.append(message)
 
-    await World().relay({"type": "websocket"}, None, send)  # pyright: ignore[reportArgumentType]
-    assert sent[0]["type"] == "websocket.close"
+    scope = {"type": "websocket", "raw_path": b"/v1/realtime", "query_string": b"", "headers": []}
+    await World().relay(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 async def test_closing_waits_for_records_under_way():
