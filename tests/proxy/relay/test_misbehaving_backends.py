@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections import Counter
 from typing import Any
 
@@ -296,3 +297,45 @@ async def test_a_storm_of_misbehaviour_on_one_relay_leaves_nothing_open_and_mete
     finally:
         for server in servers:
             await server.__aexit__(None, None, None)
+
+
+async def streams_slowly(connection: misbehaving.Connection) -> None:
+    while True:
+        await connection.request()
+        await connection.write(misbehaving.head(*misbehaving.SSE_HEAD))
+        for piece in misbehaving.FRAMES:
+            await connection.write(misbehaving.chunked(piece))
+            await asyncio.sleep(0)
+        await connection.write(b"0\r\n\r\n")
+
+
+async def test_300_clients_that_leave_anywhere_leave_no_connection_busy_and_are_metered_once():
+    rng = random.Random(3)
+    async with Misbehaving(streams_slowly) as server:
+        backend = Backend(name="a", url=server.url)
+        world = World(object(), settings=Settings(backends=(backend,)), drain_s=0.01)
+
+        async def one() -> None:
+            client = fakes.AsgiClient(world.relay)
+            body = chat_request(stream=True)
+            call = client.call("POST", "/v1/chat/completions", body=body)
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(call)
+                for _ in range(rng.randrange(200)):
+                    await asyncio.sleep(0)
+                if rng.random() < 0.5:
+                    client.leave()
+                else:
+                    task.cancel()  # as a server that is stopped does
+
+        for _ in range(10):
+            await asyncio.gather(*(one() for _ in range(30)))
+        assert busy_connections(world) == 0
+        ids = Counter(used.id for used in world.journal.used)
+        assert set(ids.values()) == {1}
+        assert {used.outcome for used in world.journal.used} == {"cut", "complete"}, (
+            "they left in the middle too"
+        )
+        await world.relay.aclose()
+        async with asyncio.timeout(60):
+            await server.everything_closed()
