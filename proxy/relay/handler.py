@@ -57,7 +57,7 @@ from proxy.settings import Backend, Settings
 from proxy.wire import Endpoint, endpoint_for
 from proxy.wire.errors import error_body, error_shape
 from proxy.wire.headers import Wishes, kind_of
-from proxy.wire.ids import ids_in_body
+from proxy.wire.ids import ids_in_body, ids_in_path
 from proxy.wire.models import is_model_list, model_in
 
 
@@ -323,7 +323,7 @@ class Relay:
         )
         journey = Journey(self, exchange, principal, scope, receive, send)
         try:
-            if named := ids_in_body(body):
+            if named := [*ids_in_path(scope["raw_path"]), *ids_in_body(body)]:
                 journey.only = await self.makers.backend_of(named, principal.app_id)
             await journey.run(body)
         finally:

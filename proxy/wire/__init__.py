@@ -42,7 +42,11 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
     `path` is the raw path with its /v1, without the query; one trailing slash is taken as the same route.
     """
-    return _PATHS.get(path.removesuffix("/")) if method == "POST" else None
+    if method != "POST":
+        return None
+    path = path.removesuffix("/")
+    is_remix = path.startswith("/v1/videos/") and path.endswith("/remix") and path.count("/") == 4
+    return _PATHS["/v1/videos"] if is_remix else _PATHS.get(path)
 
 
 __all__ = [

@@ -218,3 +218,16 @@ async def test_what_is_kept_in_memory_is_bounded():
     makers.note([f"resp_{n}" for n in range(REMEMBERED_MAX + 10)], "app_1", "a")
     assert (len(makers._known), len(makers._waiting)) == (REMEMBERED_MAX, WAITING_MAX)
     assert await makers.backend_of(["resp_1"], "app_2") == ""
+
+
+async def test_a_video_is_remixed_where_it_was_made_and_metered():
+    backend = Two()
+    made = world(backend)
+    backend.next = {"id": "video_1", "object": "video", "model": "small-films"}
+    await call(made, "POST", "/v1/videos", {"model": "small-films", "prompt": "a sea"})
+    backend.things["b.test"]["video_1"] = {"id": "video_2", "object": "video", "model": "small-films"}
+    assert (await call(made, "POST", "/v1/videos/video_1/remix", {"prompt": "a calm sea"})).status == 200
+    assert (await call(made, "GET", "/v1/videos/video_2/content")).status == 404
+    assert (await call(made, "POST", "/v1/videos/video_1/remix", {"prompt": "b"}, key=OTHER)).status == 404
+    assert backend.hosts() == ["b.test"] * 3
+    assert [used.endpoint for used in made.journal.used] == ["videos", "videos"]

@@ -52,3 +52,13 @@ def test_the_wire_loads_no_web_framework_and_no_engine():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def test_a_remix_is_a_video_of_its_own_and_what_is_near_its_address_is_not():
+    assert endpoint_for("POST", "/v1/videos/video_1/remix").name == "videos"
+    for method, path in (
+        ("GET", "/v1/videos/video_1/remix"),
+        ("POST", "/v1/videos/a/b/remix"),
+        ("POST", "/v1/videos/remix"),
+    ):
+        assert endpoint_for(method, path) is None
