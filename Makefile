@@ -48,7 +48,7 @@ format: $(VENV)/.test  ## let ruff write what it can
 bench: $(VENV)/.test  ## speeds, each with its machine and spread
 	$(PYTEST) -m bench -s
 
-bench-attribution: $(VENV)/.core  ## accuracy of shares: BENCH=folder with dev/{works,outputs}.jsonl.gz and score.py (SCALE=100k or 1m: speed too)
+bench-attribution: $(VENV)/.core  ## accuracy of shares: BENCH=folder with dev/{works,outputs}.jsonl.gz and score.py (SCALE=100k, copies or 1m: speed too)
 	@test -n "$(BENCH)" || { echo "say where the labelled set is: make bench-attribution BENCH=folder"; exit 2; }
 	@mkdir -p build
 ifeq ($(SCALE),)

@@ -5,6 +5,8 @@
 BENCH/dev holds works.jsonl.gz, outputs.jsonl.gz and works_stretch.jsonl.gz (distractors). `base` is the works
 alone, `100k` adds distractors up to 100,000 passages, `1m` adds nine more copies of all that, each with 30 %
 of its words replaced by others of the catalogue: likely words in unlikely company, with nothing new to say.
+`copies` adds to `base` the nine copies of the works that the labelled outputs owe: what `1m` does to shares, for
+a tenth of its encoding.
 An index already built is used again; one that was cut is built on.
 
 Time is processor time of this process, so that a busy machine disturbs it least; its threads count.
@@ -34,7 +36,7 @@ from attribution.normalise import words
 from attribution.segments import segments
 from attribution.terms import PPM, Attribution, SourceWork
 
-PASSAGES = {"base": 0, "100k": 100_000, "1m": 100_000}
+PASSAGES = {"base": 0, "copies": 0, "100k": 100_000, "1m": 100_000}
 COPIES, REPLACED_PART, SEED = 10, 0.3, 1
 ANSWER_WORDS = 300  # about 400 tokens
 ANSWERS = 60
@@ -199,6 +201,16 @@ class Opened:
             )
             if scale == "1m":
                 works += [copy for number in range(1, COPIES) for copy in reworded(works, number)]
+            if scale == "copies":
+                owed = {
+                    one["work_id"] for output in _lines(dev / "outputs.jsonl.gz") for one in output["truth"]
+                }
+                works += [
+                    copy
+                    for number in range(1, COPIES)
+                    for work, copy in zip(works, reworded(works, number), strict=True)
+                    if work.work_id in owed
+                ]
             began = time.monotonic()
             build_index(works, directory, previous=previous, progress=_show)
             _say(f"\nbuilt {directory} in {time.monotonic() - began:.0f} s")

@@ -84,5 +84,7 @@ def test_the_table_has_every_line(own_works, own_outputs, tmp_path, capsys):
         "moved 0.00 points",
     ):
         assert line in printed
+    main([str(tmp_path / "bench"), "copies", "--work", str(tmp_path / "work")])
+    assert f"{len(own_works) + 9} works" in capsys.readouterr().out
     lines = (tmp_path / "work" / "predictions-100k.jsonl").read_text().splitlines()
     assert [json.loads(line)["output_id"] for line in lines] == ["0", "1", "2"]
