@@ -77,11 +77,12 @@ class Running:
         scorer: Sequence[str] = (),
         crew: Crew | None = None,
         telemetry: Telemetry | None = None,
+        has_schema: bool = False,
     ) -> None:
         """`transport` stands in for the network, `scorer` for the command that starts the scoring process.
 
         crew: what this worker shares with others, when there are others. telemetry: stands in for what
-        the environment wants.
+        the environment wants. has_schema: the store's schema has just been brought up to date.
         """
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
@@ -93,7 +94,8 @@ class Running:
         self._log = get_log()
         folder = settings.data_dir
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        upgrade(settings.store_url)
+        if not has_schema:
+            upgrade(settings.store_url)
         self.engine = open_engine(settings.store_url)
         self.prices = prices.load(Path(settings.billing.prices_dir) if settings.billing.prices_dir else None)
         self.keyring = KeyRing(self.engine, clock=self.clock, refresh_ms=settings.catalogue.refresh_ms)
@@ -124,6 +126,12 @@ class Running:
         settings = self.settings
         await self.keyring.refresh()
         await self.registry.refresh()
+        if self.keyring.away:  # without a single key it could only refuse what other workers can serve
+            raise Unavailable(
+                "the store does not answer, and no key is in memory yet",
+                remedy="check [store] url and that its server runs",
+                code="store_unavailable",
+            )
         journal = Journal.open(
             settings.journal_dir, settings=settings.metering, clock=self.clock, metrics=self.metrics
         )

@@ -17,20 +17,19 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import alembic.command
-import alembic.config
-import alembic.migration
-import alembic.script
 import msgspec
 import sqlalchemy as sa
-from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
 from proxy.errors import Unavailable
+
+if TYPE_CHECKING:
+    # Ten megabytes that a process which only serves has no use for: its schema is at head when it starts.
+    from alembic.config import Config
 
 # Constraint names must be known to batch migrations, and they are read by people in error messages.
 SQLModel.metadata.naming_convention = {
@@ -80,8 +79,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _alembic(url: str) -> alembic.config.Config:
-    config = alembic.config.Config()
+def _alembic(url: str) -> Config:
+    from alembic.config import Config  # noqa: PLC0415  # see above
+
+    config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.attributes["url"] = url
     return config
@@ -92,8 +93,11 @@ def upgrade(url: str) -> None:
 
     Raises Unavailable when the store cannot be reached, or was written by a newer version.
     """
+    from alembic import command  # noqa: PLC0415  # see above
+    from alembic.util.exc import CommandError  # noqa: PLC0415
+
     try:
-        alembic.command.upgrade(_alembic(url), "head")
+        command.upgrade(_alembic(url), "head")
     except CommandError as error:
         raise Unavailable(
             f"the store was written by a newer version of Endcredits ({error})",
@@ -110,9 +114,12 @@ def upgrade(url: str) -> None:
 
 def versions(engine: sa.Engine) -> tuple[str | None, str]:
     """Return (schema version found in the store, version this code wants)."""
-    head = alembic.script.ScriptDirectory.from_config(_alembic(str(engine.url))).get_current_head()
+    from alembic.migration import MigrationContext  # noqa: PLC0415  # see above
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    head = ScriptDirectory.from_config(_alembic(str(engine.url))).get_current_head()
     with engine.connect() as connection:
-        found = alembic.migration.MigrationContext.configure(connection).get_current_revision()
+        found = MigrationContext.configure(connection).get_current_revision()
     return found, str(head)
 
 

@@ -26,6 +26,10 @@ def _dump(event: Any, **_: Any) -> bytes:
     return _encode(event)
 
 
+# Until `configure_logging` is called, as in every command: standard output belongs to the command's answer.
+structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 class _AsEvent(logging.Formatter):
     """What a library logs, as one JSON line like ours: its words may hold quotes and line breaks."""
 

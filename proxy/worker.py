@@ -96,7 +96,7 @@ def main() -> int:
     crew = None if arguments.crew is None else Crew(arguments.crew, arguments.slot)
 
     def make() -> Litestar:
-        return create_app(settings, crew=crew)
+        return create_app(settings, crew=crew, has_schema=True)
 
     server = Serving(uvicorn.Config(make, factory=True, **options(settings.server)))
     try:

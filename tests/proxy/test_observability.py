@@ -68,3 +68,8 @@ def test_workers_count_together_and_one_that_is_replaced_counts_on(tmp_path):
     assert "endcredits_clients_left_total 3.0" in told
     assert "endcredits_backlog_bytes 14.0" in told
     assert 'endcredits_backend_circuit_open{backend="b"} 1.0' in told
+
+
+def test_a_command_that_configures_nothing_still_keeps_standard_output_for_its_answer():
+    (line,) = lines_of("from proxy.observability import get_log; get_log().warning('store_returned')")
+    assert "store_returned" in line
