@@ -105,9 +105,10 @@ $(VENV)/.test-all: requirements-test-all.lock | $(VENV)/.test
 	@touch $@
 
 $(GATEWAY)/.installed: requirements-litellm.lock | $(VENV)/.made
-	@echo "installing another gateway to test with into $(GATEWAY) (about 750 MB)"
+	@echo "installing another gateway to test with into $(GATEWAY) (about 350 MB)"
 	@$(PYTHON) -m venv $(GATEWAY)
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(GATEWAY)/bin/python -m pip install -qq --require-hashes -r requirements-litellm.lock
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(GATEWAY)/bin/python -m pip install -qq --no-deps --no-compile --require-hashes \
+	    -r requirements-litellm.lock
 	@touch $@
 
 $(VENV)/.train: requirements-train.lock requirements-model.lock | $(VENV)/.core
