@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from proxy.access.links_store import app_links
 from proxy.access.store import app_names
-from proxy.billing import concentration, ledger, store
+from proxy.billing import concentration, ledger, movements_store, store
 from proxy.billing.prices import PriceTable
 from proxy.billing.rollup import roll_up
 from proxy.billing.schemes import Terms
@@ -26,7 +26,6 @@ from proxy.metering.store import events_between, watermarks
 from proxy.settings import Billing, Concentration
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)
-_PAYEE: Final = ledger.payee("")
 
 
 def close_period(
@@ -98,21 +97,19 @@ def _close(
         if currency == terms.currency and grains
     }
     splits = store.splits_of(engine, rollup.works | {work for work, _ in waiting}, registry_seq)
-    opening = {
-        code.removeprefix(_PAYEE): grains
-        for (code, currency), grains in store.balances(engine, _PAYEE).items()
-        if currency == terms.currency and grains
-    }
+    opening = movements_store.opening(engine, terms.currency)
+    moves = movements_store.unreported(engine, terms.currency)
     creators = {party for split in splits.values() for party, _ in split.parties if party != UNCLAIMED}
     books = Books(
         splits=splits,
-        creator_names=store.creator_names(engine, creators | opening.keys()),
+        creator_names=store.creator_names(engine, creators | opening.keys() | moves.keys()),
         app_names=app_names(engine),
         opening_grains=opening,
         registry_seq=registry_seq,
         pending_events=store.count_pending(engine),
         claimed=store.claimed_works(engine, registry_seq),
         waiting=waiting,
+        moves=moves,
     )
     closing = closed(
         label=label,

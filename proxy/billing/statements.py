@@ -27,8 +27,10 @@ import msgspec
 from proxy.billing import ledger
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
 from proxy.billing.money import PPM, allocate, checked
+from proxy.billing.movements import Move, sums
 from proxy.billing.rollup import DAY_US, CellKey, Charge, Rollup, bump, day_text, line_seed
 from proxy.billing.schemes import Terms
+from proxy.billing.totals import Basis, Totals
 from proxy.clock import base32
 
 UNCLAIMED: Final = "~unclaimed"
@@ -77,55 +79,13 @@ class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
     net_grains: int
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A period's sums, the same on every statement of it. Grains unless the name says otherwise.
+class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one creator is owed for one period and why. earned = sum of the lines' nets.
 
-    charged + released = creators + escrow + sum(common) + platform. Masses are sums of ppm over all answers.
-    claimed: the part of escrow that open claims hold of this period's money; released: what decided ones let
-    go of earlier periods'. Both are written where they are not 0, so that older periods stay the same bytes.
+    closing = opening + earned + adjustments - held + released - paid - withheld + returned, where opening is
+    the closing of the statement before; `moves` are what those between earned and closing are sums of. They
+    are written where they are not 0, so that older statements stay the same bytes.
     """
-
-    events: int
-    estimated_events: int
-    pending_events: int
-    outcomes: dict[str, int]
-    unscored_events: dict[str, int]
-    price_grains: int
-    charged_grains: int
-    creators_grains: int
-    escrow_grains: int
-    common_grains: dict[str, int]
-    platform_grains: int
-    not_charged_grains: int
-    paid_ppm_sum: int
-    free_ppm_sum: int
-    prohibited_ppm_sum: int
-    unattributed_ppm_sum: int
-    first_occurred_us: int
-    last_occurred_us: int
-    claimed_grains: int = 0
-    released_grains: int = 0
-
-
-class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a recomputation needs beside the events: the interval of the log, the rules and their versions.
-
-    pay_own_apps is written where it holds, so that periods closed before there was such a rule stay the same
-    bytes.
-    """
-
-    start_bounds: dict[str, int]
-    end_bounds: dict[str, int]
-    registry_seq: int
-    royalty_ppm: int
-    unattributed: str
-    price_versions: tuple[str, ...]
-    methods: tuple[str, ...]
-    pay_own_apps: bool = False
-
-
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
-    """What one creator is owed for one period and why. closing = opening + earned; earned = sum of nets."""
 
     id: str
     period: str
@@ -141,6 +101,13 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     app_names: dict[str, str]
     basis: Basis
     totals: Totals
+    moves: tuple[Move, ...] = ()
+    adjustments_grains: int = 0
+    held_grains: int = 0
+    released_grains: int = 0
+    paid_grains: int = 0
+    withheld_grains: int = 0
+    returned_grains: int = 0
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +130,7 @@ class Books:
 
     A work that `splits` does not know is paid to nobody: its money waits in escrow as unclaimed. claimed:
     works with an open claim. waiting: {(work, whose own app it was, or ""): what earlier claims hold}.
+    opening_grains: by creator, where the last statement ended; moves: what was booked since, by no close.
     """
 
     splits: Mapping[str, SplitSet]
@@ -173,6 +141,7 @@ class Books:
     pending_events: int = 0
     claimed: frozenset[str] = frozenset()
     waiting: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
+    moves: Mapping[str, tuple[Move, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def close_period(
@@ -268,7 +237,9 @@ class _Close:
         totals = self._totals(sum(earned.values()), escrow, own, claimed, sum(one.grains for one in released))
         statements = tuple(
             self._statement(creator, lines.get(creator, []), earned.get(creator, 0), totals)
-            for creator in sorted({*lines, *(who for who, owed in self.books.opening_grains.items() if owed)})
+            for creator in sorted(
+                {*lines, *self.books.moves, *(who for who, owed in self.books.opening_grains.items() if owed)}
+            )
         )
         return Closing(
             label=self.label,
@@ -457,6 +428,7 @@ class _Close:
 
     def _statement(self, creator: str, lines: list[StatementLine], earned: int, totals: Totals) -> Statement:
         opening = self.books.opening_grains.get(creator, 0)
+        moves = self.books.moves.get(creator, ())
         apps = sorted({line.app for line in lines if line.app})
         return Statement(
             id=statement_id(self.label, creator, self.terms.currency),
@@ -467,12 +439,14 @@ class _Close:
             closed_us=self.closed_us,
             opening_grains=opening,
             earned_grains=earned,
-            closing_grains=checked(opening + earned),
+            closing_grains=checked(opening + earned + sum(move.grains for move in moves)),
             lines=tuple(lines),
             lines_sha256=hashlib.sha256(canonical(lines)).hexdigest(),
             app_names={app: self.books.app_names.get(app, app) for app in apps},
             basis=self.basis,
             totals=totals,
+            moves=moves,
+            **sums(moves),
         )
 
 
@@ -495,4 +469,6 @@ def _manifest(
         digest.update(canonical([transfer.id, transfer.currency, transfer.entries]))
     for statement in statements:
         digest.update(canonical([statement.id, statement.opening_grains, statement.lines_sha256]))
+        if statement.moves:
+            digest.update(canonical(statement.moves))
     return digest.hexdigest()

@@ -70,6 +70,14 @@ class EntryRow(SQLModel, table=True):
     amount: int = Field(sa_type=sa.BigInteger)
 
 
+class ReportedRow(SQLModel, table=True):
+    """Which statements told of a transfer that no close booked: those of one period, once; append-only."""
+
+    __tablename__: ClassVar[Any] = "reported_transfer"
+    transfer_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="transfer.id")
+    period_label: str = Field(sa_type=sa.String, foreign_key="period.label")
+
+
 class PeriodRow(SQLModel, table=True):
     """One closed period; append-only. `totals` is JSON with the basis and the charges by app."""
 
@@ -280,6 +288,12 @@ def write(engine: sa.Engine, closing: Closing, *, after_seq: int) -> None:
                 ),
             )
             _insert(connection, _statement, (_statement_row(statement) for statement in closing.statements))
+            told = sorted({move.transfer for statement in closing.statements for move in statement.moves})
+            _insert(
+                connection,
+                _tables["reported_transfer"],
+                ({"transfer_id": transfer, "period_label": closing.label} for transfer in told),
+            )
     except IntegrityError as error:
         if last_period(engine)[0] == after_seq:
             raise  # nobody was first: the rows themselves are wrong, and that is our mistake

@@ -18,7 +18,7 @@ APPEND_ONLY = {
     "registry_event", "split", "consent", "event", "attributed", "event_line",
     "account", "transfer", "entry", "period", "statement",
     "attestation", "work_identifier", "claim", "claim_decision", "review", "app_link",
-    "licence_file", "licence", "licence_end", "adaptation",
+    "licence_file", "licence", "licence_end", "adaptation", "reported_transfer",
 }  # fmt: skip
 
 

@@ -1,0 +1,69 @@
+"""Where creators' balances stood when statements last told of them, and what was booked since.
+
+A transfer that a close books carries the period's label; any other carries none until a close tells of it in
+`reported_transfer`. So an opening balance is read without a lock: what is paid out while a close computes is
+not in it, is not in the moves either, and is told by the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from proxy.billing import ledger
+from proxy.billing.movements import Move
+from proxy.billing.store import AccountRow, EntryRow, ReportedRow, TransferRow
+
+_tables = AccountRow.metadata.tables
+_account, _entry, _transfer, _reported = (
+    _tables[str(row.__tablename__)] for row in (AccountRow, EntryRow, TransferRow, ReportedRow)
+)
+_PAYEE = ledger.payee("")
+_signed = sa.case((_entry.c.side == _account.c.normal, _entry.c.amount), else_=-_entry.c.amount)
+_told = sa.or_(_transfer.c.period_label != "", sa.exists().where(_reported.c.transfer_id == _transfer.c.id))
+
+
+def _payees(*columns: Any, currency: str, told: bool) -> sa.Select[Any]:
+    return (
+        sa.select(*columns)
+        .join_from(_entry, _account, _entry.c.account_id == _account.c.id)
+        .join(_transfer, _transfer.c.id == _entry.c.transfer_id)
+        .where(
+            _account.c.code.startswith(_PAYEE, autoescape=True),
+            _account.c.currency == currency,
+            _told if told else ~_told,
+        )
+    )
+
+
+def opening(engine: sa.Engine, currency: str) -> dict[str, int]:
+    """Return {creator: grains} as the last statements closed with, those who are owed something."""
+    query = _payees(_account.c.code, sa.func.sum(_signed), currency=currency, told=True)
+    with engine.connect() as connection:
+        rows = connection.execute(query.group_by(_account.c.code))
+        owed = {str(code).removeprefix(_PAYEE): int(grains) for code, grains in rows}
+    return {creator: grains for creator, grains in owed.items() if grains}
+
+
+def unreported(engine: sa.Engine, currency: str) -> dict[str, tuple[Move, ...]]:
+    """Return {creator: moves} that no statement has told of, oldest first."""
+    columns = (_transfer.c.id, _transfer.c.kind, _transfer.c.ref, _transfer.c.at_us)
+    query = _payees(_account.c.code, *columns, sa.func.sum(_signed), currency=currency, told=False)
+    found: dict[str, list[Move]] = {}
+    with engine.connect() as connection:
+        for code, transfer, kind, ref, at_us, grains in connection.execute(
+            query.group_by(_account.c.code, *columns)
+        ):
+            move = Move(
+                transfer=str(transfer),
+                kind=str(kind),
+                ref=str(ref),
+                at_us=int(at_us),
+                grains=int(grains),
+            )
+            found.setdefault(str(code).removeprefix(_PAYEE), []).append(move)
+    return {
+        creator: tuple(sorted(moves, key=lambda one: (one.at_us, one.transfer)))
+        for creator, moves in sorted(found.items())
+    }
