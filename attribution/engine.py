@@ -191,13 +191,15 @@ class AttributionStream:
 
     def _with_context(self, found: Words, scored: Scored, probability: F32) -> F32:
         """Raise what the request speaks for; what it repeats of the user's own is nobody's."""
-        index, own = self._index, self.context.own_words(found.hashes)
+        index, kinds = self._index, self.context.kinds
         assert index is not None  # callers ask first
+        if not kinds and not len(self.context.fingerprints):
+            return probability
+        own = self.context.own_words(found.hashes)
         work, piece = scored.pairs.work, scored.pairs.piece
         for kind, odds in (("grounded", GROUNDED_ODDS), ("cited", CITED_ODDS)):
-            named = [work for work, how in self.context.kinds.items() if how == kind]
-            if named:
-                numbers = [number for number, work in enumerate(index.work_ids) if work in set(named)]
+            numbers = index.numbers_of(work for work, how in kinds.items() if how == kind)
+            if numbers:
                 is_alike = scored.described.rows[:, CONTAINED] > 0
                 probability = raised(probability, np.isin(work, numbers) & is_alike, odds)
         if own.any():
@@ -397,16 +399,16 @@ def _blocks(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
 def _winners(scored: Scored, probability: F32, threshold: float, index: Index) -> dict[int, int]:
     """Return piece -> its winning pair, where one reaches the threshold; what is common is nobody's."""
     winners: dict[int, int] = {}
-    order = np.lexsort((scored.pairs.work, -probability, scored.pairs.piece))
-    for pair in order.tolist():
+    enough = np.flatnonzero(probability >= threshold)
+    order = np.lexsort((scored.pairs.work[enough], -probability[enough], scored.pairs.piece[enough]))
+    for pair in enough[order].tolist():
         number = int(scored.pairs.piece[pair])
         claim = scored.pieces[number].claim
         if claim is not None and claim.is_common:
             continue
         if claim is None and scored.described.rows[pair, CONTAINED] <= 0:
             continue  # not one of its words stands there ("Here it is:" before a Persian tale)
-        if number not in winners and probability[pair] >= threshold:
-            winners[number] = pair
+        winners.setdefault(number, pair)
     # What a commons has won is decided, and nobody's: the next work in line does not get it.
     winners = {
         number: pair
@@ -417,11 +419,11 @@ def _winners(scored: Scored, probability: F32, threshold: float, index: Index) -
     for pair in winners.values():
         work = int(scored.pairs.work[pair])
         shared[work] = shared.get(work, 0.0) + float(scored.described.rows[pair, CONTENT_SHARED])
-    enough = {work for work, count in shared.items() if count >= CONTENT_WORDS_MIN}
+    works = {work for work, count in shared.items() if count >= CONTENT_WORDS_MIN}
     return {
         number: winners[number]
         for number in sorted(winners)
-        if int(scored.pairs.work[winners[number]]) in enough
+        if int(scored.pairs.work[winners[number]]) in works
     }
 
 

@@ -243,11 +243,10 @@ def _creators_at(index: Index, runs: Sequence[Run], holder: Sequence[int], at: i
 def spoken_for(index: Index, context: Context) -> dict[int, list[int]]:
     """Return the context's works by number, with passages of theirs that every piece is held against."""
     places = {found.work_id: found.places for found in context.grounded}
-    wanted = context.kinds
     found: dict[int, list[int]] = {}
-    for number, work in enumerate(index.work_ids) if wanted else ():
-        if work in wanted and index.work_passage[number] < index.work_passage[number + 1]:
-            sentences = index.sentence_at(np.array(places.get(work, ()), np.int64))
+    for number in index.numbers_of(context.kinds):
+        if index.work_passage[number] < index.work_passage[number + 1]:
+            sentences = index.sentence_at(np.array(places.get(index.work_ids[number], ()), np.int64))
             at = np.searchsorted(index.passage_sentence, sentences, "right") - 1
             found[number] = sorted(set(at.tolist())) or [int(index.work_passage[number])]
     return found

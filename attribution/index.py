@@ -7,9 +7,10 @@ and swaps indexes quickly. verify_index reads and hashes everything. Works lie i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,15 @@ class Index:
         self._column = np.zeros(len(self.vocab_hash), np.int32)
         ends = self.sentence_token[self.passage_sentence[[0, -1]]]
         self._passage_words = max(float(ends[1] - ends[0]) / max(len(self.passage_work), 1), 1.0)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Made when the first request speaks for a work: 100 bytes a work."""
+        return {work: number for number, work in enumerate(self.work_ids)}
+
+    def numbers_of(self, works: Iterable[str]) -> list[int]:
+        """Return these works' numbers in order, without those that are not here."""
+        return sorted(self._numbers[work] for work in works if work in self._numbers)
 
     def word_ids(self, hashes: NDArray[np.uint64]) -> tuple[I64, NDArray[np.float32]]:
         """Return each word's id here (negative, and made of its hash: unknown) and its idf."""

@@ -5,8 +5,8 @@
 BENCH/dev holds works.jsonl.gz, outputs.jsonl.gz and works_stretch.jsonl.gz (distractors). `base` is the works
 alone, `100k` adds distractors up to 100,000 passages, `1m` adds nine more copies of all that, each with 30 %
 of its words replaced by others of the catalogue: likely words in unlikely company, with nothing new to say.
-`copies` adds to `base` the nine copies of the works that the labelled outputs owe: what `1m` does to shares, for
-a tenth of its encoding.
+`copies` adds to `base` the nine copies of the works that the labelled outputs owe: what `1m` does to shares,
+for a tenth of its encoding.
 An index already built is used again; one that was cut is built on.
 
 Time is processor time of this process, so that a busy machine disturbs it least; its threads count.

@@ -130,3 +130,9 @@ def test_no_word_leads_to_a_later_copy(index):
 
 def test_an_index_is_opened_by_the_encoder_that_made_it(own_index):
     assert Manifest.read(own_index).model_sha256 == Encoder.open().model_sha256
+
+
+def test_works_are_found_by_their_ids_in_order_and_strangers_left_out(index):
+    last, first = index.work_ids[-1], index.work_ids[0]
+    assert index.numbers_of([last, "nobody", first]) == [0, len(index.work_ids) - 1]
+    assert index.numbers_of([]) == []
