@@ -41,8 +41,8 @@ def opening(engine: sa.Engine, currency: str) -> dict[str, int]:
     """Return {creator: grains} as the last statements closed with, those who are owed something."""
     query = _payees(_account.c.code, sa.func.sum(_signed), currency=currency, told=True)
     with engine.connect() as connection:
-        rows = connection.execute(query.group_by(_account.c.code))
-        owed = {str(code).removeprefix(_PAYEE): int(grains) for code, grains in rows}
+        rows: list[Any] = list(connection.execute(query.group_by(_account.c.code)))
+    owed = {str(row[0]).removeprefix(_PAYEE): int(row[1]) for row in rows}
     return {creator: grains for creator, grains in owed.items() if grains}
 
 
@@ -52,17 +52,12 @@ def unreported(engine: sa.Engine, currency: str) -> dict[str, tuple[Move, ...]]:
     query = _payees(_account.c.code, *columns, sa.func.sum(_signed), currency=currency, told=False)
     found: dict[str, list[Move]] = {}
     with engine.connect() as connection:
-        for code, transfer, kind, ref, at_us, grains in connection.execute(
-            query.group_by(_account.c.code, *columns)
-        ):
-            move = Move(
-                transfer=str(transfer),
-                kind=str(kind),
-                ref=str(ref),
-                at_us=int(at_us),
-                grains=int(grains),
-            )
-            found.setdefault(str(code).removeprefix(_PAYEE), []).append(move)
+        rows: list[Any] = list(connection.execute(query.group_by(_account.c.code, *columns)))
+    for row in rows:
+        move = Move(
+            transfer=str(row[1]), kind=str(row[2]), ref=str(row[3]), at_us=int(row[4]), grains=int(row[5])
+        )
+        found.setdefault(str(row[0]).removeprefix(_PAYEE), []).append(move)
     return {
         creator: tuple(sorted(moves, key=lambda one: (one.at_us, one.transfer)))
         for creator, moves in sorted(found.items())
