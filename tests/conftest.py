@@ -22,8 +22,9 @@ pytest_plugins = ("tests.postgres",)  # starts nothing until a test asks
 # Libraries that would fetch a model by name must find it here or fail.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A developer's own settings and keys are no part of a test.
-for _name in ("ENDCREDITS_CONFIG", "ENDCREDITS_DATA", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
-    os.environ.pop(_name, None)
+for _name in list(os.environ):
+    if _name.startswith(("ENDCREDITS_", "OPENAI_", "ANTHROPIC_", "LANGCHAIN_", "LANGSMITH_")):
+        os.environ.pop(_name)
 
 
 class LeftTheMachine(BaseException):
