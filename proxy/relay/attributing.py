@@ -82,9 +82,8 @@ class Attributing:
         log: EventLog,
         command: Sequence[str] | Path = (),
     ) -> None:
-        """`index()` names the directory of the index now in use, None for an empty one.
-
-        command: how a scorer is started, before `--parent PID --nice N`; tests start one with a toy engine.
+        """index: names the directory of the index now in use, None for an empty one. command: how a scorer is
+        started, before `--parent PID --nice N`, or the socket of the one that several workers share.
         """
         self._settings = settings.attribution
         self._limits = limits(settings.guard)
