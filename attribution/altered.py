@@ -2,9 +2,9 @@
 
 Who swaps three words in ten breaks nearly all runs of a text and keeps its order. So every fingerprint that
 an earlier work holds too is taken as a hint where to lay the passage beside that work, and the words that
-then stand at the same places are counted. Half of them, and the passage has nothing of its own to be found
-by: it is kept out of the word index like a copy, whatever is thought of its work as a whole. Rivals of that
-kind, nine to a work, would otherwise take a sixth of what their originals are owed.
+then stand at the same places are counted. With four in ten of them the same, the passage has nothing of its
+own to be found by: it is kept out of the word index like a copy, whatever is thought of its work as a whole.
+Rivals of that kind, nine to a work, would otherwise take a sixth of what their originals are owed.
 
 The cost grows with the fingerprints that stand in two works; passages are laid out some thousands at a time.
 """
