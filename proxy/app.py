@@ -12,8 +12,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import os
-import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +35,8 @@ from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, Ids, RandomIds, SystemClock
 from proxy.crew import Crew
 from proxy.database import close_engine, open_engine, ping, upgrade
-from proxy.errors import Problem, SettingsError, Unavailable
+from proxy.errors import Problem, Unavailable
+from proxy.keyfile import secret_file
 from proxy.metering import store as metering
 from proxy.metering.audited import AuditedExchanges
 from proxy.metering.journal import Journal
@@ -305,26 +304,6 @@ def pending_texts(settings: Settings, journal: Journal) -> PendingTexts:
     """Return the texts that wait for answers of this journal's shard."""
     shard = journal.directory.name
     return PendingTexts(settings.data_dir / "pending" / shard, settings.data_dir / "pending-keys" / shard)
-
-
-def secret_file(path: Path) -> bytes:
-    """Return the 32 secret bytes in `path`, made on first use and readable by its owner only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = path.read_bytes()
-        if len(secret) != 32:
-            raise SettingsError(
-                f"{path} is damaged: {len(secret)} bytes instead of 32",
-                remedy="restore it from a backup; a new one would make old digests unverifiable",
-            ) from None
-        return secret
-    with os.fdopen(descriptor, "wb") as file:
-        secret = secrets.token_bytes(32)
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
-    return secret
 
 
 def create_app(settings: Settings, **parts: Any) -> Litestar:

@@ -8,6 +8,7 @@ the environment variable that holds its key.
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import ipaddress
 import os
@@ -184,6 +185,27 @@ class Concentration(Section, frozen=True):
     top_rows: Positive = 20
 
 
+class WithholdingRow(Section, frozen=True, kw_only=True):
+    """[[payouts.withholding]]: what is kept of payouts for `regime` from a day on, by form and country."""
+
+    regime: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,20}$")]
+    form: Literal["W9", "W8BEN", "W8BENE", "none", "other", "*"]
+    ppm: Ppm
+    effective_from: dt.date
+    country: Annotated[str, msgspec.Meta(pattern=r"^([A-Z]{2}|\*)$")] = "*"
+    treaty: bool = False
+
+
+class Payouts(Section, frozen=True):
+    """[payouts]: when creators are paid, and from which account. `minimum` is in [billing] currency."""
+
+    minimum: str = "10"
+    debtor_name: str = ""
+    debtor_iban: str = ""
+    debtor_bic: str = ""
+    withholding: tuple[WithholdingRow, ...] = ()
+
+
 class Settings(Section, frozen=True):
     """All of it. `data_dir` comes from --data or ENDCREDITS_DATA, never from the file."""
 
@@ -199,6 +221,7 @@ class Settings(Section, frozen=True):
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()
+    payouts: Payouts = Payouts()
     data_dir: Path = Path("var")
 
     @property
@@ -230,6 +253,7 @@ class _File(Section, frozen=True):
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()
+    payouts: Payouts = Payouts()
 
 
 def load_settings(config: Path | None, *, data_dir: Path | None = None) -> Settings:

@@ -24,7 +24,7 @@ _signed = sa.case((_entry.c.side == _account.c.normal, _entry.c.amount), else_=-
 _told = sa.or_(_transfer.c.period_label != "", sa.exists().where(_reported.c.transfer_id == _transfer.c.id))
 
 
-def _payees(*columns: Any, currency: str, told: bool) -> sa.Select[Any]:
+def _payees(*columns: Any, currency: str, told: bool) -> sa.Select[*tuple[Any, ...]]:
     return (
         sa.select(*columns)
         .join_from(_entry, _account, _entry.c.account_id == _account.c.id)

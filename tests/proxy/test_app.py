@@ -5,8 +5,6 @@ import os
 
 import pytest
 
-from proxy.app import secret_file
-from proxy.errors import SettingsError
 from proxy.metering.store import usage
 from proxy.settings import Attribution
 from tests.live import Live, live, settings_in
@@ -161,19 +159,3 @@ async def test_the_api_describes_itself_without_other_hosts(tmp_path):
         assert described.status_code == 200
         assert "/api/receipts/{event_id}" in described.json()["paths"]
         assert (await app.client.get("/schema/redoc")).status_code == 404
-
-
-def test_a_secret_is_made_once_and_only_its_owner_reads_it(tmp_path):
-    path = tmp_path / "digest.key"
-    secret = secret_file(path)
-    assert len(secret) == 32
-    assert secret_file(path) == secret
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_damaged_secret_is_refused_and_not_replaced(tmp_path):
-    path = tmp_path / "digest.key"
-    path.write_bytes(b"short")
-    with pytest.raises(SettingsError, match="damaged"):
-        secret_file(path)
-    assert path.read_bytes() == b"short"
