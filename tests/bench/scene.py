@@ -164,8 +164,11 @@ class Tree:
             spent[_role(pid)] += (int(fields[11]) + int(fields[12])) * TICK_S
         return spent
 
-    def private_mib(self) -> dict[str, float]:
-        """Private memory of each, pages of the index apart: they are files that any other process shares."""
+    def private_mib(self, kind: str = "Private_") -> dict[str, float]:
+        """Private memory of each, pages of the index apart: they are files that any other process shares.
+
+        kind: "Private_Dirty" for written pages alone; clean ones of a library come and go as others map it.
+        """
         found = {"relay": 0, "scorer": 0, "index": 0}
         for pid in self.pids():
             place = ""
@@ -173,7 +176,7 @@ class Tree:
                 if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
                     is_index = str(self.index) in line
                     place = "index" if is_index else _role(pid)
-                elif line.startswith("Private_"):
+                elif line.startswith(kind):
                     found[place] += int(line.split()[1])
         return {name: round(kib / 1024, 1) for name, kib in found.items()}
 

@@ -1,8 +1,9 @@
 """Mixed load for as long as wanted, and whether memory grows: `make soak HOURS=n`, ten minutes without.
 
 JSON answers, streams, clients that leave half-way, failing backends, embeddings, long requests. Private memory of
-the whole process tree (the index's pages apart) is taken every tenth of the time; after the first minute it must
-not grow by more than 2 %. Prints a table; exits 1 beyond, or when an answer was lost or doubled.
+the whole process tree, pages that were written (those of files come and go with other programs), is taken twenty
+times; after the first minute it must not grow by more than 2 %. Prints a table; exits 1 beyond, or when an answer
+was lost or doubled.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import asyncio
 import collections
 import os
 import random
+import re
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import httpx
 
 from tests.bench.scene import Backend, Client, Reply, Tree, chat, made_index, served
 from tests.commands import Commands
@@ -25,7 +29,9 @@ CLIENTS, ROWS = 12, 20
 WARM_S = 60.0
 GROWTH_MAX = 0.02
 SAMPLES = 5  # a row is the least of so many: what is in flight comes and goes
-REST_S = 0.01  # between two requests of one client: a load that can last, not the most there can be
+REST_S = (
+    0.3  # between two requests of one client: a load that can last, or texts that wait would be what grows
+)
 
 
 async def one(client: Client, chance: random.Random) -> tuple[str, Reply]:
@@ -64,11 +70,18 @@ async def load(
             group.create_task(worker(number))
 
 
+def backlog_mib(base: str) -> float:
+    """Return how much text waits for its shares."""
+    told = httpx.get(f"{base}/metrics", timeout=60, trust_env=False).text
+    found = re.search(r"^endcredits_backlog_bytes (\S+)$", told, re.MULTILINE)
+    return float(found[1]) / 2**20 if found else 0.0
+
+
 async def least(tree: Tree) -> dict[str, float]:
     """Return the least private memory of some moments."""
     found = []
     for _ in range(SAMPLES):
-        found.append(await asyncio.to_thread(tree.private_mib))
+        found.append(await asyncio.to_thread(tree.private_mib, "Private_Dirty"))
         await asyncio.sleep(0.3)
     return min(found, key=lambda one: one["relay"] + one["scorer"])
 
@@ -78,7 +91,10 @@ async def measure(
 ) -> list[float]:
     """Return the whole tree's private MiB of each row after the first minute."""
     stop, rows, began_s = asyncio.Event(), list[float](), time.perf_counter()
-    print(f"{'minute':>8} {'requests':>9} {'relay MiB':>10} {'scorer MiB':>11} {'index MiB':>10}", flush=True)
+    print(
+        f"{'minute':>8} {'requests':>9} {'relay MiB':>10} {'scorer MiB':>11} {'index MiB':>10} {'waiting MiB':>12}",
+        flush=True,
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(load(base, key, stop, counts, acked))
         await asyncio.sleep(min(WARM_S, seconds / 3))
@@ -87,7 +103,8 @@ async def measure(
             rows.append(found["relay"] + found["scorer"])
             gone_s = time.perf_counter() - began_s
             row = f"{found['relay']:>10.1f} {found['scorer']:>11.1f} {found['index']:>10.1f}"
-            print(f"{gone_s / 60:>8.1f} {counts.total():>9} {row}", flush=True)
+            waiting = await asyncio.to_thread(backlog_mib, base)
+            print(f"{gone_s / 60:>8.1f} {counts.total():>9} {row} {waiting:>12.2f}", flush=True)
             if gone_s >= seconds:
                 break
             await asyncio.sleep(max(0.0, seconds / ROWS))
