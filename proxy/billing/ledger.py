@@ -8,7 +8,9 @@ The codes, with who they name: asset:receivable:{app} what an app owes; liab:wor
 money on its way to the parties of that split; liab:payee:{creator} what a creator is owed;
 liab:escrow:unclaimed:{work} the part of a split nobody has claimed; liab:escrow:claimed:{work} what an open
 claim holds (with :{creator} after it, what that creator's own app brought); liab:common:{period}:{reason}
-money for use that no registered work explains, or that may not be paid, by reason; income:platform:{app}.
+money for use that no registered work explains, or that may not be paid, by reason; income:platform:{app};
+liab:payout:{batch} approved and on its way to payees; liab:tax:{regime} withheld from payouts for a tax
+authority; asset:cash:{rail} what left by a bank, and came back.
 """
 
 from __future__ import annotations
@@ -72,6 +74,21 @@ def common(period: str, reason: str) -> str:
 def platform(app: str) -> str:
     """Return the account of what the platform keeps of an app's charge."""
     return f"income:platform:{app}"
+
+
+def payout(batch: str) -> str:
+    """Return the account of what a payout batch has taken out and the bank has not yet answered for."""
+    return f"liab:payout:{batch}"
+
+
+def tax(regime: str) -> str:
+    """Return the account of what was withheld from payouts for a tax authority."""
+    return f"liab:tax:{regime}"
+
+
+def cash(rail: str) -> str:
+    """Return the account of money that left, or came back, by a rail; what fills it is not booked here."""
+    return f"asset:cash:{rail}"
 
 
 def normal_side(code: str) -> Side:
