@@ -126,6 +126,7 @@ def versions(engine: sa.Engine) -> tuple[str | None, str]:
 # Readers poll max(seq) and load what is newer. That is right only if numbers appear in the order they are
 # given out, so writers of the registry take turns: SQLite by its write lock, PostgreSQL by this advisory one.
 _REGISTRY_LOCK = 0x656E6463
+_MONEY_LOCK = 0x656E646D
 
 
 class RegistryEventRow(SQLModel, table=True):
@@ -155,11 +156,27 @@ class RegistryChange:
 @contextlib.contextmanager
 def registry_turn(engine: sa.Engine) -> Generator[sa.Connection]:
     """Give a transaction that no other writer of the registry shares; it commits at the end."""
+    with _turn(engine, _REGISTRY_LOCK) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def money_turn(engine: sa.Engine) -> Generator[sa.Connection]:
+    """Give a transaction that nobody shares who takes something out of what creators are owed.
+
+    What it reads of their balances can only have grown when it commits.
+    """
+    with _turn(engine, _MONEY_LOCK) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _turn(engine: sa.Engine, lock: int) -> Generator[sa.Connection]:
     with engine.begin() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_REGISTRY_LOCK)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
         yield connection
 
 

@@ -270,23 +270,7 @@ def write(engine: sa.Engine, closing: Closing, *, after_seq: int) -> None:
     try:
         with engine.begin() as connection:
             _insert(connection, _period, [_period_row(closing, after_seq + 1)])
-            accounts = _accounts(connection, closing)
-            _insert(connection, _transfer, [_transfer_row(transfer) for transfer in closing.transfers])
-            _insert(
-                connection,
-                _entry,
-                (
-                    {
-                        "transfer_id": transfer.id,
-                        "ord": place,
-                        "account_id": accounts[entry.account],
-                        "side": entry.side,
-                        "amount": entry.grains,
-                    }
-                    for transfer in closing.transfers
-                    for place, entry in enumerate(transfer.entries)
-                ),
-            )
+            book(connection, closing.transfers, closing.currency)
             _insert(connection, _statement, (_statement_row(statement) for statement in closing.statements))
             told = sorted({move.transfer for statement in closing.statements for move in statement.moves})
             _insert(
@@ -302,6 +286,27 @@ def write(engine: sa.Engine, closing: Closing, *, after_seq: int) -> None:
             remedy="close it again: it will begin where that one ended",
             code="close_raced",
         ) from error
+
+
+def book(connection: sa.Connection, transfers: Sequence[Transfer], currency: str) -> None:
+    """Book transfers of one currency in a transaction. Raises IntegrityError for one that is booked."""
+    accounts = _accounts(connection, transfers, currency)
+    _insert(connection, _transfer, [_transfer_row(transfer) for transfer in transfers])
+    _insert(
+        connection,
+        _entry,
+        (
+            {
+                "transfer_id": transfer.id,
+                "ord": place,
+                "account_id": accounts[entry.account],
+                "side": entry.side,
+                "amount": entry.grains,
+            }
+            for transfer in transfers
+            for place, entry in enumerate(transfer.entries)
+        ),
+    )
 
 
 def _period_row(closing: Closing, seq: int) -> dict[str, object]:
@@ -344,16 +349,16 @@ def _statement_row(statement: Statement) -> dict[str, object]:
     }
 
 
-def _accounts(connection: sa.Connection, closing: Closing) -> dict[str, int]:
-    codes = sorted({entry.account for transfer in closing.transfers for entry in transfer.entries})
-    known = _account_ids(connection, codes, closing.currency)
+def _accounts(connection: sa.Connection, transfers: Sequence[Transfer], currency: str) -> dict[str, int]:
+    codes = sorted({entry.account for transfer in transfers for entry in transfer.entries})
+    known = _account_ids(connection, codes, currency)
     new = [
-        {"code": code, "currency": closing.currency, "normal": normal_side(code)}
+        {"code": code, "currency": currency, "normal": normal_side(code)}
         for code in codes
         if code not in known
     ]
     _insert(connection, _account, new)
-    return known | _account_ids(connection, [str(row["code"]) for row in new], closing.currency)
+    return known | _account_ids(connection, [str(row["code"]) for row in new], currency)
 
 
 def _account_ids(connection: sa.Connection, codes: Sequence[str], currency: str) -> dict[str, int]:
