@@ -252,6 +252,11 @@ def payment_states(batch: Batch, events: Sequence[Event]) -> dict[str, PaymentSt
     return states
 
 
+def day_of(batch: Batch) -> dt.date:
+    """Return the day for which a batch was planned."""
+    return dt.date.fromisoformat(batch.day)
+
+
 def may_approve(batch: Batch, events: Sequence[Event], by: str) -> bool:
     """Return whether approving it does something: False when it is done already.
 
