@@ -2,8 +2,8 @@
 
 For exchanges that the operator hands in, or that are kept of an app that was opted in: the answer is scored
 again with each grounded work left out, by a server that gives log-probabilities of given text, and both
-orders are compared. Off the request path. The texts are sent to --backend and nowhere else; nothing is stored,
-and what is printed is ids and numbers, never a text.
+orders are compared. Off the request path. The texts are sent to --backend and nowhere else; nothing is
+stored, and what is printed is ids and numbers, never a text.
 """
 
 from __future__ import annotations
