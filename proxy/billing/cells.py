@@ -1,0 +1,25 @@
+"""Cells of tables that people open in spreadsheets: text stays text.
+
+A title like "=HYPERLINK(...)" or a name that begins with "+" would be run as a formula by whoever opens the
+file. The apostrophe before it is what spreadsheets themselves use to say that a cell is text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+
+def safe_cell(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: those begin with an apostrophe."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """Return RFC 4180 with a header row, UTF-8, every cell safe."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+    return out.getvalue().encode("utf-8")
