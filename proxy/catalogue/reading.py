@@ -1,4 +1,4 @@
-"""Files of works into text: .txt, .md, .html and .epub, trusting none of them.
+"""Files of works into text, trusting none of them: a reader for each suffix, and what holds for all.
 
 Whatever comes in is read with a bound, decoded strictly (a work with letters replaced by guesses would not be
 recognised later) and never interpreted beyond its text: scripts are dropped, links not followed, entities of
@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import codecs
 import io
-import lzma
 import posixpath
 import re
 import stat
-import struct
-import xml.parsers.expat
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 from urllib.parse import unquote
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from proxy.catalogue import office, pdfs, screenplays, subtitles
+from proxy.catalogue.archives import DAMAGED, ENTRIES_MAX, Unpacking, parsed, too_large, xml_parser
 from proxy.catalogue.works import TITLE_CHARACTERS_MAX, printable
-from proxy.errors import BadRequest, TooLarge
+from proxy.errors import BadRequest
 
-SUFFIXES = (".txt", ".md", ".html", ".htm", ".xhtml", ".epub")
-ARCHIVE_ENTRIES_MAX = 10_000  # a long book has some hundred chapters and pictures
-ARCHIVE_RATIO_MAX = 200  # deflate packs prose 3:1 and mark-up 20:1; a bomb 1000:1
 _BOMS = (
     (codecs.BOM_UTF32_LE, ""),  # before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_BE, ""),
@@ -59,11 +56,6 @@ _FLAT = {
     "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta", "option",
     "p", "param", "rp", "rt", "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr",
 }  # fmt: skip
-# All that zipfile lets out over bytes it did not expect, and over a password it was not given.
-_DAMAGED = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
-    EOFError, NotImplementedError, OSError, RuntimeError, ValueError,
-)  # fmt: skip
 DEPTH_MAX = 2_000  # a parser's time grows with the square of the depth; pages people write stay below 100
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
@@ -85,19 +77,12 @@ def read_document(path: Path, *, bytes_max: int) -> Document:
     `bytes_max`, which also bounds what an archive unpacks to.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in READERS:
         raise BadRequest(
-            f"'{suffix}' files are not read", remedy=f"convert it to one of {', '.join(SUFFIXES)}"
+            f"'{suffix}' files are not read", remedy=f"convert it to one of {', '.join(READERS)}"
         )
     raw = read_bounded(path, bytes_max)
-    if suffix == ".epub":
-        document = _epub(raw, bytes_max)
-    elif suffix in {".html", ".htm", ".xhtml"}:
-        document = html_document(decoded(raw))
-    elif suffix == ".md":
-        document = _markdown(decoded(raw))
-    else:
-        document = Document("", decoded(raw))
+    document = READERS[suffix](raw, bytes_max)
     text = checked_text(document.text, bytes_max)
     return Document(printable(document.title, TITLE_CHARACTERS_MAX) or _title_of(path), text)
 
@@ -114,7 +99,7 @@ def read_bounded(path: Path, bytes_max: int) -> bytes:
         remedy = "check that it exists and may be read"
         raise BadRequest(f"it cannot be read ({error.strerror})", remedy=remedy) from error
     if len(raw) > bytes_max:
-        raise _too_large(bytes_max)
+        raise too_large(bytes_max)
     return raw
 
 
@@ -145,7 +130,7 @@ def checked_text(text: str, bytes_max: int) -> str:
         remedy = "write characters above U+FFFF whole"
         raise BadRequest(f"character {error.start} is half of a pair", remedy=remedy) from error
     if size_bytes > bytes_max:
-        raise _too_large(bytes_max)
+        raise too_large(bytes_max)
     return text
 
 
@@ -190,7 +175,6 @@ def _pieces(root: LexborNode) -> Iterator[str]:
 
 
 def _markdown(text: str) -> Document:
-    text = text.replace("\r\n", "\n")
     front = _FRONT_MATTER.match(text)
     body = text[front.end() :] if front else text
     named = (front and _FRONT_TITLE.search(front[1])) or _HEADING.search(body)
@@ -199,12 +183,6 @@ def _markdown(text: str) -> Document:
 
 def _title_of(path: Path) -> str:
     return printable(re.sub(r"[-_]+", " ", path.stem), TITLE_CHARACTERS_MAX) or "untitled"
-
-
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(
-        f"it is larger than {bytes_max} bytes", remedy="raise [catalogue] file_bytes_max, or give it in parts"
-    )
 
 
 class _Package:
@@ -237,20 +215,11 @@ class _Package:
         """Take an element's end."""
         self._in_title = False
 
-    @staticmethod
-    def entity(*_: object) -> None:
-        """Refuse entities: a few of them unfold to any size."""
-        raise BadRequest("the book's package declares entities", remedy="save it anew without a DTD")
-
 
 def _epub(raw: bytes, bytes_max: int) -> Document:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            if len(archive.infolist()) > ARCHIVE_ENTRIES_MAX:
-                raise BadRequest(
-                    f"the archive has over {ARCHIVE_ENTRIES_MAX} entries", remedy="give a plain book"
-                )
-            unpack = _Unpacking(archive, bytes_max)
+            unpack = Unpacking(archive, bytes_max)
             root = _package_of(unpack.entry("META-INF/container.xml")).root
             package = _package_of(unpack.entry(root))
             folder = posixpath.dirname(root)
@@ -261,7 +230,7 @@ def _epub(raw: bytes, bytes_max: int) -> Document:
                 for href in (package.files.get(name, "") for name in package.order)
                 if href
             ]
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise BadRequest(
             f"the book's archive is damaged or locked ({error})", remedy="save it anew"
         ) from error
@@ -272,44 +241,35 @@ def _epub(raw: bytes, bytes_max: int) -> Document:
     )
 
 
-class _Unpacking:
-    """An archive's entries, as long as all of them together stay within the bound."""
-
-    def __init__(self, archive: zipfile.ZipFile, bytes_max: int) -> None:
-        self._archive = archive
-        self._bytes_max = bytes_max
-        self._left = bytes_max
-
-    def entry(self, name: str) -> bytes:
-        """Return one entry's bytes. The sizes an archive states may be lies: what comes out is counted."""
-        try:
-            info = self._archive.getinfo(name)
-        except KeyError as error:
-            raise BadRequest(
-                f"the book has no '{printable(name, 80)}', which it names", remedy="save it anew as EPUB"
-            ) from error
-        bound = min(self._left, max(info.compress_size, 1) * ARCHIVE_RATIO_MAX)
-        with self._archive.open(info) as file:
-            raw = file.read(bound + 1)
-        if len(raw) > self._left:
-            raise _too_large(self._bytes_max)
-        if len(raw) > bound:
-            raise BadRequest(
-                f"'{printable(name, 80)}' unpacks to far more than text does", remedy="save it anew"
-            )
-        self._left -= len(raw)
-        return raw
-
-
 def _package_of(raw: bytes) -> _Package:
-    package = _Package()
-    parser = xml.parsers.expat.ParserCreate(namespace_separator=" ")
+    package, parser = _Package(), xml_parser("book's package")
     parser.StartElementHandler, parser.EndElementHandler = package.start, package.end
-    parser.CharacterDataHandler, parser.EntityDeclHandler = package.characters, package.entity
-    try:
-        parser.Parse(raw, True)
-    except xml.parsers.expat.ExpatError as error:
-        raise BadRequest(f"the book's package is no XML ({error})", remedy="save it anew as EPUB") from error
-    if len(package.order) > ARCHIVE_ENTRIES_MAX:
-        raise BadRequest(f"the book has over {ARCHIVE_ENTRIES_MAX} chapters", remedy="give a plain book")
+    parser.CharacterDataHandler = package.characters
+    parsed(parser, raw, "book's package")
+    if len(package.order) > ENTRIES_MAX:
+        raise BadRequest(f"the book has over {ENTRIES_MAX} chapters", remedy="give a plain book")
     return package
+
+
+def _text(read: Callable[[str], Document]) -> Callable[[bytes, int], Document]:
+    def reader(raw: bytes, _bytes_max: int) -> Document:
+        return read(decoded(raw).replace("\r\n", "\n").replace("\r", "\n"))
+
+    return reader
+
+
+READERS: Final[Mapping[str, Callable[[bytes, int], Document]]] = MappingProxyType(
+    {
+        ".txt": _text(lambda text: Document("", text)),
+        ".md": _text(_markdown),
+        ".html": _text(html_document),
+        ".htm": _text(html_document),
+        ".xhtml": _text(html_document),
+        ".epub": _epub,
+        ".docx": lambda raw, bytes_max: Document(*office.docx(raw, bytes_max)),
+        ".pdf": lambda raw, bytes_max: Document(*pdfs.pdf(raw, bytes_max)),
+        ".srt": _text(lambda text: Document("", subtitles.srt(text))),
+        ".vtt": _text(lambda text: Document("", subtitles.vtt(text))),
+        ".fountain": _text(lambda text: Document(*screenplays.fountain(text))),
+    }
+)
