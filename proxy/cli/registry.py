@@ -168,6 +168,8 @@ def add_works(
 ) -> int:
     """Register texts: files, folders, or lists (.jsonl, .csv, also .gz) with a row a work.
 
+    Files are .txt, .md, .html, .epub, .pdf, .docx, .srt, .vtt and .fountain (screenplays).
+
     With each goes an attestation, kept by the digest of its words: "I made this text, or I hold the rights to
     it and may license them here. I did not take it from somebody else. I know that this statement is kept."
     """
