@@ -1,8 +1,9 @@
 """Where a creator is paid, and what is kept for a tax authority: values checked where they are born.
 
-An account is checked as far as arithmetic can (IBAN by ISO 7064 mod 97-10, the shapes of BIC and Stripe ids);
-whether it exists, and whose it is, the bank knows. It is kept sealed (AES-256-GCM under a key outside the
-store, bound to its creator and version), so a copy of the database pays nobody. People see its last four.
+An account is checked as far as arithmetic can (IBAN by ISO 7064 mod 97-10 and its country's length, the
+shapes of BIC and Stripe ids); whether it exists, and whose it is, the bank knows. It is kept sealed
+(AES-256-GCM under a key outside the store, bound to its creator and version), so a copy of the database pays
+nobody. People see its last four.
 
 What is withheld is the operator's table, by dates, empty until they fill it: no rate is known here, and
 nothing here is tax advice.
@@ -28,10 +29,19 @@ Rail = Literal["sepa", "stripe", "manual"]
 RAILS: Final[tuple[Rail, ...]] = get_args(Rail)
 TaxForm = Literal["W9", "W8BEN", "W8BENE", "none", "other"]
 TAX_FORMS: Final[tuple[TaxForm, ...]] = get_args(TaxForm)
+Untaxed = Literal["no_tax_form", "tax_country"]
 NONCE_BYTES: Final = 12  # what GCM is specified for; random, and a creator changes accounts a few times
 ACCOUNT_CHARACTERS_MAX: Final = 140  # a manual reference: one line of remittance text
 HOLDER_CHARACTERS_MAX: Final = 70  # ISO 20022 Max70Text of Nm in the rules for SEPA
 PROFILES_MAX: Final = 100  # of one creator: more is a loop, not a life
+# Countries that SEPA reaches, and how long an IBAN is there: one missing digit in 97 passes the check digits.
+IBAN_CHARACTERS: Final = {
+    "AD": 24, "AL": 28, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18,
+    "EE": 20, "ES": 24, "FI": 18, "FR": 27, "GB": 22, "GI": 23, "GR": 27, "HR": 21, "HU": 28, "IE": 22,
+    "IS": 26, "IT": 27, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "MC": 27, "MD": 24, "ME": 22, "MK": 19,
+    "MT": 31, "NL": 18, "NO": 15, "PL": 28, "PT": 25, "RO": 24, "RS": 22, "SE": 24, "SI": 19, "SK": 24,
+    "SM": 27, "VA": 22,
+}  # fmt: skip
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", re.ASCII)
 _BIC = re.compile(r"[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?", re.ASCII)
 _STRIPE = re.compile(r"acct_[A-Za-z0-9]{8,64}", re.ASCII)
@@ -39,11 +49,25 @@ _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 
 
 def iban(text: str) -> str:
-    """Return an IBAN without spaces, upper case. Raises BadRequest where its check digits do not hold."""
+    """Return an IBAN without spaces, upper case.
+
+    Raises BadRequest where its check digits do not hold, or for a country that SEPA does not reach.
+    """
     found = re.sub(r"\s", "", text).upper()
     if not _IBAN.fullmatch(found):
         raise BadRequest(
             "this is no IBAN", remedy="write country, two check digits and the account", code="iban"
+        )
+    characters = IBAN_CHARACTERS.get(found[:2])
+    if characters is None:
+        raise BadRequest(
+            f"SEPA does not reach {found[:2]}", remedy="take the rail stripe or manual", code="iban_country"
+        )
+    if len(found) != characters:
+        raise BadRequest(
+            f"an IBAN of {found[:2]} has {characters} characters, and this has {len(found)}",
+            remedy="copy it again from the bank",
+            code="iban",
         )
     number = int("".join(str(int(letter, 36)) for letter in found[4:] + found[:4]))
     if number % 97 != 1:
@@ -234,8 +258,13 @@ def check_withholding(rows: Sequence[WithholdingRow]) -> None:
         seen.add(key)
 
 
-def withholding(rows: Sequence[WithholdingRow], profile: TaxProfile | None, day: dt.date) -> Withheld | None:
-    """Return what is withheld from a creator; None where the table asks for a form they have not given.
+def withholding(
+    rows: Sequence[WithholdingRow], profile: TaxProfile | None, day: dt.date
+) -> Withheld | Untaxed:
+    """Return what is withheld from a creator, or why the table does not say it.
+
+    "no_tax_form": it has no row for the form they gave, or for none; "tax_country": it has rows for the form,
+    and none for their country.
 
     Rows in force that day and of their form and country: an exact country before "*", an exact form before
     "*", then the latest. Without any row in force nothing is withheld and no form is asked for. Who gave no
@@ -245,14 +274,10 @@ def withholding(rows: Sequence[WithholdingRow], profile: TaxProfile | None, day:
     if not in_force:
         return Withheld("", profile.form if profile else "none", 0)
     form = profile.form if profile else "none"
-    where = profile.country if profile else ""
-    fits = [
-        row
-        for row in in_force
-        if row.country in {"*", where} and (row.form == form or (row.form == "*" and form != "none"))
-    ]
+    of_form = [row for row in in_force if row.form == form or (row.form == "*" and form != "none")]
+    fits = [row for row in of_form if row.country in {"*", profile.country if profile else ""}]
     if not fits:
-        return None
+        return "tax_country" if of_form and profile else "no_tax_form"
     row = max(fits, key=lambda one: (one.country != "*", one.form != "*", one.effective_from))
     treaty = profile.treaty_ppm if profile and row.treaty else None
     return Withheld(row.regime, form, row.ppm if treaty is None else treaty)

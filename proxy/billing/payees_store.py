@@ -22,7 +22,7 @@ from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX
 from proxy.catalogue.tables import CreatorRow
 from proxy.clock import Clock
 from proxy.database import money_turn
-from proxy.errors import NotFound
+from proxy.errors import Conflict, NotFound
 
 IN_MAX: Final = 5_000  # names in one statement
 
@@ -69,8 +69,19 @@ class PayeeHoldRow(SQLModel, table=True):
     at_us: int = Field(sa_type=sa.BigInteger)
 
 
+class PayeeVerifiedRow(SQLModel, table=True):
+    """That an operator has checked whose account this version is; append-only."""
+
+    __tablename__: ClassVar[Any] = "payee_verified"
+    creator_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="creator.id")
+    version: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
 _tables = SQLModel.metadata.tables
 _account, _tax, _hold = _tables["payee_account"], _tables["tax_profile"], _tables["payee_hold"]
+_verified = _tables["payee_verified"]
 _creator = _tables[str(CreatorRow.__tablename__)]
 
 
@@ -86,6 +97,7 @@ class KnownAccount:
     currency: str
     by: str
     at_us: int
+    verified_by: str = ""
 
 
 class Payees:
@@ -99,15 +111,26 @@ class Payees:
         self._key = key
         self._by = checked_words(by, "name of who enters it", NAME_OF_DECIDER_MAX)
 
-    def enter(self, creator: str, account: Account, *, minimum_grains: int, currency: str) -> KnownAccount:
-        """Keep a creator's account from now on. What is known already stays the version it is."""
+    def enter(
+        self, creator: str, account: Account, *, minimum_grains: int, currency: str, verified: bool = True
+    ) -> KnownAccount:
+        """Keep a creator's account from now on. What is known already stays the version it is.
+
+        verified: an operator enters it, and knows whose it is; else nobody is paid there before `verify`.
+        A new minimum alone leaves it as verified as it was.
+        """
         with money_turn(self._engine) as connection:
             _exists(connection, creator)
             version, row = _last(connection, _account, creator)
-            if row is not None and (row.minimum, row.currency) == (minimum_grains, currency):
-                known = payees.unseal(row.sealed, self._key(), creator=creator, version=version)
-                if known == account:
-                    return _known(row)
+            if row is not None and account == payees.unseal(
+                row.sealed, self._key(), creator=creator, version=version
+            ):
+                by = _verified_by(connection, [creator]).get((creator, version), "")
+                if (row.minimum, row.currency) == (minimum_grains, currency):
+                    if verified and not by:
+                        self._append(connection, _verified, creator, version, {})
+                    return _known(row, by or (self._by if verified else ""))
+                verified = verified or bool(by)
             sealed = payees.seal(
                 account, self._key(), os.urandom(NONCE_BYTES), creator=creator, version=version + 1
             )
@@ -119,13 +142,39 @@ class Payees:
                 "sealed": sealed,
             }
             self._append(connection, _account, creator, version + 1, values)
-            return _known(_last(connection, _account, creator)[1])
+            if verified:
+                self._append(connection, _verified, creator, version + 1, {})
+            return _known(_last(connection, _account, creator)[1], self._by if verified else "")
+
+    def verify(self, creator: str, version: int) -> bool:
+        """Keep that an operator has checked whose account this version is; False when that is known.
+
+        Raises Conflict when it is not the newest: what was checked is not what would be paid.
+        """
+        with money_turn(self._engine) as connection:
+            _exists(connection, creator)
+            last, _ = _last(connection, _account, creator)
+            if version != last:
+                raise Conflict(
+                    f"version {version} of the account of {creator} is not the newest, which is {last}"
+                    if last
+                    else f"{creator} has entered no account",
+                    remedy="`endcredits payees show` shows it: check that one",
+                    code="payee_version",
+                )
+            if _verified_by(connection, [creator]).get((creator, version)):
+                return False
+            self._append(connection, _verified, creator, version, {})
+        return True
 
     def known(self, creator: str) -> list[KnownAccount]:
         """Return every version of a creator's account, oldest first."""
         query = sa.select(_account).where(_account.c.creator_id == creator).order_by(_account.c.version)
         with self._engine.connect() as connection:
-            return [_known(row) for row in connection.execute(query)]
+            verified = _verified_by(connection, [creator])
+            return [
+                _known(row, verified.get((creator, row.version), "")) for row in connection.execute(query)
+            ]
 
     def unsealed(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Account]:
         """Return {creator: account} of these (creator, version). Raises Problem where one does not open."""
@@ -196,6 +245,7 @@ def payees_on(
     for some in _some(sorted(creators)):
         profiles = _profiles(connection, some)
         held = {row.creator_id: str(row.reason) for row in _newest(connection, _hold, some) if row.held}
+        verified = _verified_by(connection, some)
         for row in _newest(connection, _account, some):
             result[row.creator_id] = Payee(
                 account_version=int(row.version),
@@ -204,6 +254,7 @@ def payees_on(
                 minimum_grains=int(row.minimum) if row.currency == currency else 0,
                 tax=payees.profile_on(profiles.get(row.creator_id, []), day),
                 hold=held.get(row.creator_id, ""),
+                verified=(row.creator_id, row.version) in verified,
             )
     return result
 
@@ -239,9 +290,22 @@ def _profiles(connection: sa.Connection, creators: Sequence[str]) -> dict[str, l
     return found
 
 
-def _known(row: Any) -> KnownAccount:
+def _verified_by(connection: sa.Connection, creators: Sequence[str]) -> dict[tuple[str, int], str]:
+    query = sa.select(_verified).where(_verified.c.creator_id.in_(creators))
+    return {(row.creator_id, row.version): str(row.by) for row in connection.execute(query)}
+
+
+def _known(row: Any, verified_by: str) -> KnownAccount:
     return KnownAccount(
-        row.creator_id, row.version, row.rail, row.last4, row.minimum, row.currency, row.by, row.at_us
+        row.creator_id,
+        row.version,
+        row.rail,
+        row.last4,
+        row.minimum,
+        row.currency,
+        row.by,
+        row.at_us,
+        verified_by,
     )
 
 

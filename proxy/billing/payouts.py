@@ -26,7 +26,7 @@ from proxy.billing.ledger import Entry, Transfer, transfer_id
 from proxy.billing.money import GRAINS_PER_MINOR, PPM, checked
 from proxy.billing.payees import Rail, TaxProfile, withholding
 from proxy.clock import base32
-from proxy.errors import BadRequest, Conflict
+from proxy.errors import Conflict
 from proxy.settings import WithholdingRow
 
 PAYMENTS_MAX: Final = (
@@ -37,10 +37,13 @@ SEPA_CURRENCY: Final = "EUR"
 REASONS: Final = {
     "other_currency": "owed in another currency than the batch pays",
     "no_details": "no account is entered",
+    "unverified": "nobody has checked yet whose account it is",
     "held": "payouts are held",
+    "rail_currency": "SEPA pays euros only: another rail can pay this",
     "other_rail": "paid by another rail",
     "below_minimum": "below the minimum: it is carried",
-    "no_tax_form": "the withholding table has no row for the tax form given",
+    "no_tax_form": "the withholding table has no row for the tax form given, or for none",
+    "tax_country": "the withholding table has no row for the country of the tax form",
     "nothing_left": "nothing would be left after what is withheld",
     "batch_full": "the batch is full: the next one pays it",
 }
@@ -109,7 +112,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Payee:
-    """What is known of a creator who is owed something. hold: why they are not to be paid now, or ""."""
+    """What is known of a creator who is owed something. hold: why they are not to be paid now, or "".
+
+    verified: an operator entered the account, or has checked whose it is.
+    """
 
     account_version: int = 0
     rail: Rail | None = None
@@ -117,6 +123,7 @@ class Payee:
     minimum_grains: int = 0
     tax: TaxProfile | None = None
     hold: str = ""
+    verified: bool = True
 
 
 NOBODY: Final = Payee()
@@ -155,14 +162,8 @@ def plan(
 ) -> tuple[tuple[Payment, ...], tuple[Unpaid, ...]]:
     """Return who would be paid, and who not; owed: {(creator, currency): grains}, order does not matter.
 
-    Everybody who is owed more than nothing is in one of the two.
+    Everybody who is owed more than nothing is in one of the two; who owes something is in neither.
     """
-    if rules.rail == "sepa" and rules.currency != SEPA_CURRENCY:
-        raise BadRequest(
-            f"SEPA moves euros, and the books are in {rules.currency}",
-            remedy="pay by stripe or manual",
-            code="payouts_currency",
-        )
     payments: list[Payment] = []
     unpaid: list[Unpaid] = []
     for (creator, currency), grains in sorted(owed.items()):
@@ -186,16 +187,18 @@ def _payment(batch: str, rules: Rules, creator: str, grains: int, payee: Payee) 
     """One creator's payment, or the reason why there is none."""
     if payee.rail is None:
         return "no_details"
-    if payee.hold:
-        return "held"
+    if payee.hold or not payee.verified:
+        return "held" if payee.hold else "unverified"
     if payee.rail != rules.rail:
         return "other_rail"
+    if payee.rail == "sepa" and rules.currency != SEPA_CURRENCY:
+        return "rail_currency"
     gross = grains // GRAINS_PER_MINOR
     if not gross or grains < max(rules.minimum_grains, payee.minimum_grains):
         return "below_minimum"
     kept = withholding(rules.withholding, payee.tax, rules.day)
-    if kept is None:
-        return "no_tax_form"
+    if isinstance(kept, str):
+        return kept
     withheld = gross * kept.rate_ppm // PPM  # cut: the odd cent is the creator's
     if withheld == gross:
         return "nothing_left"

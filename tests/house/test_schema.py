@@ -19,7 +19,7 @@ APPEND_ONLY = {
     "account", "transfer", "entry", "period", "statement",
     "attestation", "work_identifier", "claim", "claim_decision", "review", "app_link",
     "licence_file", "licence", "licence_end", "adaptation", "reported_transfer",
-    "payee_account", "tax_profile", "payee_hold", "payout_batch", "payout", "payout_event",
+    "payee_account", "tax_profile", "payee_hold", "payee_verified", "payout_batch", "payout", "payout_event",
 }  # fmt: skip
 
 

@@ -54,6 +54,8 @@ def test_two_neighbours_swapped_in_an_iban_are_noticed(known, data):
     [
         ({"reference": ""}, "iban"),
         ({"reference": "DE89"}, "iban"),
+        ({"reference": "DE11" + "5" * 17}, "iban"),
+        ({"reference": "SA0380000000608010167519"}, "iban_country"),
         ({"bic_code": "TOOSHORT1"}, "bic"),
         ({"country_code": "Germany"}, "country"),
         ({"holder": " "}, "holder"),
@@ -163,9 +165,19 @@ def test_without_a_table_nothing_is_withheld_and_no_form_is_asked_for():
 
 
 def test_with_a_table_who_gave_no_form_is_paid_only_where_a_row_says_how():
-    assert withholding((row(),), None, DAY) is None
-    assert withholding((row(),), profile("2026-01-01", form="none"), DAY) is None
+    assert withholding((row(),), None, DAY) == "no_tax_form"
+    assert withholding((row(),), profile("2026-01-01", form="none"), DAY) == "no_tax_form"
     assert withholding((row(), row("none", 240_000)), None, DAY) == Withheld("us", "none", 240_000)
+
+
+def test_a_form_from_a_country_without_a_row_is_told_as_that():
+    only_france = (row("W8BEN", country="FR"), row("none", 240_000))
+    assert withholding(only_france, profile("2026-01-01"), DAY) == "tax_country"
+    assert withholding(only_france, profile("2026-01-01", country="FR"), DAY) == Withheld(
+        "us", "W8BEN", 300_000
+    )
+    assert withholding(only_france, profile("2026-01-01", form="W9"), DAY) == "no_tax_form"
+    assert withholding((row("none", country="FR"),), None, DAY) == "no_tax_form"
 
 
 def test_the_more_exact_row_holds_and_then_the_later():

@@ -9,7 +9,7 @@ from proxy.billing import payees
 from proxy.billing.payees import TaxProfile
 from proxy.billing.payees_store import Payees, payees_on
 from proxy.billing.statements import Books
-from proxy.errors import BadRequest, NotFound, Problem
+from proxy.errors import BadRequest, Conflict, NotFound, Problem
 from tests.fakes import FrozenClock
 from tests.proxy.billing.conftest import register
 
@@ -42,6 +42,33 @@ def test_entering_the_same_again_writes_nothing_and_another_is_another_version(k
     assert kept.enter("c_a", moved, minimum_grains=6, currency="EUR").version == 3
     assert [one.version for one in kept.known("c_a")] == [1, 2, 3]
     assert kept.unsealed([("c_a", 1)]) == {"c_a": ADA}, "what a batch was approved for can still be read"
+
+
+def test_what_a_creator_enters_is_checked_by_somebody_else_before_it_is_paid(engine, kept):
+    def seen():
+        with engine.connect() as connection:
+            return payees_on(connection, {"c_a"}, DAY, "EUR")["c_a"].verified
+
+    entered = kept.enter("c_a", ADA, minimum_grains=0, currency="EUR", verified=False)
+    assert (entered.verified_by, seen()) == ("", False)
+    assert kept.verify("c_a", 1)
+    assert not kept.verify("c_a", 1)
+    assert seen()
+    assert kept.enter("c_a", ADA, minimum_grains=9, currency="EUR", verified=False).verified_by == "ada"
+    assert seen(), "another minimum is the same account"
+    moved = payees.account("sepa", IBAN, holder="Somebody Else", country_code="DE")
+    kept.enter("c_a", moved, minimum_grains=9, currency="EUR", verified=False)
+    assert not seen()
+    with pytest.raises(Conflict) as refused:
+        kept.verify("c_a", 2)
+    assert refused.value.code == "payee_version"
+    assert kept.enter("c_a", moved, minimum_grains=9, currency="EUR").version == 3, (
+        "an operator enters it too"
+    )
+    assert seen()
+    assert [bool(one.verified_by) for one in kept.known("c_a")] == [True, True, True]
+    with pytest.raises(Conflict, match="no account"):
+        kept.verify("c_b", 1)
 
 
 def test_another_key_opens_nothing(engine, kept):
@@ -91,7 +118,7 @@ def test_nobody_is_paid_who_is_not_registered(kept):
         kept.hold("c_z", "Why not.", held=True)
 
 
-@pytest.mark.parametrize("table", ["payee_account", "tax_profile", "payee_hold"])
+@pytest.mark.parametrize("table", ["payee_account", "tax_profile", "payee_hold", "payee_verified"])
 def test_what_was_entered_cannot_be_changed(engine, kept, table):
     kept.enter("c_a", ADA, minimum_grains=5, currency="EUR")
     kept.declare("c_a", TaxProfile("W8BEN", "DE", None, DAY))

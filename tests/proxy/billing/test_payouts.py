@@ -8,7 +8,7 @@ from proxy.billing import ledger, payouts
 from proxy.billing.money import GRAINS_PER_MINOR
 from proxy.billing.payees import TaxProfile
 from proxy.billing.payouts import Batch, Debtor, Event, Payee, Payment, Rules
-from proxy.errors import BadRequest, Conflict
+from proxy.errors import Conflict
 from proxy.settings import WithholdingRow
 
 DAY = dt.date(2026, 11, 23)
@@ -81,8 +81,24 @@ def test_where_everything_would_be_withheld_nothing_is_moved():
 
 
 def test_sepa_moves_euros_only():
-    with pytest.raises(BadRequest, match="euros"):
-        payouts.plan("pob_1", Rules("sepa", "USD", DAY, 0), {}, {})
+    assert reason(2_000 * CENT, Rules("sepa", "USD", DAY, 0), rail="sepa") == "rail_currency"
+    assert isinstance(reason(2_000 * CENT, Rules("sepa", "EUR", DAY, 0), "EUR", rail="sepa"), Payment)
+
+
+def test_an_account_that_nobody_has_checked_is_not_paid():
+    assert reason(2_000 * CENT, verified=False) == "unverified"
+    assert reason(2_000 * CENT, verified=False, hold="a dispute") == "held"
+
+
+def test_a_form_from_a_country_without_a_row_is_not_paid():
+    france = WithholdingRow(regime="x", form="W8BEN", ppm=0, country="FR", effective_from=dt.date(2026, 1, 1))
+    assert reason(2_000 * CENT, Rules("manual", "USD", DAY, 0, (france,)), tax=W8BEN) == "tax_country"
+
+
+def test_who_owes_something_is_never_paid():
+    for grains in (0, -1, -(10**12)):
+        made = batch_of({("c_a", "USD"): grains}, {"c_a": payee()})
+        assert (made.payments, made.unpaid) == ((), ())
 
 
 def test_a_batch_that_is_full_leaves_the_rest_to_the_next(monkeypatch):
