@@ -280,13 +280,15 @@ def show_work(desk: Desk, work: str) -> None:
 @click.option("--use", default="output_influence", show_default=True, help="What is allowed or denied.")
 def consent(desk: Desk, work: str, verdict: str, use: str) -> None:
     """Say what is allowed with a work from now on: paid, free or denied."""
-    from proxy.catalogue.works import Consent
+    from proxy.catalogue.works import Consent, Use
 
     catalogue = open_catalogue(desk)
     entry = catalogue.find_work(work)
     seq = catalogue.set_consent(entry.id, Consent.of(use, verdict))
     answer = {"work": entry.id, "use": use, "verdict": verdict, "registry_seq": seq}
     desk.say(answer, f"{entry.title}: {use} is {verdict} from registry entry {seq} on")
+    if use == Use.DERIVATIVE:
+        desk.note("what was made from it is judged anew by the next `endcredits index build`")
 
 
 @command(works)

@@ -96,6 +96,13 @@ def test_consent_and_withdrawal_are_recorded_and_shown(ec, tmp_path):
     assert "100 %" in shown
 
 
+def test_whoever_denies_adaptations_is_told_when_that_acts(ec, tmp_path):
+    ec("creators", "add", "Ada", "--ref", "ada")
+    ec("works", "add", works_file(tmp_path, row(1)), "--no-index")
+    assert "index build" in ec("works", "consent", "r1", "denied", "--use", "derivative").err
+    assert "index build" not in ec("works", "consent", "r1", "denied").err
+
+
 def test_an_unknown_work_is_refused_with_the_remedy(ec):
     ran = ec.json("works", "show", "nowhere")
     assert ran.status == 1
