@@ -81,6 +81,9 @@ def _pain001(batch: Batch, accounts: Accounts, approved_us: int) -> bytes:
     }
     if batch.debtor.bic:
         config["BIC"] = batch.debtor.bic
+    # A bank may refuse a day that was over when the batch was approved.
+    approved = dt.datetime.fromtimestamp(approved_us // 1_000_000, dt.UTC).date()
+    day = max(dt.date.fromisoformat(batch.day), approved)
     made: Any = SepaTransfer(config, schema=SCHEMA, clean=False)
     for one in batch.payments:
         account = accounts[one.creator]
@@ -88,7 +91,7 @@ def _pain001(batch: Batch, accounts: Accounts, approved_us: int) -> bytes:
             "name": _basic(account.holder),
             "IBAN": account.account,
             "amount": one.net_minor,
-            "execution_date": dt.date.fromisoformat(batch.day),
+            "execution_date": day,
             "description": f"Payout {batch.day} {one.id}",
             "endtoend_id": one.id,
         }

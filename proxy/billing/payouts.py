@@ -46,6 +46,7 @@ REASONS: Final = {
     "tax_country": "the withholding table has no row for the country of the tax form",
     "nothing_left": "nothing would be left after what is withheld",
     "batch_full": "the batch is full: the next one pays it",
+    "nothing_owed": "nothing is owed",
 }
 Kind = Literal["created", "approved", "exported", "cancelled", "settled", "returned"]
 BatchState = Literal["created", "approved", "exported", "cancelled"]
@@ -157,6 +158,12 @@ def payment_id(batch: str, creator: str) -> str:
     return "ecp-" + base32(int.from_bytes(digest[:17], "big") >> 6)
 
 
+def batch_id(by: str, key: str) -> str:
+    """Return the id of the batch that `by` creates under an idempotency key: asking again finds it."""
+    digest = hashlib.sha256(f"batch|{by}|{key}".encode()).digest()
+    return "pob_" + base32(int.from_bytes(digest[:17], "big") >> 6)
+
+
 def plan(
     batch: str, rules: Rules, owed: Mapping[tuple[str, str], int], payees: Mapping[str, Payee]
 ) -> tuple[tuple[Payment, ...], tuple[Unpaid, ...]]:
@@ -255,6 +262,43 @@ def payment_states(batch: Batch, events: Sequence[Event]) -> dict[str, PaymentSt
     return states
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment as its creator sees it. detail: the bank's reference, why it came back or was cancelled."""
+
+    batch: str
+    rail: Rail
+    currency: str
+    day: str
+    state: PaymentState
+    detail: str
+    at_us: int
+    payment: Payment
+
+
+def told(batch: Batch, events: Sequence[Event], creator: str) -> list[Told]:
+    """Return a creator's payment of this batch as it stands, or nothing."""
+    states = payment_states(batch, events)
+    made: list[Told] = []
+    for one in batch.payments:
+        if one.creator != creator:
+            continue
+        last = next(event for event in reversed(events) if event.payment in {"", one.id})
+        said = last.detail if last.kind in {"settled", "returned", "cancelled"} else ""
+        made.append(
+            Told(
+                batch=batch.id,
+                rail=batch.rail,
+                currency=batch.currency,
+                day=batch.day,
+                state=states[one.id],
+                detail=said,
+                at_us=last.at_us,
+                payment=one,
+            )
+        )
+    return made
+
+
 def day_of(batch: Batch) -> dt.date:
     """Return the day for which a batch was planned."""
     return dt.date.fromisoformat(batch.day)
@@ -290,7 +334,7 @@ def may_cancel(batch: Batch, events: Sequence[Event]) -> bool:
     if state == "exported":
         raise Conflict(
             f"{batch.id} was exported: a bank may have its file",
-            remedy="`endcredits payouts return` each payment that the bank did not make",
+            remedy="`endcredits payouts return PAYMENT` for each that the bank did not make",
             code="payouts_exported",
         )
     return state != "cancelled"

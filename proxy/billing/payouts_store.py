@@ -21,14 +21,16 @@ from sqlmodel import Field, SQLModel
 
 from proxy.billing import ledger, payouts, store
 from proxy.billing.payees_store import payees_on
-from proxy.billing.payouts import Batch, Debtor, Event, Kind, Payment, Rules
+from proxy.billing.payouts import Batch, Debtor, Event, Kind, Payment, Rules, Told
 from proxy.billing.statements import canonical
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
 from proxy.clock import Clock, Ids
 from proxy.database import money_turn
-from proxy.errors import Conflict, NotFound
+from proxy.errors import BadRequest, Conflict, NotFound
 
 ROWS_AT_ONCE: Final = 1_000  # one INSERT's parameters stay small on both engines
+LISTED_MAX: Final = 100  # a batch's body may have megabytes; who wants older ones asks for the next page
+KEY_CHARACTERS_MAX: Final = 255  # of an idempotency key: a UUID has 36
 _PAYEE: Final = ledger.payee("")
 
 
@@ -81,17 +83,24 @@ class Payouts:
         self._ids = ids
         self._by = checked_words(by, "name of who acts", NAME_OF_DECIDER_MAX)
 
-    def create(self, rules: Rules, debtor: Debtor, *, dry_run: bool = False) -> tuple[Batch, bool]:
+    def create(
+        self, rules: Rules, debtor: Debtor, *, dry_run: bool = False, key: str = ""
+    ) -> tuple[Batch, bool]:
         """Return (batch, whether it is new). A batch that would pay nobody is not kept, nor is a dry run's.
 
-        The open batch of this rail that proposes the same is returned as it is. Raises Conflict when one is
-        open that proposes something else.
+        The open batch of this rail that proposes the same is returned as it is, and so is the one that was
+        created under `key` before, whatever became of it. Raises Conflict when one is open that proposes
+        something else, or when the key was used for another rail.
         """
+        own_id = payouts.batch_id(self._by, _checked_key(key)) if key else ""
         with money_turn(self._engine) as connection:
+            known_batch = _found(connection, own_id) if own_id else None
+            if known_batch is not None:
+                return _same_asked(known_batch, rules), False
             owed = self._owed()
             known = payees_on(connection, {who for who, _ in owed}, rules.day, rules.currency)
             waiting = self._waiting(connection, rules)
-            batch_id = waiting.id if waiting else self._ids.new("pob")
+            batch_id = waiting.id if waiting else own_id or self._ids.new("pob")
             payments, unpaid = payouts.plan(batch_id, rules, owed, known)
             if waiting is not None and not dry_run:
                 if waiting.payments == payments:
@@ -280,9 +289,13 @@ class Payouts:
         _insert(connection, _event, rows)
 
 
-def batches(engine: sa.Engine) -> list[tuple[Batch, list[Event]]]:
-    """Return every batch with what happened to it, newest first."""
-    query = sa.select(_batch.c.id).order_by(_batch.c.created_us.desc(), _batch.c.id.desc())
+def batches(
+    engine: sa.Engine, *, before: tuple[int, str] | None = None, limit: int = LISTED_MAX
+) -> list[tuple[Batch, list[Event]]]:
+    """Return batches with what happened to them, newest first; before: (created_us, id) of one of them."""
+    query = sa.select(_batch.c.id).order_by(_batch.c.created_us.desc(), _batch.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(sa.tuple_(_batch.c.created_us, _batch.c.id) < sa.tuple_(*before))
     with engine.connect() as connection:
         return [_load(connection, str(name)) for name in connection.execute(query).scalars().all()]
 
@@ -293,23 +306,48 @@ def batch(engine: sa.Engine, batch_id: str) -> tuple[Batch, list[Event]]:
         return _load(connection, batch_id)
 
 
-def of_creator(engine: sa.Engine, creator: str) -> list[tuple[Batch, Payment, str]]:
-    """Return (batch, payment, state) of a creator, newest first."""
-    query = sa.select(_payout.c.batch_id).where(_payout.c.creator_id == creator)
+def of_creator(engine: sa.Engine, creator: str) -> list[Told]:
+    """Return a creator's payments, newest first, at most LISTED_MAX."""
+    query = (
+        sa.select(_payout.c.batch_id)
+        .join_from(_payout, _batch, _payout.c.batch_id == _batch.c.id)
+        .where(_payout.c.creator_id == creator)
+        .order_by(_batch.c.created_us.desc(), _batch.c.id.desc())
+        .limit(LISTED_MAX)
+    )
     with engine.connect() as connection:
-        names = sorted(connection.execute(query).scalars())
-        found = [_load(connection, str(name)) for name in reversed(names)]
-    return [
-        (one, payment, payouts.payment_states(one, events)[payment.id])
-        for one, events in found
-        for payment in one.payments
-        if payment.creator == creator
-    ]
+        found = [_load(connection, str(name)) for name in connection.execute(query).scalars().all()]
+    return [one for batch, events in found for one in payouts.told(batch, events, creator)]
+
+
+def _checked_key(key: str) -> str:
+    if len(key) > KEY_CHARACTERS_MAX or not (key.isascii() and key.isprintable()):
+        raise BadRequest(
+            "this cannot be an idempotency key",
+            remedy=f"send 1 to {KEY_CHARACTERS_MAX} printable ASCII characters, like a UUID",
+            code="idempotency_key",
+        )
+    return key
+
+
+def _same_asked(batch: Batch, rules: Rules) -> Batch:
+    if (batch.rail, batch.currency) != (rules.rail, rules.currency):
+        raise Conflict(
+            f"under this idempotency key {batch.id} was created, which pays {batch.currency} by {batch.rail}",
+            remedy="send another key for another batch",
+            code="idempotency_key",
+        )
+    return batch
+
+
+def _found(connection: sa.Connection, batch_id: str) -> Batch | None:
+    body = connection.execute(sa.select(_batch.c.body).where(_batch.c.id == batch_id)).scalar()
+    return None if body is None else msgspec.json.decode(body, type=Batch)
 
 
 def _load(connection: sa.Connection, batch_id: str) -> tuple[Batch, list[Event]]:
-    body = connection.execute(sa.select(_batch.c.body).where(_batch.c.id == batch_id)).scalar()
-    if body is None:
+    batch = _found(connection, batch_id)
+    if batch is None:
         raise NotFound(f"no payout batch {batch_id}", remedy="`endcredits payouts list` shows them")
     query = sa.select(_event).where(_event.c.batch_id == batch_id).order_by(_event.c.seq)
     events = [
@@ -318,7 +356,7 @@ def _load(connection: sa.Connection, batch_id: str) -> tuple[Batch, list[Event]]
         )
         for row in connection.execute(query)
     ]
-    return msgspec.json.decode(body, type=Batch), events
+    return batch, events
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:

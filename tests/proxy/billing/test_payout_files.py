@@ -82,6 +82,12 @@ def test_a_file_is_the_same_bytes_every_time():
         assert len(twice) == 1
 
 
+def test_a_bank_is_never_asked_for_a_day_that_was_over_at_the_approval():
+    a_week_later = 1_000_000 * int(dt.datetime(2026, 12, 8, 9, tzinfo=dt.UTC).timestamp())
+    root = ET.fromstring(payout_files.render(batch(), accounts("sepa"), a_week_later))  # noqa: S314
+    assert root.findtext(".//p:ReqdExctnDt/p:Dt", namespaces=SPACE) == "2026-12-08"
+
+
 def test_names_are_written_in_letters_that_every_bank_takes():
     root = ET.fromstring(pain001())  # noqa: S314
     names = [one.text for one in root.iterfind(".//p:Cdtr/p:Nm", SPACE)]

@@ -15,7 +15,7 @@ from proxy.billing.payouts import Debtor, Rules, payment_states, state_of
 from proxy.billing.payouts_store import Payouts
 from proxy.billing.run import close_period
 from proxy.billing.statements import Books, SplitSet
-from proxy.errors import Conflict, NotFound
+from proxy.errors import BadRequest, Conflict, NotFound
 from proxy.metering.usage import Line
 from proxy.settings import Billing, WithholdingRow
 from tests.fakes import CountingIds, FrozenClock
@@ -308,14 +308,62 @@ def test_of_two_operators_at_once_one_does_it_and_the_other_finds_it_done(scene,
     assert len(payouts_store.batches(scene.engine)) == 1
 
 
-def test_a_creators_payments_are_found_with_their_state(scene):
-    batch = scene.exported()
+def test_a_creator_finds_their_payments_with_what_became_of_them(scene):
+    def seen(creator="c_a"):
+        return [(one.batch, one.state, one.detail) for one in payouts_store.of_creator(scene.engine, creator)]
+
+    batch, _ = scene.ada.create(RULES, Debtor())
     one = next(payment for payment in batch.payments if payment.creator == "c_a")
-    scene.bob.settle(batch.id, [one.id])
-    assert payouts_store.of_creator(scene.engine, "c_a") == [(batch, one, "settled")]
-    listed, events = payouts_store.batches(scene.engine)[0]
-    assert payment_states(listed, events)[one.id] == "settled"
-    assert payouts_store.of_creator(scene.engine, "c_z") == []
+    assert seen() == [(batch.id, "planned", "")]
+    scene.bob.approve(batch.id)
+    scene.bob.export(batch.id, in_words)
+    assert seen() == [(batch.id, "pending", "")]
+    scene.bob.settle(batch.id, [one.id], ref="B1")
+    assert seen() == [(batch.id, "settled", "B1")]
+    assert seen("c_b") == [(batch.id, "pending", "")]
+    scene.bob.give_back(one.id, "Account closed.")
+    assert seen() == [(batch.id, "returned", "Account closed.")]
+    assert seen("c_z") == []
+    scene.clock.advance(1)
+    again, _ = scene.ada.create(RULES, Debtor())
+    scene.ada.cancel(again.id, "Wrong day.")
+    assert seen() == [(again.id, "cancelled", "Wrong day."), (batch.id, "returned", "Account closed.")]
+
+
+def test_batches_are_listed_newest_first_page_by_page(scene):
+    made = []
+    for _ in range(3):
+        scene.clock.advance(1)
+        batch, _ = scene.ada.create(RULES, Debtor())
+        scene.ada.cancel(batch.id, "Again.")
+        made.insert(0, batch.id)
+    (first, second) = payouts_store.batches(scene.engine, limit=2)
+    place = (second[0].created_us, second[0].id)
+    (third,) = payouts_store.batches(scene.engine, before=place, limit=2)
+    assert [first[0].id, second[0].id, third[0].id] == made
+    states = payment_states(*payouts_store.batches(scene.engine)[0])
+    assert set(states.values()) == {"cancelled"}
+
+
+def test_under_one_key_one_batch_is_created_whatever_became_of_it(scene):
+    batch, is_new = scene.ada.create(RULES, Debtor(), key="k-1")
+    assert is_new
+    scene.bob.approve(batch.id)
+    scene.close("2")
+    assert scene.ada.create(RULES, Debtor(), key="k-1") == (batch, False)
+    other, is_new = scene.ada.create(RULES, Debtor(), key="k-2")
+    assert is_new
+    assert other.id != batch.id
+    with pytest.raises(Conflict) as refused:
+        scene.ada.create(Rules("stripe", "USD", DAY, 0), Debtor(), key="k-1")
+    assert refused.value.code == "idempotency_key"
+    scene.ada.cancel(other.id, "Enough.")
+    assert scene.eve.create(RULES, Debtor(), key="k-1")[0].id not in {batch.id, other.id}, (
+        "keys are one's own"
+    )
+    for wrong in ("x" * 256, "two\nlines"):
+        with pytest.raises(BadRequest):
+            scene.ada.create(RULES, Debtor(), key=wrong)
 
 
 def test_what_does_not_exist_is_not_found(scene):

@@ -1,0 +1,181 @@
+"""Paying out by the settings: what the commands and /api share, so that both ask for the same things.
+
+It turns settings into the rules of a batch, opens the key under which accounts are sealed (`payees.key` in
+the data folder, beside the store and never in it), and puts accounts into files at the moment somebody takes
+one. It also tells a creator where they stand: what is owed, and what keeps it from being paid by the next
+batch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from proxy.billing import ledger, payees, payout_files, payouts, store
+from proxy.billing.money import EXPONENTS, GRAINS_PER_MINOR, parse
+from proxy.billing.payees import RAILS, Account, Rail
+from proxy.billing.payees_store import KnownAccount, Payees, payees_on
+from proxy.billing.payouts import REASONS, SEPA_CURRENCY, Batch, Debtor, Rules
+from proxy.billing.payouts_store import Payouts
+from proxy.clock import Clock, Ids
+from proxy.errors import BadRequest, SettingsError
+from proxy.keyfile import secret_file
+from proxy.settings import Settings
+
+KEY_FILE: Final = "payees.key"
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a creator is owed in one currency, and what the next batch would do with it.
+
+    reason: why it would not be paid (a key of payouts.REASONS), "" where it would; then the minor units.
+    """
+
+    currency: str
+    owed_grains: int
+    reason: str
+    why: str
+    net_minor: int = 0
+    withheld_minor: int = 0
+
+
+class Paying:
+    """Paying out from one store by one set of settings."""
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Ids) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._clock = clock
+        self._ids = ids
+
+    @property
+    def currency(self) -> str:
+        """The currency that batches pay: the books'."""
+        return self._settings.billing.currency
+
+    def payees(self, by: str) -> Payees:
+        """Return where creators are paid, for whoever enters or checks it."""
+        return Payees(self._engine, clock=self._clock, key=self._key, by=by)
+
+    def payouts(self, by: str) -> Payouts:
+        """Return the batches, for whoever acts on them."""
+        return Payouts(self._engine, clock=self._clock, ids=self._ids, by=by)
+
+    def rails(self) -> tuple[Rail, ...]:
+        """Return the rails that can pay the books' currency."""
+        return tuple(rail for rail in RAILS if rail != "sepa" or self.currency == SEPA_CURRENCY)
+
+    def propose(self, rail: Rail, *, by: str, dry_run: bool = False, key: str = "") -> tuple[Batch, bool]:
+        """Return (batch, whether it is new) of everybody who can be paid by this rail today; see `create`.
+
+        Raises BadRequest where the rail can't pay the books' currency, or SEPA has no account to pay from.
+        """
+        if rail not in self.rails():
+            raise BadRequest(
+                f"SEPA moves euros, and the books are in {self.currency}",
+                remedy="pay by stripe or manual",
+                code="payouts_currency",
+            )
+        debtor = self.debtor(rail)
+        if rail == "sepa" and not (debtor.iban and debtor.name) and not dry_run:
+            raise BadRequest(
+                "there is no account that SEPA could pay from",
+                remedy="set [payouts] debtor_name and debtor_iban",
+                code="payouts_debtor",
+            )
+        return self.payouts(by).create(self._rules(rail), debtor, dry_run=dry_run, key=key)
+
+    def debtor(self, rail: Rail) -> Debtor:
+        """Return the account that a rail's file asks to pay from. Raises SettingsError for what is none."""
+        said = self._settings.payouts
+        if rail != "sepa" or not said.debtor_iban:
+            return Debtor()
+        try:
+            return Debtor(
+                name=said.debtor_name, iban=payees.iban(said.debtor_iban), bic=payees.bic(said.debtor_bic)
+            )
+        except BadRequest as error:
+            raise SettingsError(f"[payouts] debtor: {error.cause}", remedy=error.remedy) from error
+
+    def export(self, batch_id: str, *, by: str) -> tuple[Batch, bytes]:
+        """Return (batch, its file), written down as exported before anybody has it; see `Payouts.export`."""
+        kept: list[Batch] = []
+
+        def made(batch: Batch, approved_us: int) -> bytes:
+            kept.append(batch)
+            wanted = [(one.creator, one.account_version) for one in batch.payments]
+            return payout_files.render(batch, self.payees(by).unsealed(wanted), approved_us)
+
+        content = self.payouts(by).export(batch_id, made)
+        return kept[0], content
+
+    def enter(self, creator: str, account: Account, *, minimum: str, by: str, verified: bool) -> KnownAccount:
+        """Keep where a creator is paid. minimum: text in the books' currency, "" for none of theirs."""
+        return self.payees(by).enter(
+            creator,
+            account,
+            minimum_grains=self._minimum(minimum) if minimum else 0,
+            currency=self.currency,
+            verified=verified,
+        )
+
+    def standing(self, creator: str) -> list[Standing]:
+        """Return where a creator stands, by currency: those of the books' currency always, others if owed."""
+        owed = {(creator, self.currency): 0} | {
+            (creator, currency): grains
+            for (code, currency), grains in store.balances(self._engine, ledger.payee(creator)).items()
+            if code == ledger.payee(creator)
+        }
+        with self._engine.connect() as connection:
+            known = payees_on(connection, [creator], self._today(), self.currency)
+        rail = known[creator].rail if creator in known else None
+        paid, unpaid = payouts.plan("", self._rules(rail or "manual"), owed, known)
+        reasons = {one.currency: one.reason for one in unpaid}
+        found: list[Standing] = []
+        for (_, currency), grains in sorted(owed.items()):
+            pays = next((one for one in paid if currency == self.currency), None)
+            reason = "" if pays else reasons.get(currency, "nothing_owed")
+            found.append(
+                Standing(
+                    currency=currency,
+                    owed_grains=grains,
+                    reason=reason,
+                    why=REASONS[reason] if reason else "",
+                    net_minor=pays.net_minor if pays else 0,
+                    withheld_minor=pays.withheld_minor if pays else 0,
+                )
+            )
+        return found
+
+    def _rules(self, rail: Rail) -> Rules:
+        said = self._settings.payouts
+        payees.check_withholding(said.withholding)
+        try:
+            minimum = self._minimum(said.minimum)
+        except BadRequest as error:
+            raise SettingsError(f"[payouts] minimum: {error.cause}", remedy=error.remedy) from error
+        return Rules(rail, self.currency, self._today(), minimum, said.withholding)
+
+    def _minimum(self, text: str) -> int:
+        try:
+            grains = parse(text, self.currency)
+        except (ValueError, OverflowError) as error:
+            raise BadRequest(
+                str(error), remedy="write it like 25 or 25.00", code="payouts_minimum"
+            ) from error
+        if grains < 0 or grains % GRAINS_PER_MINOR:
+            raise BadRequest(
+                f"{text} {self.currency} is not a minimum",
+                remedy=f"write 0 or more, with up to {EXPONENTS[self.currency]} digits after the point",
+                code="payouts_minimum",
+            )
+        return grains
+
+    def _today(self) -> dt.date:
+        return dt.datetime.fromtimestamp(self._clock.now_us() // 1_000_000, dt.UTC).date()
+
+    def _key(self) -> bytes:
+        return secret_file(self._settings.data_dir / KEY_FILE)
