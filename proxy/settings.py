@@ -144,33 +144,66 @@ class Catalogue(Section, frozen=True):
 
 
 class DirectRate(Section, frozen=True):
-    """[[billing.rates]]: a direct per-use rate; the first that matches work and model holds."""
+    """[[billing.rates]]: a direct per-use rate; the first that matches holds.
+
+    creator: whose works, by id. medium: text, picture or sound.
+    """
 
     amount: str
     work: str = "*"
     model: str = "*"
+    creator: str = "*"
+    medium: str = "*"
 
 
 class Scheme(Section, frozen=True):
-    """[[billing.schemes]]: which compensation an app's answers pay; the first that matches holds."""
+    """[[billing.schemes]]: which compensation an app's answers pay; the first that matches holds.
 
-    scheme: Literal["royalty", "direct"]
+    medium: text, picture or sound. royalty_ppm: instead of [billing] royalty_ppm.
+    """
+
+    scheme: Literal["royalty", "direct", "pool"]
     app: str = "*"
     model: str = "*"
+    medium: str = "*"
+    royalty_ppm: Ppm | None = None
+
+
+class PoolRule(Section, frozen=True):
+    """[[billing.pools]]: how an app's declared revenue is divided; the first that matches holds.
+
+    creators_ppm: creators' part of the revenue. without_use: where the part of an end user goes who used
+    nothing that pays. unattributed: where the part of use goes that no work explains.
+    """
+
+    app: str = "*"
+    creators_ppm: Ppm = 500_000
+    division: Literal["user_centric", "pro_rata"] = "user_centric"
+    without_use: Literal["common", "platform"] = "common"
+    unattributed: Literal["common", "spread", "platform"] = "common"
 
 
 class Billing(Section, frozen=True):
-    """[billing]: usage into money. Amounts are decimal text in `currency`, never floats."""
+    """[billing]: usage into money. Amounts are decimal text in `currency`, never floats.
+
+    All but prices_dir is the policy that holds while no other was activated (billing.policies).
+    """
 
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
     prices_dir: str = ""
-    scheme: Literal["royalty", "direct"] = "royalty"
+    scheme: Literal["royalty", "direct", "pool"] = "royalty"
     royalty_ppm: Ppm = 300_000
     rate: str = "0.002"
     unattributed: Literal["common", "platform", "not_charged"] = "common"
     pay_own_apps: bool = False
     schemes: tuple[Scheme, ...] = ()
     rates: tuple[DirectRate, ...] = ()
+    pools: tuple[PoolRule, ...] = ()
+    common_rule: Literal["carried", "pro_rata", "equal", "to"] = "carried"
+    common_to: str = ""
+    common_reasons: tuple[str, ...] = ("unattributed", "no_text", "without_use")
+    floor: Literal["exclude", "top_up"] = "exclude"
+    floor_max: str = "0.10"
 
 
 class Concentration(Section, frozen=True):

@@ -31,6 +31,7 @@ class Cell:
     ppm: int = 0
     price: int = 0
     due: int = 0
+    rate: int = 0  # of a whole answer, under direct; the highest where it changed within the day
 
 
 @dataclass(slots=True)
@@ -68,6 +69,8 @@ class Rollup:
     unpriced: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     versions: set[str] = field(default_factory=set[str])
     methods: set[str] = field(default_factory=set[str])
+    policies: set[str] = field(default_factory=set[str])
+    royalties: set[int] = field(default_factory=set[int])
     events: int = 0
     estimated: int = 0
     price: int = 0
@@ -88,6 +91,10 @@ class Rollup:
             self.versions.add(rated.price_version)
         if event.method:
             self.methods.add(event.method)
+        if rated.policy:
+            self.policies.add(rated.policy)
+        if rated.scheme == "royalty":
+            self.royalties.add(rated.royalty_ppm)
         self.price += rated.price_grains
         self.not_charged += rated.not_charged_grains
         bump(self.masses, "unattributed", event.unattributed_ppm)
@@ -96,9 +103,10 @@ class Rollup:
         for reason, grains in rated.common:
             bump(charge.common, reason, grains)
         day = event.occurred_us // DAY_US
-        for line, due in zip(event.lines, rated.dues, strict=True):
-            whose = own_app_of if line.verdict == "paid" else ""
-            key = (line.work, event.app_id, event.model, day, rated.scheme, line.verdict, whose)
+        for place, (line, due) in enumerate(zip(event.lines, rated.dues, strict=True)):
+            verdict = rated.verdict_of(line)
+            whose = own_app_of if verdict == "paid" else ""
+            key = (line.work, event.app_id, event.model, day, rated.scheme, verdict, whose)
             cell = self.cells.get(key)
             if cell is None:
                 cell = self.cells[key] = Cell()
@@ -106,7 +114,9 @@ class Rollup:
             cell.ppm += line.ppm
             cell.price += rated.price_grains
             cell.due += due
-            bump(self.masses, line.verdict, line.ppm)
+            if rated.rates:
+                cell.rate = max(cell.rate, rated.rates[place])
+            bump(self.masses, verdict, line.ppm)
             if due:
                 bump(charge.works, line.work, due)
 
@@ -120,6 +130,7 @@ class Rollup:
             line.ppm += cell.ppm
             line.price += cell.price
             line.due += cell.due
+            line.rate = max(line.rate, cell.rate)
         return seen
 
     @property
@@ -166,7 +177,8 @@ def roll_up(
         if rated is None:
             rollup.refuse(event)
         else:
-            whose = "" if terms.pay_own_apps else links.creator_of(event.app_id, event.registry_seq)
+            pays_own = terms.at(event.occurred_us).pay_own_apps
+            whose = "" if pays_own else links.creator_of(event.app_id, event.registry_seq)
             rollup.add(event, rated, whose)
     if rollup.unpriced:
         raise _unpriced(label, rollup.unpriced, terms.currency)

@@ -155,15 +155,20 @@ def close_period(
     closed_us: int,
 ) -> Closing:
     """Return the closed period: the same for the same arguments, to the byte."""
+    held = terms.at(closed_us)
+    royalties = tuple(sorted(rollup.royalties))
     basis = Basis(
         start_bounds=dict(sorted(start_bounds.items())),
         end_bounds=dict(sorted(end_bounds.items())),
         registry_seq=books.registry_seq,
-        royalty_ppm=terms.royalty_ppm,
-        unattributed=terms.unattributed,
+        royalty_ppm=held.royalty_ppm,
+        unattributed=held.unattributed,
         price_versions=tuple(sorted(rollup.versions)),
         methods=tuple(sorted(rollup.methods)),
-        pay_own_apps=terms.pay_own_apps,
+        pay_own_apps=held.pay_own_apps,
+        policies=tuple(sorted(rollup.policies)),
+        royalties=() if royalties in {(), (held.royalty_ppm,)} else royalties,
+        policy_seq=terms.policy_seq,
     )
     return _Close(label, terms, books, rollup, closed_us, basis).closing()
 
@@ -296,7 +301,7 @@ class _Close:
             split = self._split(work)
             source = f"{self.label}|{work}|{split.version}|{owner}"
             shares = allocate(checked(grains), split.parties, f"{source}|claim")
-            withheld = 0 if self.terms.pay_own_apps else shares.get(owner, 0)
+            withheld = 0 if self.basis.pay_own_apps else shares.get(owner, 0)
             entries = [Entry(ledger.claimed(work, owner), "D", grains)]
             lines: list[tuple[str, StatementLine]] = []
             for party, ppm in split.parties:
@@ -380,7 +385,7 @@ class _Close:
                 answers=cell.answers,
                 ppm_sum=cell.ppm,
                 price_grains=cell.price,
-                rate_grains=self.terms.rate_of(work, key[2]) if key[4] == "direct" else 0,
+                rate_grains=cell.rate,
                 gross_grains=cell.due,
                 split_version=split.version,
                 split_ppm=ppm,
@@ -424,6 +429,7 @@ class _Close:
             last_occurred_us=roll.last_us,
             claimed_grains=claimed,
             released_grains=released,
+            below_floor_ppm_sum=roll.masses.get("below_floor", 0),
         )
 
     def _statement(self, creator: str, lines: list[StatementLine], earned: int, totals: Totals) -> Statement:

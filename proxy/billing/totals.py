@@ -37,13 +37,16 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_occurred_us: int
     claimed_grains: int = 0
     released_grains: int = 0
+    below_floor_ppm_sum: int = 0
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a recomputation needs beside the events: the interval of the log, the rules and their versions.
 
     pay_own_apps is written where it holds, so that periods closed before there was such a rule stay the same
-    bytes.
+    bytes. policies: the ids of all by which an answer of the period was paid; royalty_ppm, unattributed and
+    pay_own_apps are those of the policy in force at the close. royalties: every part of the price that
+    answers paid, where that was not royalty_ppm alone. policy_seq: up to which activation policies were read.
     """
 
     start_bounds: dict[str, int]
@@ -54,3 +57,6 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price_versions: tuple[str, ...]
     methods: tuple[str, ...]
     pay_own_apps: bool = False
+    policies: tuple[str, ...] = ()
+    royalties: tuple[int, ...] = ()
+    policy_seq: int = 0
