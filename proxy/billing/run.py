@@ -22,7 +22,8 @@ from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing
 from proxy.billing.statements import close_period as closed
 from proxy.errors import BadRequest, NotFound, Unavailable
-from proxy.metering.store import events_between, watermarks
+from proxy.metering.log_store import events_between
+from proxy.metering.store import watermarks
 from proxy.settings import Billing, Concentration
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)

@@ -131,7 +131,7 @@ def carry(engine: sa.Engine, shard_id: str, frames: Sequence[Frame]) -> Carried 
             code="journal_gap",
         )
     batch = _rows(shard_id, frames)
-    with _store_errors():
+    with store_errors():
         with contextlib.suppress(_NotAllNew):
             return _insert_all_new(engine, shard_id, first, end, batch)
         return _insert_what_is_new(engine, shard_id, first, end, batch)
@@ -289,7 +289,8 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
 
 
 @contextlib.contextmanager
-def _store_errors() -> Generator[None]:
+def store_errors() -> Generator[None]:
+    """Turn what the driver says into Conflict (rows refused) and Unavailable (the store is away)."""
     try:
         yield
     except IntegrityError as error:
@@ -308,7 +309,7 @@ def _store_errors() -> Generator[None]:
 
 def watermark(engine: sa.Engine, shard_id: str) -> int:
     """Return how far a shard is carried, entering the shard at 0 when the store has not seen it."""
-    with _store_errors(), engine.begin() as connection:
+    with store_errors(), engine.begin() as connection:
         found = connection.scalar(sa.select(shard.c.next_index).where(shard.c.id == shard_id))
         if found is None:
             _insert_new(connection, shard, [{"id": shard_id, "next_index": 0}])
@@ -318,41 +319,9 @@ def watermark(engine: sa.Engine, shard_id: str) -> int:
 
 def watermarks(engine: sa.Engine) -> dict[str, int]:
     """Return each shard's next index: the bounds a period ends at."""
-    with _store_errors(), engine.connect() as connection:
+    with store_errors(), engine.connect() as connection:
         rows = connection.execute(sa.select(shard.c.id, shard.c.next_index).order_by(shard.c.id))
         return {row[0]: int(row[1]) for row in rows}
-
-
-def events_between(
-    engine: sa.Engine, start: Mapping[str, int], end: Mapping[str, int]
-) -> Iterator[MeteredEvent]:
-    """Yield answers whose shares lie at start[shard] <= idx < end[shard], in (shard, idx) order.
-
-    A shard missing in `start` begins at 0; one missing in `end` gives nothing. Memory: PAGE_EVENTS answers.
-    Raises Unavailable(code "events_incomplete") at an answer whose usage has not been carried yet.
-    """
-    for shard_id in sorted(end):
-        position, bound = start.get(shard_id, 0), end[shard_id]
-        while position < bound:
-            query = (
-                _joined(attributed.outerjoin(event, event.c.id == attributed.c.event_id))
-                .where(attributed.c.shard_id == shard_id)
-                .where(attributed.c.idx >= position, attributed.c.idx < bound)
-                .order_by(attributed.c.idx)
-                .limit(PAGE_EVENTS)
-            )
-            page, rows = _page(engine, query)
-            for row in rows:
-                if row["id"] is None:
-                    raise Unavailable(
-                        f"the usage of {row['event_id']} is not in the store yet, only its shares are",
-                        remedy="let the server carry its journal, then close the period again",
-                        code="events_incomplete",
-                    )
-            yield from page
-            if len(rows) < PAGE_EVENTS:
-                break
-            position = rows[-1]["attributed_idx"] + 1
 
 
 def usage(
@@ -387,7 +356,7 @@ def find_event(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
 
 def known_ids(engine: sa.Engine, ids: Sequence[str]) -> set[str]:
     """Return those of these ids under which an answer is metered already."""
-    with _store_errors(), engine.connect() as connection:
+    with store_errors(), engine.connect() as connection:
         return {
             row.id
             for start in range(0, len(ids), LOOKUP_IDS)
@@ -417,7 +386,7 @@ def totals(engine: sa.Engine) -> Totals:
         sa.func.coalesce(sa.func.sum(event.c.input_tokens), 0),
         sa.func.coalesce(sa.func.sum(event.c.output_tokens), 0),
     ).select_from(event)
-    with _store_errors(), engine.connect() as connection:
+    with store_errors(), engine.connect() as connection:
         events, pending, tokens_in, tokens_out = connection.execute(counted).one()
         lines = connection.scalar(sa.select(sa.func.count()).select_from(event_line))
     return Totals(int(events), int(pending), int(lines or 0), int(tokens_in), int(tokens_out))
@@ -432,7 +401,7 @@ def _joined(source: sa.Join) -> sa.Select[Any]:
 
 def _page(engine: sa.Engine, query: sa.Select[Any]) -> tuple[list[MeteredEvent], list[Mapping[str, Any]]]:
     """Return a page's answers with their lines, and its rows; a row without usage makes no answer."""
-    with _store_errors(), engine.connect() as connection:
+    with store_errors(), engine.connect() as connection:
         rows: list[Mapping[str, Any]] = [dict(row) for row in connection.execute(query).mappings()]
         settled = [str(row["event_id"]) for row in rows if row["event_id"] is not None]
         lines: dict[str, list[Line]] = {}

@@ -31,7 +31,7 @@ import structlog
 
 from proxy.clock import SystemClock
 from proxy.database import open_engine
-from proxy.metering import store
+from proxy.metering import log_store, store
 from proxy.metering.journal import Journal
 from proxy.metering.segments import Disk
 from proxy.metering.sink import Sink, carry_orphans
@@ -185,7 +185,7 @@ def verify(folder: Path, url: str, acked: list[str], kills: int) -> Report:
     asyncio.run(settle())
     engine = open_engine(url)
     found = {event.id: event for event in store.usage(engine)}
-    counted = [event.id for event in store.events_between(engine, {}, store.watermarks(engine))]
+    counted = [event.id for event in log_store.events_between(engine, {}, store.watermarks(engine))]
     lost = 0
     for line in acked:
         letter, answer = line.split(" ")

@@ -84,41 +84,10 @@ def test_a_batch_that_does_not_begin_at_the_mark_changes_nothing(engine, made, f
     assert dumped(engine) == before
 
 
-def test_shares_may_arrive_before_their_usage_and_count_only_then(engine, made, frames_of):
-    carried(engine, frames_of([made.attributed(1)]), "shd_b")
-    assert store.find_event(engine, "rct_1") is None
-    with pytest.raises(Unavailable) as incomplete:
-        list(store.events_between(engine, {}, {"shd_b": 1}))
-    assert incomplete.value.code == "events_incomplete"
-    carried(engine, frames_of([made.used(1)]), "shd_a")
-    assert [event.id for event in store.events_between(engine, {}, {"shd_b": 1})] == ["rct_1"]
-
-
-def test_events_between_bounds_come_in_order_of_their_shares_each_exactly_once(engine, made, frames_of):
-    shuffled = [made.used(1), made.used(2), made.attributed(2), made.attributed(1), made.used(3)]
-    carried(engine, frames_of(shuffled), "shd_b")
-    carried(engine, frames_of([*made.answer(4), made.attributed(3)]), "shd_a")
-    marks = store.watermarks(engine)
-    assert marks == {"shd_a": 4, "shd_b": 5}
-    assert [event.id for event in store.events_between(engine, {}, marks)] == [
-        "rct_4",
-        "rct_3",
-        "rct_2",
-        "rct_1",
-    ]
-    middle = {"shd_a": 3, "shd_b": 3}
-    halves = [*store.events_between(engine, {}, middle), *store.events_between(engine, middle, marks)]
-    assert sorted(event.id for event in halves) == ["rct_1", "rct_2", "rct_3", "rct_4"]
-    assert list(store.events_between(engine, marks, marks)) == []
-
-
 def test_reading_goes_page_by_page_without_losing_or_repeating(engine, made, frames_of, monkeypatch):
     monkeypatch.setattr(store, "PAGE_EVENTS", 7)
     records = [record for number in range(50) for record in made.answer(number)]
     carried(engine, frames_of([*records, made.used(99)]))
-    assert [event.id for event in store.events_between(engine, {}, {"shd_a": 151})] == [
-        f"rct_{n}" for n in range(50)
-    ]
     assert [event.id for event in store.usage(engine)] == [*(f"rct_{n}" for n in range(50)), "rct_99"]
 
 
