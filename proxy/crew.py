@@ -5,14 +5,17 @@ scorer of the host, and a folder with the files that metrics are kept in, so tha
 /metrics can speak for all of them. Each has a number, its slot, which the one that replaces it inherits.
 
 The supervisor is small and knows nothing of requests. A member that dies is started again, at once and then
-ever more slowly; what it had in flight is in its journal shard, which its successor takes. Members go with
-the supervisor, however it goes: workers as if they had been asked to stop, the scorer at once.
+ever more slowly; what it had in flight is in its journal shard, which its successor takes. A worker whose
+event loop hangs would hold its connections for ever: so each says every few seconds that its loop turns, and
+one that says so no more is killed. Members go with the supervisor, however it goes: workers as if they had
+been asked to stop, the scorer at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import select
 import shutil
@@ -34,6 +37,11 @@ RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
 STEADY_S = 10.0  # a member that lived so long died of something new
 FAILED_TO_START = 3  # a worker's exit status when its application could not start
 STOP_MORE_S = 30.0  # beyond `[server] shutdown_s`: records, the last carrying, a busy machine
+BEAT_S = 2.0  # how often a worker says that its event loop turns
+SILENT_S = 30.0  # a loop that has not turned for so long will not; the longest pause measured is a second
+STARTING_S = 300.0  # until the first beat: reading a journal of 60 million records takes so long
+REST_S_MAX = 60.0
+LATE_S = 5.0  # whoever slept so much longer than meant (a stopped machine, a stopped group) judges nobody
 BACKLOG = 64  # connections of workers to the scorer: one each
 
 
@@ -59,7 +67,9 @@ class _Member:
     gauges: str  # the files of metrics that end with their process
     is_worker: bool
     process: subprocess.Popen[bytes] | None = None
+    line: socket.socket | None = None  # its stdin; nothing is said there but a worker's beats, and our end
     began_s: float = 0.0
+    silent_at_s: float = math.inf  # when it is taken for hung, unless it says something
     due_s: float = 0.0
     pause_s: float = RESTART_S_MIN
 
@@ -69,18 +79,45 @@ class _Member:
         # -P and this path: members run the code we run, wherever it was started from.
         root = str(Path(proxy.__file__).parents[1])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        self.process = subprocess.Popen(  # noqa: S603  # our own modules
-            [*self.command, "--parent", str(os.getpid()), "--listen", str(self.shares.fileno())],
-            stdin=subprocess.PIPE,  # never written to: its end tells them that we are gone
-            env={**os.environ, "PYTHONPATH": paths},
-            pass_fds=[self.shares.fileno()],
-        )
+        ours, theirs = socket.socketpair()  # we write nothing: its end tells them that we are gone
+        with theirs:
+            self.process = subprocess.Popen(  # noqa: S603  # our own modules
+                [*self.command, "--parent", str(os.getpid()), "--listen", str(self.shares.fileno())],
+                stdin=theirs.fileno(),
+                env={**os.environ, "PYTHONPATH": paths},
+                pass_fds=[self.shares.fileno()],
+            )
+        ours.setblocking(False)
+        self.line = ours
         self.began_s = now_s
+        self.silent_at_s = now_s + STARTING_S if self.is_worker else math.inf
+
+    def listen(self, now_s: float, silent_s: float) -> None:
+        """Take what it has said, and give it `silent_s` until the next word."""
+        if self.line is None:
+            return
+        try:
+            said = self.line.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if said:
+            self.silent_at_s = now_s + silent_s
+        else:
+            self.let_go()  # it closed its side: it is ending
+
+    def let_go(self) -> None:
+        """Close the line, upon which it goes by itself."""
+        if self.line is not None:
+            self.line.close()
+            self.line = None
 
     def died(self, now_s: float) -> bool:
         """Note that it has ended, if it has, and when it is to be started again."""
         if self.process is None or self.process.poll() is None:
             return False
+        self.let_go()
         lived_s = now_s - self.began_s
         if lived_s > STEADY_S:
             self.pause_s = RESTART_S_MIN
@@ -91,9 +128,18 @@ class _Member:
 class Supervisor:
     """Starts the scorer and the workers, and starts again what dies, until it is asked to stop."""
 
-    def __init__(self, listener: socket.socket, *, workers: int, nice: int, shutdown_s: float) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        workers: int,
+        nice: int,
+        shutdown_s: float,
+        silent_s: float = SILENT_S,
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="endcredits-"))  # short: a socket's path has 107 bytes
         self._shutdown_s = shutdown_s
+        self._silent_s = silent_s
         self._stopping = False
         self._log = get_log()
         scoring = socket.socket(socket.AF_UNIX)
@@ -120,11 +166,15 @@ class Supervisor:
         status = 0
         try:
             while not self._stopping and status == 0:
-                status = self._look(time.monotonic())
+                now_s = time.monotonic()
+                status = self._look(now_s)
                 if status == 0:
-                    select.select([wakes], [], [], self._rest_s(time.monotonic()))
+                    rest_s = self._rest_s(now_s)
+                    lines = [member.line for member in self._members if member.line is not None]
+                    select.select([wakes, *lines], [], [], rest_s)
                     with contextlib.suppress(BlockingIOError):
                         os.read(wakes, 4096)
+                    self._end_the_hung(time.monotonic(), now_s + rest_s)
         finally:
             self._stop()
         return status
@@ -143,15 +193,29 @@ class Supervisor:
                 self._log.info("member_started", member=member.name, pid=member.process.pid)
         return 0
 
+    def _end_the_hung(self, now_s: float, meant_s: float) -> None:
+        """Hear everybody, then kill workers whose loop has stopped; they are started again like the dead."""
+        for member in self._members:
+            member.listen(now_s, self._silent_s)
+        for member in self._members:
+            if member.silent_at_s > now_s or member.process is None:
+                continue
+            if now_s > meant_s + LATE_S:
+                member.silent_at_s = now_s + self._silent_s
+                continue
+            self._log.error("member_hung", member=member.name, pid=member.process.pid)
+            member.silent_at_s = math.inf
+            member.process.kill()
+
     def _is_any_steady(self, now_s: float) -> bool:
         return any(
             member.is_worker and member.process is not None and now_s - member.began_s > STEADY_S
             for member in self._members
         )
 
-    def _rest_s(self, now_s: float) -> float | None:
-        due = [member.due_s - now_s for member in self._members if member.process is None]
-        return max(0.0, min(due)) if due else None
+    def _rest_s(self, now_s: float) -> float:
+        due = (member.due_s if member.process is None else member.silent_at_s for member in self._members)
+        return min(max(0.0, min(due) - now_s), REST_S_MAX)
 
     def _asked_to_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -166,9 +230,10 @@ class Supervisor:
             _wait(process, until_s - time.monotonic())
         for member in self._members:
             if member.process is not None and not member.is_worker:
-                assert member.process.stdin is not None  # a pipe was asked for
-                member.process.stdin.close()
+                member.let_go()
                 _wait(member.process, 2.0)
+            if not member.is_worker:
+                member.shares.close()  # the scorer's socket is ours, the port is whose `main` took it
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -189,6 +254,7 @@ def main() -> int:
     server = settings.server
     configure_logging(server.log_level)
     with socket.socket(fileno=arguments.listen) as listener:
+        listener.set_inheritable(False)  # `serve` handed it over; workers are handed it, nobody else
         nice = settings.attribution.encoder_nice
         return Supervisor(listener, workers=server.workers, nice=nice, shutdown_s=server.shutdown_s).run()
 

@@ -8,6 +8,7 @@ gone, so that answers under way are finished and the port is free for the next s
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ctypes
 import os
 import select
@@ -22,7 +23,7 @@ import uvicorn
 from litestar import Litestar
 
 from proxy.app import create_app
-from proxy.crew import FAILED_TO_START, Crew
+from proxy.crew import BEAT_S, FAILED_TO_START, Crew
 from proxy.errors import Problem
 from proxy.observability import configure_logging
 from proxy.relay.sockets import MESSAGE_BYTES_MAX
@@ -34,8 +35,28 @@ PR_SET_PDEATHSIG = 1
 class Serving(uvicorn.Server):
     """A server that any signal asks to finish what is under way; a second one does not cut that short.
 
-    Control-C reaches the whole group, and the supervisor then asks once more.
+    Control-C reaches the whole group, and the supervisor then asks once more. line: where a supervisor hears
+    that the event loop turns, from the moment connections are taken until the process ends.
     """
+
+    def __init__(self, config: uvicorn.Config, line: socket.socket | None = None) -> None:
+        super().__init__(config)
+        self._line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application and take connections; from then on the loop is heard."""
+        await super().startup(sockets)
+        if self._line is not None:
+            self._beat(asyncio.get_running_loop(), self._line)
+
+    def _beat(self, loop: asyncio.AbstractEventLoop, line: socket.socket) -> None:
+        try:
+            line.send(b".")
+        except BlockingIOError:
+            pass  # nobody has listened for a long time, and what is there will be enough
+        except OSError:
+            return  # the supervisor is gone, and `end_with` has seen it
+        loop.call_later(BEAT_S, self._beat, loop, line)
 
     def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002  # uvicorn's own names
         """Stop taking connections and finish what is under way."""
@@ -98,9 +119,16 @@ def main() -> int:
     def make() -> Litestar:
         return create_app(settings, crew=crew, has_schema=True)
 
-    server = Serving(uvicorn.Config(make, factory=True, **options(settings.server)))
+    line = None
+    if crew is not None:
+        line = socket.socket(fileno=os.dup(0))
+        line.setblocking(False)
+    listener = socket.socket(fileno=arguments.listen)
+    # It came to us through exec and must go no further: a scorer that outlived us would hold the port.
+    listener.set_inheritable(False)
+    server = Serving(uvicorn.Config(make, factory=True, **options(settings.server)), line)
     try:
-        server.run(sockets=[socket.socket(fileno=arguments.listen)])
+        server.run(sockets=[listener])
     except Problem as problem:
         sys.stderr.write(f"error: {problem.cause}\nremedy: {problem.remedy}\n")
         return FAILED_TO_START if crew else 1

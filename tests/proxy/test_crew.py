@@ -20,7 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from proxy.crew import RESTART_S_MIN, STEADY_S, Crew, _Member
+from proxy.crew import LATE_S, RESTART_S_MIN, SILENT_S, STEADY_S, Crew, Supervisor, _Member
+from proxy.settings import Server, Settings, handed_over
 from tests.commands import Commands
 from tests.processes import serving
 
@@ -179,6 +180,77 @@ def test_workers_go_when_their_supervisor_is_killed_and_the_port_is_free_again(t
     port = int(url.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+SUPERVISED = """
+import socket, sys
+from proxy.crew import Supervisor
+from proxy.observability import configure_logging
+configure_logging("info")
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+sys.exit(Supervisor(listener, workers=2, nice=0, shutdown_s=1, silent_s=6.0).run())
+"""
+
+
+@contextlib.contextmanager
+def supervised(data: Path, log: Path) -> Iterator[int]:
+    settings = handed_over(Settings(data_dir=data, server=Server(workers=2)))
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISED],
+            env={**os.environ, **settings},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate(timeout=SOON_S)
+
+
+@pytest.mark.anyio
+async def test_a_worker_whose_event_loop_hangs_is_noticed_killed_and_replaced_and_the_others_are_not(
+    tmp_path,
+):
+    data, log = tmp_path / "data", tmp_path / "data.log"
+    await asyncio.to_thread(Commands(data), "keys", "list")  # the store is there
+    with supervised(data, log) as port:
+        await until(lambda: log.read_text().count('"proxy_started"') == 2, "both serve")
+        first = members(data)
+        os.kill(first["worker 1"], signal.SIGSTOP)  # alive, and its loop turns no more
+        await until(lambda: members(data)["worker 1"] != first["worker 1"], "it is replaced")
+        await until(lambda: not is_alive(first["worker 1"]), "the one that hung is gone")
+        assert '"member_hung"' in log.read_text()
+        await until(lambda: log.read_text().count('"proxy_started"') == 3, "the new one serves")
+        async with client(f"http://127.0.0.1:{port}", "nobody's") as asked:
+            assert {(await asked.get("/healthz")).status_code for _ in range(20)} == {200}
+        assert members(data) == {**first, "worker 1": members(data)["worker 1"]}, "only that one was replaced"
+
+
+def test_after_a_long_sleep_of_the_supervisor_itself_nobody_is_taken_for_hung():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(listener, workers=1, nice=0, shutdown_s=1)
+        worker = next(member for member in supervisor._members if member.is_worker)
+        killed = worker.process = Running()  # pyright: ignore[reportAttributeAccessIssue]
+        worker.silent_at_s = 100.0
+        supervisor._end_the_hung(101.0 + LATE_S, meant_s=100.0)
+        assert not killed.is_killed
+        assert worker.silent_at_s == 101.0 + LATE_S + SILENT_S
+        supervisor._end_the_hung(worker.silent_at_s, meant_s=worker.silent_at_s)
+        assert killed.is_killed
+        worker.process = None
+        supervisor._stop()
+
+
+class Running:
+    pid, is_killed = 1, False
+
+    def kill(self) -> None:
+        self.is_killed = True
 
 
 def is_alive(pid: int) -> bool:

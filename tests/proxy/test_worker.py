@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
+import pytest
 import uvicorn
 
 from proxy.settings import Server
 from proxy.worker import Serving, options
-from tests.processes import serving
+from tests.processes import children, serving
 
 
 def test_uvicorn_is_told_the_settings_and_the_fast_parts():
@@ -36,6 +38,27 @@ def test_serve_becomes_the_worker_and_keeps_its_process_id(tmp_path):
             line for line in (tmp_path / "data.log").read_text().splitlines() if "proxy_started" in line
         ]
         assert "endcredits/1" in started
+
+
+def listening(pid: int) -> set[str]:
+    """Return the listening TCP sockets that a process holds, by their inode."""
+    tcp = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    inodes = {fields[9] for line in tcp if (fields := line.split())[3] == "0A"}
+    held = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    return {inode for inode in inodes if f"socket:[{inode}]" in held}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a socket is asked of Linux")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_scorer_does_not_hold_the_port_that_its_server_listens_on(tmp_path, workers):
+    arguments = ("--upstream", "http://127.0.0.1:9/v1", "--workers", str(workers))
+    with serving(tmp_path / "data", *arguments):
+        (server,) = children(b"proxy.worker" if workers == 1 else b"proxy.crew")
+        below = [int(pid) for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+        named = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below}
+        (scorer,) = [pid for pid, name in named.items() if b"relay.scorer" in name]
+        assert len(listening(server)) == 1
+        assert listening(scorer) == set()
 
 
 def test_a_worker_whose_supervisor_is_gone_does_not_begin():
