@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,37 +127,47 @@ def allocate(total: int, weights: Sequence[tuple[str, int]], seed: str) -> dict[
     being divided (an event's id, "period|work|version"), so that anybody breaks ties as we did.
     Raises ValueError for a repeated key, a negative weight, or something to divide among nobody.
     """
-    result = dict.fromkeys((key for key, _ in weights), 0)
-    mass = sum(weight for _, weight in weights)
-    if len(result) != len(weights):
+    keys = [key for key, _ in weights]
+    parts = apportion(total, [weight for _, weight in weights], seed, keys.__getitem__)
+    result = dict(zip(keys, parts, strict=True))
+    if len(result) != len(keys):
         raise ValueError(f"a key is repeated in the division of '{seed}'")
-    if any(weight < 0 for _, weight in weights):
+    return result
+
+
+def apportion(total: int, weights: Sequence[int], seed: str, key_of: Callable[[int], str]) -> list[int]:
+    """Return `total` divided as `allocate` does, by place instead of by key: the parts, in the order given.
+
+    key_of: the key of a place; asked for only where remainders tie at the cut, so that millions of divisions
+    need not name their parts. Keys are the caller's to keep apart. Raises ValueError as `allocate` does.
+    """
+    if weights and min(weights) < 0:
         raise ValueError(f"a weight is negative in the division of '{seed}'")
+    mass = sum(weights)
     checked(total)
     if total == 0:
-        return result
+        return [0] * len(weights)
     if mass == 0:
         raise ValueError(f"'{seed}': {total} grains cannot be divided among nobody")
+    if total == mass:
+        return list(weights)
     sign, amount = (-1, -total) if total < 0 else (1, total)
-    remainders: list[tuple[int, str]] = []
-    left = amount
-    for key, weight in weights:
-        part, remainder = divmod(amount * weight, mass)
-        result[key] = part
-        left -= part
-        if remainder:
-            remainders.append((remainder, key))
+    parts = [amount * weight // mass for weight in weights]
+    left = amount - sum(parts)
     if left:
-        for key in _luckiest(remainders, left, seed):
-            result[key] += 1
-    return {key: -part for key, part in result.items()} if sign < 0 else result
+        for place in _luckiest([amount * weight % mass for weight in weights], left, seed, key_of):
+            parts[place] += 1
+    return [-part for part in parts] if sign < 0 else parts
 
 
-def _luckiest(remainders: list[tuple[int, str]], count: int, seed: str) -> list[str]:
-    remainders.sort(key=lambda pair: -pair[0])
-    cut = remainders[count - 1][0]
-    above = [key for remainder, key in remainders if remainder > cut]
-    level = [key for remainder, key in remainders if remainder == cut]
-    if len(above) + len(level) > count:  # a tie at the cut; only then is a hash needed
-        level.sort(key=lambda key: hashlib.sha256(f"{seed}|{key}".encode()).digest())
+def _luckiest(remainders: list[int], count: int, seed: str, key_of: Callable[[int], str]) -> list[int]:
+    # More than `count` remainders are above 0, because they sum to `count` times what each is below.
+    order = sorted(range(len(remainders)), key=remainders.__getitem__, reverse=True)
+    cut = remainders[order[count - 1]]
+    if remainders[order[count]] != cut:
+        return order[:count]
+    # A tie at the cut; only then is a hash needed.
+    above = [place for place in order[:count] if remainders[place] > cut]
+    level = [place for place in order if remainders[place] == cut]
+    level.sort(key=lambda place: hashlib.sha256(f"{seed}|{key_of(place)}".encode()).digest())
     return above + level[: count - len(above)]

@@ -2,10 +2,20 @@ import hashlib
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proxy.billing.money import EXPONENTS, GRAINS_MAX, Money, allocate, decimal_text, parse, parts, plain
+from proxy.billing.money import (
+    EXPONENTS,
+    GRAINS_MAX,
+    Money,
+    allocate,
+    apportion,
+    decimal_text,
+    parse,
+    parts,
+    plain,
+)
 
 weights = st.dictionaries(
     st.text(alphabet="abcdefghij~_|", min_size=1, max_size=6),
@@ -138,3 +148,25 @@ def test_two_currencies_never_add():
         Money(1, "USD") + Money(1, "EUR")
     with pytest.raises(OverflowError):
         Money(GRAINS_MAX, "USD") + Money(1, "USD")
+
+
+@given(
+    st.integers(-(10**18), 10**18),
+    st.lists(st.one_of(st.integers(0, 3), st.integers(0, 10**12)), min_size=1, max_size=12),
+    st.text(max_size=5),
+)
+def test_dividing_by_place_is_dividing_by_key(total, weights, seed):
+    assume(total == 0 or sum(weights))
+    keys = [f"k{place}" for place in range(len(weights))]
+    by_key = allocate(total, list(zip(keys, weights, strict=True)), seed)
+    assert apportion(total, weights, seed, keys.__getitem__) == list(by_key.values())
+
+
+def test_a_key_is_asked_for_only_where_remainders_tie():
+    def unknown(place):
+        raise AssertionError(place)
+
+    assert apportion(10, [1, 2, 4], "s", unknown) == [1, 3, 6]
+    assert apportion(7, [1, 2, 4], "s", unknown) == [1, 2, 4]
+    with pytest.raises(AssertionError):
+        apportion(10, [1, 1, 1], "s", unknown)
