@@ -79,6 +79,12 @@ class Agenda:
         return max((one.seq for one in self.activations), default=0)
 
     @property
+    def creators(self) -> frozenset[str]:
+        """Creators that a rate names: whose works must be known when answers are paid."""
+        policies = (self.default, *(one.policy for one in self.activations))
+        return frozenset(row.creator for one in policies for row in one.rules.rates if row.creator != "*")
+
+    @property
     def dated(self) -> tuple[tuple[int, Policy], ...]:
         """(from when, policy), oldest first, one for each time."""
         last = {
@@ -148,6 +154,10 @@ def check(policy: Policy) -> None:
             raise BadRequest(
                 f"there is no medium '{row.medium}'", remedy="use text, picture, sound or *", code="policy"
             )
+    if starred := [row.creator for row in rules.rates if "*" in row.creator and row.creator != "*"]:
+        raise BadRequest(
+            f"'{starred[0]}' names no creator", remedy="write a creator's id, or * for all", code="policy"
+        )
     if (rules.common_rule == "to") != bool(rules.common_to):
         raise BadRequest(
             'common_rule = "to" and common_to belong together',

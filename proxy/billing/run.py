@@ -15,10 +15,9 @@ from sqlalchemy.exc import OperationalError
 
 from proxy.access.links_store import app_links
 from proxy.access.store import app_names
-from proxy.billing import concentration, ledger, movements_store, store
+from proxy.billing import concentration, ledger, movements_store, policies_store, store
 from proxy.billing.prices import PriceTable
 from proxy.billing.rollup import roll_up
-from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing
 from proxy.billing.statements import close_period as closed
 from proxy.errors import BadRequest, NotFound, Unavailable
@@ -88,10 +87,11 @@ def _close(
         return stored
     after_seq, start = store.last_period(engine)
     end = watermarks(engine)
-    terms = Terms.from_settings(billing)
+    # After the marks: whatever held for an answer below them was said before that answer was given.
+    registry_seq = store.registry_now(engine)
+    terms = policies_store.terms_now(engine, billing, registry_seq)
     links = app_links(engine)
     rollup = roll_up(label, events_between(engine, start, end), terms, prices, links)
-    registry_seq = store.registry_now(engine)
     waiting = {
         ledger.claim_of(code): grains
         for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()

@@ -20,6 +20,7 @@ APPEND_ONLY = {
     "attestation", "work_identifier", "claim", "claim_decision", "review", "app_link",
     "licence_file", "licence", "licence_end", "adaptation", "reported_transfer",
     "payee_account", "tax_profile", "payee_hold", "payee_verified", "payout_batch", "payout", "payout_event",
+    "policy", "policy_activation", "asked_term",
 }  # fmt: skip
 
 
