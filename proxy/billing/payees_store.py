@@ -176,6 +176,13 @@ class Payees:
                 _known(row, verified.get((creator, row.version), "")) for row in connection.execute(query)
             ]
 
+    def newest(self) -> list[KnownAccount]:
+        """Return every creator's account as it is now, by creator."""
+        with self._engine.connect() as connection:
+            verified = _verified_by(connection, None)
+            rows = sorted(_newest(connection, _account, None), key=lambda row: row.creator_id)
+        return [_known(row, verified.get((row.creator_id, row.version), "")) for row in rows]
+
     def unsealed(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Account]:
         """Return {creator: account} of these (creator, version). Raises Problem where one does not open."""
         versions = dict(wanted)
@@ -259,13 +266,12 @@ def payees_on(
     return result
 
 
-def _newest(connection: sa.Connection, table: sa.Table, creators: Sequence[str]) -> list[Any]:
-    last = (
-        sa.select(table.c.creator_id, sa.func.max(table.c.version).label("version"))
-        .where(table.c.creator_id.in_(creators))
-        .group_by(table.c.creator_id)
-        .subquery()
-    )
+def _newest(connection: sa.Connection, table: sa.Table, creators: Sequence[str] | None) -> list[Any]:
+    """Rows of the last version of these creators, or of all."""
+    versions = sa.select(table.c.creator_id, sa.func.max(table.c.version).label("version"))
+    if creators is not None:
+        versions = versions.where(table.c.creator_id.in_(creators))
+    last = versions.group_by(table.c.creator_id).subquery()
     same = sa.and_(table.c.creator_id == last.c.creator_id, table.c.version == last.c.version)
     return list(connection.execute(sa.select(table).join_from(table, last, same)))
 
@@ -290,8 +296,10 @@ def _profiles(connection: sa.Connection, creators: Sequence[str]) -> dict[str, l
     return found
 
 
-def _verified_by(connection: sa.Connection, creators: Sequence[str]) -> dict[tuple[str, int], str]:
-    query = sa.select(_verified).where(_verified.c.creator_id.in_(creators))
+def _verified_by(connection: sa.Connection, creators: Sequence[str] | None) -> dict[tuple[str, int], str]:
+    query = sa.select(_verified)
+    if creators is not None:
+        query = query.where(_verified.c.creator_id.in_(creators))
     return {(row.creator_id, row.version): str(row.by) for row in connection.execute(query)}
 
 

@@ -11,7 +11,30 @@ they need when they run, so that `--help` and small commands start in a fraction
 
 from __future__ import annotations
 
-from proxy.cli import access, causal, licences, money, offline, ownership, registry, serving
+from proxy.cli import (
+    access,
+    causal,
+    licences,
+    money,
+    offline,
+    ownership,
+    payees,
+    payouts,
+    registry,
+    serving,
+)
 from proxy.cli.desk import main
 
-__all__ = ["access", "causal", "licences", "main", "money", "offline", "ownership", "registry", "serving"]
+__all__ = [
+    "access",
+    "causal",
+    "licences",
+    "main",
+    "money",
+    "offline",
+    "ownership",
+    "payees",
+    "payouts",
+    "registry",
+    "serving",
+]

@@ -1,0 +1,242 @@
+"""`payees`: where creators are paid, what they declared for tax, and who is not to be paid for now.
+
+An account given as `-` is read from standard input, so that it stands in no history and no list of processes.
+What is printed of one is its last four, but to whoever asks with --reveal, to check it with the creator.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from proxy.cli.desk import Desk, command, main
+from proxy.cli.registry import open_catalogue
+from proxy.clock import RandomIds, SystemClock
+from proxy.errors import BadRequest
+
+if TYPE_CHECKING:
+    from proxy.billing.paying import Paying
+
+RAILS = ("sepa", "stripe", "manual")
+TAX_FORMS = ("W9", "W8BEN", "W8BENE", "none", "other")
+ACCOUNT_LINE_MAX = 1_000  # characters read of standard input: no account has as many
+by_option = click.option("--by", default="operator", show_default=True, help="Who does this; kept with it.")
+
+
+@main.group()
+def payees() -> None:
+    """Where creators are paid, and what keeps them from being paid."""
+
+
+def open_paying(desk: Desk) -> Paying:
+    """Return paying out by the desk's settings."""
+    from proxy.billing.paying import Paying as Ways
+
+    return Ways(desk.engine, desk.settings, clock=SystemClock(), ids=RandomIds())
+
+
+@command(payees, "set")
+@click.argument("creator")
+@click.option("--rail", type=click.Choice(RAILS), required=True, help="How they are paid.")
+@click.option(
+    "--account",
+    required=True,
+    help="IBAN (sepa), acct_... (stripe), any line (manual); - reads standard input.",
+)
+@click.option("--holder", required=True, help="The account holder's name, as the bank knows it.")
+@click.option("--country", required=True, help="The holder's country, two letters.")
+@click.option("--bic", default="", help="The bank's BIC, where it still asks for one (sepa).")
+@click.option(
+    "--minimum", default="", help="Pay only from this amount on; less than the operator's means nothing."
+)
+@click.option(
+    "--unverified", is_flag=True, help="Nobody has checked yet whose account it is: nothing is paid."
+)
+@by_option
+def set_account(
+    desk: Desk,
+    creator: str,
+    rail: str,
+    account: str,
+    holder: str,
+    country: str,
+    bic: str,
+    minimum: str,
+    by: str,
+    *,
+    unverified: bool,
+) -> None:
+    """Keep where CREATOR (id or ref) is paid from now on, sealed under payees.key."""
+    from proxy.billing import payees as values
+    from proxy.billing.payout_rows import account_row
+
+    said = sys.stdin.readline(ACCOUNT_LINE_MAX).strip() if account == "-" else account
+    person = open_catalogue(desk).creator(creator)
+    made = values.account(
+        rail,  # pyright: ignore[reportArgumentType]  click has checked it
+        said,
+        holder=holder,
+        country_code=country,
+        bic_code=bic,
+    )
+    known = open_paying(desk).enter(person.id, made, minimum=minimum, by=by, verified=not unverified)
+    row = account_row(known)
+    desk.say(row, f"{person.name} is paid by {row['rail']} to {row['account']} (version {row['version']})")
+
+
+@command(payees)
+@click.argument("creator")
+@click.option(
+    "--version", type=int, required=True, help="Which version you have checked, as `show` prints it."
+)
+@by_option
+def verify(desk: Desk, creator: str, version: int, by: str) -> None:
+    """Record that you have checked with CREATOR whose account it is; before that nobody is paid there."""
+    person = open_catalogue(desk).creator(creator)
+    changed = open_paying(desk).payees(by).verify(person.id, version)
+    answer = {"creator": person.id, "version": version, "verified": True, "changed": changed}
+    said = "is verified" if changed else "was verified already"
+    desk.say(answer, f"version {version} of {person.name}'s account {said}")
+
+
+@command(payees)
+@click.argument("creator")
+@click.option("--form", type=click.Choice(TAX_FORMS), required=True, help="The form they gave you.")
+@click.option("--country", required=True, help="The country that the form speaks of, two letters.")
+@click.option("--treaty-ppm", type=int, help="The rate that a treaty gives them, in parts per million.")
+@click.option("--from", "start", required=True, metavar="DATE", help="The first day of which it speaks.")
+@click.option("--to", "end", metavar="DATE", help="The first day of which it speaks no more.")
+@by_option
+def tax(
+    desk: Desk,
+    creator: str,
+    form: str,
+    country: str,
+    treaty_ppm: int | None,
+    start: str,
+    end: str | None,
+    by: str,
+) -> None:
+    """Keep what CREATOR declared for tax. What follows from it, your own table [payouts] withholding says."""
+    from proxy.billing import payees as values
+    from proxy.billing.payout_rows import tax_rows
+
+    person = open_catalogue(desk).creator(creator)
+    profile = values.TaxProfile(
+        form,  # pyright: ignore[reportArgumentType]  click has checked it
+        values.country(country),
+        treaty_ppm,
+        _day(start),
+        _day(end) if end else None,
+    )
+    ways = open_paying(desk).payees(by)
+    changed = ways.declare(person.id, profile)
+    answer = {
+        "creator": person.id,
+        "changed": changed,
+        "tax_profiles": tax_rows(ways.tax_profiles(person.id)),
+    }
+    desk.say(
+        answer, f"{person.name}: {form} of {profile.country} from {start}{'' if changed else ', as it was'}"
+    )
+
+
+@command(payees)
+@click.argument("creator")
+@click.option("--reason", required=True, help="Why; CREATOR reads it.")
+@by_option
+def hold(desk: Desk, creator: str, reason: str, by: str) -> None:
+    """Pay CREATOR nothing until they are released; what they earn goes on being owed."""
+    _hold(desk, creator, reason, by, held=True)
+
+
+@command(payees)
+@click.argument("creator")
+@click.option("--reason", required=True, help="Why; kept beside the hold.")
+@by_option
+def release(desk: Desk, creator: str, reason: str, by: str) -> None:
+    """Let CREATOR be paid again."""
+    _hold(desk, creator, reason, by, held=False)
+
+
+def _hold(desk: Desk, creator: str, reason: str, by: str, *, held: bool) -> None:
+    person = open_catalogue(desk).creator(creator)
+    changed = open_paying(desk).payees(by).hold(person.id, reason, held=held)
+    state = "held" if held else "not held"
+    said = f"{person.name}'s payouts are {state}{'' if changed else ', as they were'}"
+    desk.say({"creator": person.id, "held": held, "changed": changed}, said)
+
+
+@command(payees)
+@click.argument("creator")
+@click.option("--reveal", is_flag=True, help="Print the whole account and its holder, to check them.")
+def show(desk: Desk, creator: str, *, reveal: bool) -> None:
+    """Show where CREATOR is paid, what they declared, what is owed, and what keeps it from being paid."""
+    from proxy.billing.payout_rows import payee_row
+
+    person = open_catalogue(desk).creator(creator)
+    ways = open_paying(desk)
+    kept = ways.payees("operator")
+    versions = kept.known(person.id)
+    last = versions[-1] if versions else None
+    row: dict[str, Any] = {"creator": person.id, "ref": person.ref, "name": person.name}
+    row |= payee_row(last, kept.tax_profiles(person.id), kept.held(person.id), ways.standing(person.id))
+    if reveal and last is not None:
+        opened = kept.unsealed([(person.id, last.version)])[person.id]
+        row["account"] |= {
+            "account": opened.account,
+            "holder": opened.holder,
+            "country": opened.country,
+            "bic": opened.bic,
+        }
+    desk.say(row, "\n".join(_lines(row)))
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    account = row["account"]
+    lines = [f"{row['name']} ({row['ref']}, {row['creator']})"]
+    if account:
+        checked = f"verified by {account['verified_by']}" if account["verified"] else "not verified"
+        named = f", {account['holder']}, {account['country']}" if "holder" in account else ""
+        where = f"{account['rail']} {account['account']}{named}"
+        lines.append(f"  account   {where} (version {account['version']}, {checked})")
+        lines.append(f"  minimum   {account['minimum']} {account['currency']}")
+    else:
+        lines.append("  account   none entered")
+    for one in row["tax_profiles"]:
+        until = f" to before {one['to']}" if one["to"] else ""
+        treaty = "" if one["treaty_ppm"] is None else f", treaty {one['treaty_ppm']} ppm"
+        lines.append(f"  tax       {one['form']} of {one['country']} from {one['from']}{until}{treaty}")
+    if row["hold"]:
+        lines.append(f"  held      {row['hold']}")
+    for one in row["owed"]:
+        then = one["why"] if one["reason"] else f"the next batch pays {one['payable']}"
+        kept = f", withholding {one['withheld']}" if one["withheld_minor"] else ""
+        lines.append(f"  owed      {one['owed']} {one['currency']}: {then}{kept}")
+    return lines
+
+
+@command(payees, "list")
+@click.option("--unverified", is_flag=True, help="Only accounts that nobody has checked yet.")
+def list_payees(desk: Desk, *, unverified: bool) -> None:
+    """List creators who have entered an account, and where they are paid."""
+    from proxy.billing.payout_rows import account_row
+
+    people = {person.id: person.ref for person in open_catalogue(desk).creators()}
+    rows = (
+        {**account_row(account), "ref": people.get(account.creator, "")}
+        for account in open_paying(desk).payees("operator").newest()
+        if not (unverified and account.verified_by)
+    )
+    columns = ("ref", "rail", "account", "version", "verified_by", "minimum", "currency", "creator")
+    desk.table(rows, columns, empty="no accounts; `endcredits payees set` enters one")
+
+
+def _day(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise BadRequest(f"'{text[:40]}' is not a day", remedy="write it like 2026-11-01") from error
