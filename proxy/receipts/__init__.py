@@ -1,0 +1,1 @@
+"""What anybody can check afterwards: receipts, the log they stand in, and a period's sums."""
