@@ -10,7 +10,8 @@ liab:escrow:unclaimed:{work} the part of a split nobody has claimed; liab:escrow
 claim holds (with :{creator} after it, what that creator's own app brought); liab:common:{period}:{reason}
 money for use that no registered work explains, or that may not be paid, by reason; income:platform:{app};
 liab:payout:{batch} approved and on its way to payees; liab:tax:{regime} withheld from payouts for a tax
-authority; asset:cash:{rail} what left by a bank, and came back.
+authority; asset:cash:{rail} what left by a bank, and came back; liab:pool:{app}:{period} creators' part of
+revenue that an app declared, on its way to what its users used.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ def tax(regime: str) -> str:
 def cash(rail: str) -> str:
     """Return the account of money that left, or came back, by a rail; what fills it is not booked here."""
     return f"asset:cash:{rail}"
+
+
+def pool(app: str, period: str) -> str:
+    """Return the account of creators' part of an app's declared revenue; 0 after the period's close."""
+    return f"liab:pool:{app}:{period}"
 
 
 def normal_side(code: str) -> Side:

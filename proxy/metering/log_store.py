@@ -22,8 +22,8 @@ POSITIONS: Final = 3 * PAGE_EVENTS
 
 _ANSWERS: Final = """
 SELECT a.idx, a.event_id, e.id, e.occurred_us, e.app_id, e.backend, e.model, e.endpoint, e.outcome,
-  e.input_tokens, e.output_tokens, e.estimated, e.output_digest, e.price_version, e.price_grains, e.currency,
-  a.unattributed_ppm, a.reason, a.method, a.registry_seq
+  e.input_tokens, e.output_tokens, e.estimated, e.output_digest, e.subject_digest, e.price_version,
+  e.price_grains, e.currency, a.unattributed_ppm, a.reason, a.method, a.registry_seq
 FROM attributed a LEFT JOIN event e ON e.id = a.event_id
 WHERE a.shard_id = ? AND a.idx >= ? AND a.idx < ? ORDER BY a.idx"""
 _LINES: Final = """
@@ -66,7 +66,7 @@ def _page(engine: sa.Engine, shard_id: str, position: int, upto: int) -> list[Me
 def _answer(row: Sequence[Any], lines: Sequence[Line]) -> MeteredEvent:
     (
         _, event_id, known, occurred_us, app_id, backend, model, endpoint, outcome, tokens_in, tokens_out,
-        estimated, digest, version, grains, currency, unattributed, reason, method, seq,
+        estimated, digest, subject, version, grains, currency, unattributed, reason, method, seq,
     ) = row  # fmt: skip
     if known is None:
         raise Unavailable(
@@ -86,6 +86,7 @@ def _answer(row: Sequence[Any], lines: Sequence[Line]) -> MeteredEvent:
         output_tokens=tokens_out,
         estimated=bool(estimated),
         output_digest=digest,
+        subject_digest=subject,
         price_version=version,
         price_grains=grains,
         currency=currency,

@@ -427,6 +427,7 @@ def _answer(row: Mapping[str, Any], lines: Mapping[str, list[Line]]) -> MeteredE
         output_tokens=row["output_tokens"],
         estimated=bool(row["estimated"]),
         output_digest=row["output_digest"],
+        subject_digest=row["subject_digest"],
         price_version=row["price_version"],
         price_grains=row["price_grains"],
         currency=row["currency"],

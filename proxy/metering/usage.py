@@ -118,7 +118,8 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True):
     Billing sees an event once both its facts are there. price_grains: None while no price table knew the
     model. reason: as in Attributed; lines and unattributed_ppm sum to 1,000,000. A listing of usage also
     shows answers whose shares are still to come: their status is "pending", they have no lines, and
-    unattributed_ppm then says nothing and is not to be shown.
+    unattributed_ppm then says nothing and is not to be shown. subject_digest: keyed digest of the end
+    user, where one was named and the app may be paid from a pool.
     """
 
     id: str
@@ -141,3 +142,4 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True):
     status: Status = "settled"
     backend: str = ""
     output_digest: str = ""
+    subject_digest: str = ""

@@ -191,7 +191,7 @@ def facts_of(event: MeteredEvent) -> tuple[Used, Attributed]:
         id=event.id, occurred_us=event.occurred_us, app=event.app_id, backend="default", model=event.model,
         endpoint=event.endpoint, outcome=event.outcome, input_tokens=event.input_tokens,
         output_tokens=event.output_tokens, estimated=event.estimated, price_version=event.price_version,
-        price_grains=event.price_grains, currency=event.currency,
+        price_grains=event.price_grains, currency=event.currency, subject_digest=event.subject_digest,
     )  # fmt: skip
     return used, Attributed(
         id=event.id, unattributed_ppm=event.unattributed_ppm, lines=event.lines, reason=event.reason,
