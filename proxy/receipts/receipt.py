@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.metering.usage import Line, MeteredEvent
 from proxy.receipts.tree import Subtrees, inclusion_path
 from proxy.receipts.verify import SALT_BYTES, b64url, canonical, leaf_hash, node_hash
 
@@ -24,44 +25,10 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptLine:
-    """One work in an answer: its share, and whether it is paid, free or prohibited."""
-
-    work: str
-    ppm: int
-    verdict: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a settled answer. Each becomes a member of the payload; see `payload`.
-
-    shard and index: the place of its `attributed` record in the journal. price_grains: None where there is
-    none. output: the digest of the text that was attributed, 32 bytes, or empty where there was none.
-    """
-
-    id: str
-    shard: str
-    index: int
-    settled_us: int
-    app: str
-    model: str
-    method: str
-    registry_seq: int
-    policy: str
-    currency: str
-    price_grains: int | None
-    unattributed_ppm: int
-    outcome: str
-    lines: tuple[ReceiptLine, ...]
-    output: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """One line of a receipt with what shows it: its salt, its place among all, and the hashes beside it."""
 
-    line: ReceiptLine
+    line: Line
     salt: bytes
     index: int
     count: int
@@ -69,7 +36,7 @@ class Opened:
 
 
 class Secrets:
-    """Salts and nonces of receipts. month_key: 32 secret bytes of the month of `settled_us`."""
+    """Salts and nonces of receipts. month_key: 32 secret bytes of the month in which an answer was given."""
 
     def __init__(self, month_key: bytes) -> None:
         """Draw from a month's key."""
@@ -80,58 +47,66 @@ class Secrets:
         return self._drawn(f"salt|{receipt}|{index}")
 
     def nonce(self, receipt: str) -> bytes:
-        """Return the key under which a receipt holds its output's digest: 16 bytes, for the app alone."""
+        """Return the key of the digest that a receipt holds of its output: 16 bytes, for the app alone."""
         return self._drawn(f"nonce|{receipt}")
 
     def _drawn(self, what: str) -> bytes:
         return hmac.new(self._key, what.encode("utf-8"), hashlib.sha256).digest()[:SALT_BYTES]
 
 
-def payload(facts: Facts, secrets: Secrets) -> bytes:
-    """Return the bytes that are signed.
+def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
+    """Return the bytes that are signed, the same whenever they are made of the same settled answer.
 
-    app, att (what attributed), cur, iat (microseconds), idx and shard (place in the journal), lroot (root
-    over lines), mdl, n (lines), oc (keyed digest of the output, or ""), out (how the answer ended), pol
-    (policy), price (grains; left out where there is none), reg (registry's number), rid, unat (ppm), v.
+    app; att: what attributed; cur; end: endpoint; est: 1 where tokens were estimated; iat: when it was given,
+    microseconds; in and out: tokens; lroot: root over the lines; mdl; n: lines; oc: the keyed digest of the
+    output, hex, or ""; price: grains, left out where there is none; pver: price table; reg: the registry's
+    number; res: complete, cut or failed; rid; unat: ppm; v; why: why it was not scored, or "".
     """
     said: dict[str, Any] = {
-        "app": facts.app,
-        "att": facts.method,
-        "cur": facts.currency,
-        "iat": facts.settled_us,
-        "idx": facts.index,
-        "lroot": b64url(_root(_hashes(facts, secrets))),
-        "mdl": facts.model,
-        "n": len(facts.lines),
-        "oc": b64url(commitment(facts.output, secrets.nonce(facts.id))) if facts.output else "",
-        "out": facts.outcome,
-        "pol": facts.policy,
-        "reg": facts.registry_seq,
-        "rid": facts.id,
-        "shard": facts.shard,
-        "unat": facts.unattributed_ppm,
+        "app": event.app_id,
+        "att": event.method,
+        "cur": event.currency,
+        "end": event.endpoint,
+        "est": int(event.estimated),
+        "iat": event.occurred_us,
+        "in": event.input_tokens,
+        "lroot": b64url(_root(_hashes(event, secrets))),
+        "mdl": event.model,
+        "n": len(event.lines),
+        "oc": event.output_digest,
+        "out": event.output_tokens,
+        "pver": event.price_version,
+        "reg": event.registry_seq,
+        "res": event.outcome,
+        "rid": event.id,
+        "unat": event.unattributed_ppm,
         "v": VERSION,
+        "why": event.reason,
     }
-    if facts.price_grains is not None:
-        said["price"] = facts.price_grains
+    if event.price_grains is not None:
+        said["price"] = event.price_grains
     return canonical(said)
 
 
-def commitment(output: bytes, nonce: bytes) -> bytes:
-    """Return what a receipt holds of an output. output: its SHA-256; nonce: 16 bytes."""
-    return hmac.new(nonce, output, hashlib.sha256).digest()
-
-
-def line_entry(line: ReceiptLine, salt: bytes) -> bytes:
+def line_entry(line: Line, salt: bytes) -> bytes:
     """Return the bytes of a line that its leaf hashes: the salt, then the line canonically."""
     return salt + canonical({"ppm": line.ppm, "verdict": line.verdict, "work": line.work})
 
 
-def open_line(facts: Facts, secrets: Secrets, index: int) -> Opened:
-    """Return line `index` with what shows it, and nothing of the others but hashes. Raises ValueError."""
-    hashes = list(_hashes(facts, secrets))
+def open_line(event: MeteredEvent, secrets: Secrets, work: str) -> Opened:
+    """Return a work's line with what shows it, and nothing of the others but hashes. Raises KeyError."""
+    lines = ordered(event)
+    index = next((place for place, line in enumerate(lines) if line.work == work), -1)
+    if index < 0:
+        raise KeyError(work)
+    hashes = list(_hashes(event, secrets))
     path = inclusion_path(index, len(hashes), lambda level, at: _subtree(hashes, level, at))
-    return Opened(facts.lines[index], secrets.salt(facts.id, index), index, len(hashes), tuple(path))
+    return Opened(lines[index], secrets.salt(event.id, index), index, len(hashes), tuple(path))
+
+
+def ordered(event: MeteredEvent) -> list[Line]:
+    """Return an answer's lines in the order that a receipt has them: by work."""
+    return sorted(event.lines, key=lambda line: line.work)
 
 
 def to_object(opened: Opened) -> Mapping[str, Any]:
@@ -147,9 +122,9 @@ def to_object(opened: Opened) -> Mapping[str, Any]:
     }
 
 
-def _hashes(facts: Facts, secrets: Secrets) -> Iterator[bytes]:
-    for index, line in enumerate(facts.lines):
-        yield leaf_hash(line_entry(line, secrets.salt(facts.id, index)))
+def _hashes(event: MeteredEvent, secrets: Secrets) -> Iterator[bytes]:
+    for index, line in enumerate(ordered(event)):
+        yield leaf_hash(line_entry(line, secrets.salt(event.id, index)))
 
 
 def _root(hashes: Iterator[bytes]) -> bytes:

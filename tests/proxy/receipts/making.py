@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
-from proxy.receipts.receipt import Facts, ReceiptLine, Secrets
+from proxy.metering.usage import Line, MeteredEvent
+from proxy.receipts.receipt import Secrets
 from proxy.receipts.signing import Signer, SigningKey, proof_file
 from proxy.receipts.tree import Subtrees, consistency_path, inclusion_path
 from proxy.receipts.verify import leaf_hash
@@ -45,26 +47,25 @@ class Log:
         return proof_file(index, self.path(index, size), self.checkpoint(size))
 
 
-def facts(number: int = 0, **changed: object) -> Facts:
-    said = {
+def answer(number: int = 0, **changed: Any) -> MeteredEvent:
+    said: dict[str, Any] = {
         "id": f"rct_{number:026d}",
-        "shard": "a",
-        "index": number,
-        "settled_us": 1_793_500_000_000_000 + number,
-        "app": "app_1",
+        "occurred_us": 1_793_500_000_000_000 + number,
+        "app_id": "app_1",
         "model": "demo-writer",
+        "endpoint": "chat",
+        "outcome": "complete",
+        "input_tokens": 100,
+        "output_tokens": 1225,
+        "estimated": False,
+        "price_version": "2026-11@01234567",
+        "price_grains": 12_500_000,
+        "currency": "USD",
+        "unattributed_ppm": 350_000,
+        "reason": "",
+        "lines": (Line("w_one", 412_345), Line("w_two", 187_655), Line("w_three", 50_000, "free")),
         "method": "endcredits/1 0123456789ab",
         "registry_seq": 7,
-        "policy": "p1",
-        "currency": "USD",
-        "price_grains": 12_500_000,
-        "unattributed_ppm": 350_000,
-        "outcome": "complete",
-        "lines": (
-            ReceiptLine("w_one", 412_345, "paid"),
-            ReceiptLine("w_two", 187_655, "paid"),
-            ReceiptLine("w_three", 50_000, "free"),
-        ),
-        "output": hashlib.sha256(b"an answer").digest(),
+        "output_digest": hashlib.sha256(b"an answer").hexdigest(),
     }
-    return Facts(**{**said, **changed})  # type: ignore[arg-type]
+    return MeteredEvent(**{**said, **changed})

@@ -1,49 +1,42 @@
 import hashlib
-import hmac
 
 import pytest
 
-from proxy.receipts.receipt import ReceiptLine, Secrets, commitment, line_entry, open_line, payload
+from proxy.metering.usage import Line
+from proxy.receipts.receipt import Secrets, line_entry, open_line, payload
 from proxy.receipts.verify import EMPTY_ROOT, b64url, from_canonical, included_root, leaf_hash
-from tests.proxy.receipts.making import SECRETS, facts
-
-TEXT = b"tell me of the sea"
+from tests.proxy.receipts.making import SECRETS, answer
 
 
 def said(**changed):
-    return from_canonical(payload(facts(**changed), SECRETS), "receipt")
+    return from_canonical(payload(answer(**changed), SECRETS), "receipt")
 
 
-def test_the_same_answer_is_the_same_bytes_and_any_fact_changes_them():
-    first = payload(facts(), SECRETS)
-    assert first == payload(facts(), SECRETS)
-    for changed in (
-        {"id": "rct_x"}, {"shard": "b"}, {"index": 5}, {"settled_us": 1}, {"app": "x"}, {"model": "x"}, {"method": "x"},
-        {"registry_seq": 8}, {"policy": "x"}, {"currency": "JPY"}, {"price_grains": None}, {"price_grains": 0},
-        {"unattributed_ppm": 1}, {"outcome": "cut"}, {"lines": ()}, {"output": b""}, {"output": bytes(32)},
-        {"lines": (ReceiptLine("w_one", 412_345, "free"), *facts().lines[1:])}, {"lines": facts().lines[::-1]},
-    ):  # fmt: skip
-        assert payload(facts(**changed), SECRETS) != first
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": "rct_x"}, {"occurred_us": 1}, {"app_id": "x"}, {"model": "x"}, {"method": "x"}, {"endpoint": "x"},
+        {"registry_seq": 8}, {"currency": "JPY"}, {"price_grains": None}, {"price_grains": 0}, {"estimated": True},
+        {"unattributed_ppm": 1}, {"outcome": "cut"}, {"lines": ()}, {"output_digest": ""}, {"input_tokens": 1},
+        {"output_tokens": 1}, {"price_version": ""}, {"reason": "no_text"},
+        {"lines": (Line("w_one", 412_345, "free"), *answer().lines[1:])},
+        {"lines": (Line("w_one", 412_346), *answer().lines[1:])},
+    ],
+)  # fmt: skip
+def test_any_fact_that_is_another_is_another_receipt(changed):
+    assert payload(answer(**changed), SECRETS) != payload(answer(), SECRETS)
 
 
-def test_it_holds_no_work_no_output_and_no_plain_digest_of_it():
-    raw = payload(facts(output=hashlib.sha256(TEXT).digest()), SECRETS)
-    for kept_back in (
-        b"w_one",
-        TEXT,
-        hashlib.sha256(TEXT).digest(),
-        hashlib.sha256(TEXT).hexdigest().encode(),
-    ):
+def test_the_same_answer_is_the_same_bytes_however_its_lines_came():
+    assert payload(answer(), SECRETS) == payload(answer(lines=answer().lines[::-1]), SECRETS)
+    beside = {"backend": "b", "subject_digest": "s"}  # who answered, and for whom, is nobody else's business
+    assert payload(answer(), SECRETS) == payload(answer(**beside), SECRETS)
+
+
+def test_it_holds_no_work_and_nothing_of_the_end_user():
+    raw = payload(answer(subject_digest="5ec7e7"), SECRETS)
+    for kept_back in (b"w_one", b"w_two", b"5ec7e7"):
         assert kept_back not in raw
-    assert b64url(hashlib.sha256(TEXT).digest()).encode() not in raw
-
-
-def test_the_app_alone_can_show_that_an_output_is_the_one():
-    nonce = SECRETS.nonce(facts().id)
-    digest = hashlib.sha256(TEXT).digest()
-    assert said(output=digest)["oc"] == b64url(hmac.new(nonce, digest, hashlib.sha256).digest())
-    assert commitment(digest, nonce) != commitment(digest, bytes(16))
-    assert said(output=b"")["oc"] == ""
 
 
 def test_an_answer_that_drew_on_nothing_has_the_root_of_nothing():
@@ -52,26 +45,29 @@ def test_an_answer_that_drew_on_nothing_has_the_root_of_nothing():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 20])
 def test_each_line_opens(count):
-    lines = tuple(ReceiptLine(f"w_{number}", number + 1, "paid") for number in range(count))
+    lines = tuple(Line(f"w_{number}", number + 1) for number in range(count))
     root = said(lines=lines)["lroot"]
-    for index in range(count):
-        opened = open_line(facts(lines=lines), SECRETS, index)
+    for line in lines:
+        opened = open_line(answer(lines=lines), SECRETS, line.work)
+        assert opened.line == line
         leaf = leaf_hash(line_entry(opened.line, opened.salt))
-        assert b64url(included_root(leaf, index, count, opened.path)) == root
-    with pytest.raises(ValueError, match="no leaf"):
-        open_line(facts(lines=lines), SECRETS, count)
+        assert b64url(included_root(leaf, opened.index, count, opened.path)) == root
+    with pytest.raises(KeyError):
+        open_line(answer(lines=lines), SECRETS, "w_another")
 
 
 def test_equal_lines_of_two_answers_do_not_look_alike():
-    assert SECRETS.salt("rct_a", 0) not in {
+    salts = {
+        SECRETS.salt("rct_a", 0),
         SECRETS.salt("rct_a", 1),
         SECRETS.salt("rct_b", 0),
         SECRETS.nonce("rct_a"),
     }
-    assert Secrets(b"\1" * 32).salt("rct_a", 0) != SECRETS.salt("rct_a", 0)
+    assert len(salts) == 4
+    assert Secrets(hashlib.sha256(b"another month").digest()).salt("rct_a", 0) not in salts
 
 
 def test_a_model_that_tries_to_be_json_stays_text():
     model = '","rid":"rct_other\u2028\x01"'
     assert said(model=model)["mdl"] == model
-    assert said(model=model)["rid"] == facts().id
+    assert said(model=model)["rid"] == answer().id

@@ -37,11 +37,11 @@ from proxy.receipts.verify import (
     sum_node,
     summed_root,
 )
-from tests.proxy.receipts.making import KEY, ORIGIN, SECRETS, SIGNER, Log, facts
+from tests.proxy.receipts.making import KEY, ORIGIN, SECRETS, SIGNER, Log, answer
 
 LOG = Log([number.to_bytes(2, "big") for number in range(70)])
 KEYS = SIGNER.verifier_keys
-RECEIPT = SIGNER.jws(payload(facts(), SECRETS))
+RECEIPT = SIGNER.jws(payload(answer(), SECRETS))
 KIDS = {KEY.kid: KEY.public}
 
 
@@ -200,8 +200,8 @@ def test_a_key_whose_parts_do_not_belong_together_is_refused(text):
 
 def test_a_receipt_opens_and_says_what_it_was_made_of():
     said = from_canonical(open_jws(RECEIPT, KIDS), "receipt")
-    assert (said["rid"], said["unat"], said["n"], said["price"]) == (facts().id, 350_000, 3, 12_500_000)
-    assert len(RECEIPT) < 900
+    assert (said["rid"], said["unat"], said["n"], said["price"]) == (answer().id, 350_000, 3, 12_500_000)
+    assert len(RECEIPT) < 1_000
 
 
 @given(st.integers(0, len(RECEIPT) * 8 - 1))
@@ -270,16 +270,16 @@ def test_an_unsigned_or_otherwise_signed_token_is_refused():
             open_jws(f"{verify.b64url(canonical(header))}.{body}.", KIDS)
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_creators_line_opens_and_shows_no_other(index):
+@pytest.mark.parametrize("work", ["w_one", "w_two", "w_three"])
+def test_a_creators_line_opens_and_shows_no_other(work):
     said = open_jws(RECEIPT, KIDS)
-    shown = to_object(open_line(facts(), SECRETS, index))
-    assert check_line(said, shown)["rid"] == facts().id
-    others = {line.work for line in facts().lines} - {shown["work"]}
+    shown = to_object(open_line(answer(), SECRETS, work))
+    assert check_line(said, shown)["rid"] == answer().id
+    others = {line.work for line in answer().lines} - {shown["work"]}
     assert not [other for other in others if other in json.dumps(shown)]
     for name, other in [
         ("work", "w_another"), ("ppm", 999_999), ("verdict", "free" if shown["verdict"] == "paid" else "paid"),
-        ("salt", "A" * 22), ("index", (index + 1) % 3), ("count", 4), ("path", []), ("index", True), ("index", None),
+        ("salt", "A" * 22), ("index", (shown["index"] + 1) % 3), ("count", 4), ("path", []), ("index", True), ("index", None),
         ("path", ["A"]), ("salt", ""), ("path", [1]),
     ]:  # fmt: skip
         with pytest.raises(Invalid):
@@ -289,7 +289,7 @@ def test_a_creators_line_opens_and_shows_no_other(index):
 
 
 def test_a_receipts_place_in_the_log_is_shown_by_its_payload():
-    payloads = [payload(facts(number), SECRETS) for number in range(9)]
+    payloads = [payload(answer(number), SECRETS) for number in range(9)]
     log = Log([receipt_entry(one) for one in payloads])
     check_proof(log.proof(4), receipt_entry(payloads[4]), KEYS)
     with pytest.raises(Invalid):
