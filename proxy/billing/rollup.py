@@ -1,8 +1,8 @@
 """Metered events rolled up as they stream by: the first half of closing a period.
 
-What stays in memory is one cell per work, app, model, day, scheme and verdict, however many answers there
-were; so a period of a million answers costs what its different uses cost. Sums of integers do not depend on
-the order of events, nor on how they are cut into batches.
+What is summed by work, app, model, day, scheme and verdict goes to uses.py, which keeps it out of memory;
+what is summed by app stays here. Sums of integers do not depend on the order of events, nor on how they are
+cut into batches.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from proxy.access.links import AppLinks
 from proxy.billing.prices import PriceTable
 from proxy.billing.schemes import Rated, Terms, rate
+from proxy.billing.uses import Uses
 from proxy.clock import iso_utc
 from proxy.errors import Conflict
 from proxy.metering.usage import MeteredEvent
@@ -24,44 +26,24 @@ MODELS_NAMED_MAX: Final = 50  # in a refusal that a person reads
 
 
 @dataclass(slots=True)
-class Cell:
-    """The sums of one rolled-up line."""
-
-    answers: int = 0
-    ppm: int = 0
-    price: int = 0
-    due: int = 0
-    rate: int = 0  # of a whole answer, under direct; the highest where it changed within the day
-
-
-@dataclass(slots=True)
 class Charge:
-    """What one app is charged, by where it goes."""
+    """What one app is charged, by where it goes. due: to works; which, `Uses.charged` tells."""
 
-    works: dict[str, int] = field(default_factory=dict[str, int])
+    due: int = 0
     common: dict[str, int] = field(default_factory=dict[str, int])
     platform: int = 0
 
     @property
     def total(self) -> int:
         """Everything the app is asked for."""
-        return sum(self.works.values()) + sum(self.common.values()) + self.platform
-
-
-# work, app, model, day (days since the epoch), scheme, verdict, and whose own app it was ("" for nobody's)
-CellKey = tuple[str, str, str, int, str, str, str]
-
-
-def line_seed(key: CellKey) -> str:
-    """Return what names a line in a division: its values joined by bars, the last only where there is one."""
-    return "|".join(map(str, key if key[-1] else key[:-1]))
+        return self.due + sum(self.common.values()) + self.platform
 
 
 @dataclass(slots=True)
 class Rollup:
-    """The streaming half: takes rated events one by one; its size follows the keys, not the events."""
+    """The streaming half: takes rated events one by one; its size follows the apps, not the events."""
 
-    cells: dict[CellKey, Cell] = field(default_factory=dict[CellKey, Cell])
+    uses: Uses = field(default_factory=Uses)
     charges: dict[str, Charge] = field(default_factory=dict[str, Charge])
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     unscored: dict[str, int] = field(default_factory=dict[str, int])
@@ -102,41 +84,21 @@ class Rollup:
         charge.platform += rated.platform_grains
         for reason, grains in rated.common:
             bump(charge.common, reason, grains)
-        day = event.occurred_us // DAY_US
+        charge.due += sum(rated.dues)
+        self._count_lines(event, rated, own_app_of)
+
+    def _count_lines(self, event: MeteredEvent, rated: Rated, own_app_of: str) -> None:
+        uses, masses, rates = self.uses, self.masses, rated.rates
+        day, price = event.occurred_us // DAY_US, rated.price_grains
+        rest, last = 0, ""
         for place, (line, due) in enumerate(zip(event.lines, rated.dues, strict=True)):
             verdict = rated.verdict_of(line)
-            whose = own_app_of if verdict == "paid" else ""
-            key = (line.work, event.app_id, event.model, day, rated.scheme, verdict, whose)
-            cell = self.cells.get(key)
-            if cell is None:
-                cell = self.cells[key] = Cell()
-            cell.answers += 1
-            cell.ppm += line.ppm
-            cell.price += rated.price_grains
-            cell.due += due
-            if rated.rates:
-                cell.rate = max(cell.rate, rated.rates[place])
-            bump(self.masses, verdict, line.ppm)
-            if due:
-                bump(charge.works, line.work, due)
-
-    def seen_by(self, party: str, keys: Iterable[CellKey]) -> dict[CellKey, Cell]:
-        """Return the lines of `keys` as a party sees them: whose own app it was concerns that creator."""
-        seen: dict[CellKey, Cell] = {}
-        for key in keys:
-            cell = self.cells[key]
-            line = seen.setdefault((*key[:6], key[6] if key[6] == party else ""), Cell())
-            line.answers += cell.answers
-            line.ppm += cell.ppm
-            line.price += cell.price
-            line.due += cell.due
-            line.rate = max(line.rate, cell.rate)
-        return seen
-
-    @property
-    def works(self) -> set[str]:
-        """Every work that was used."""
-        return {key[0] for key in self.cells}
+            if verdict != last:
+                whose = own_app_of if verdict == "paid" else ""
+                rest = uses.rest((event.app_id, event.model, day, rated.scheme, verdict, whose))
+                last = verdict
+            uses.add(line.work, rest, line.ppm, price, due, rates[place] if rates else 0)
+            masses[verdict] = masses.get(verdict, 0) + line.ppm
 
     def refuse(self, event: MeteredEvent) -> None:
         """Remember an event without a price, for the refusal."""
@@ -164,14 +126,17 @@ def roll_up(
     terms: Terms,
     prices: PriceTable,
     links: AppLinks = NO_LINKS,
+    *,
+    folder: Path | None = None,
 ) -> Rollup:
     """Return the sums of `events`, in any order, each once.
 
-    links: whose own each app was, asked by the registry's number that the event carries.
+    links: whose own each app was, asked by the registry's number that the event carries. folder: where what
+    memory should not hold is kept meanwhile.
     Raises Conflict (code "unpriced_models") naming each model that has no price in the terms' currency, with
     how many events and since when; nothing of the period can then be closed.
     """
-    rollup = Rollup()
+    rollup = Rollup(Uses(folder))
     for event in events:
         rated = rate(event, terms, prices)
         if rated is None:
@@ -182,6 +147,7 @@ def roll_up(
             rollup.add(event, rated, whose)
     if rollup.unpriced:
         raise _unpriced(label, rollup.unpriced, terms.currency)
+    rollup.uses.finish()
     return rollup
 
 

@@ -97,7 +97,7 @@ def _close(
         for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()
         if currency == terms.currency and grains
     }
-    splits = store.splits_of(engine, rollup.works | {work for work, _ in waiting}, registry_seq)
+    splits = store.splits_of(engine, set(rollup.uses.works) | {work for work, _ in waiting}, registry_seq)
     opening = movements_store.opening(engine, terms.currency)
     moves = movements_store.unreported(engine, terms.currency)
     creators = {party for split in splits.values() for party, _ in split.parties if party != UNCLAIMED}

@@ -17,131 +17,32 @@ creators, escrow, the common account and the platform get, to the grain, or noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final
-
-import msgspec
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.billing import ledger
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
-from proxy.billing.money import PPM, allocate, checked
-from proxy.billing.movements import Move, sums
-from proxy.billing.rollup import DAY_US, CellKey, Charge, Rollup, bump, day_text, line_seed
+from proxy.billing.money import PPM, allocate, apportion, checked
+from proxy.billing.movements import sums
+from proxy.billing.rollup import DAY_US, Charge, Rollup, bump, day_text
 from proxy.billing.schemes import Terms
+from proxy.billing.spill import Item, Spilled
+from proxy.billing.statement import (
+    CLAIMED,
+    OWN_APP,
+    RELEASED,
+    UNCLAIMED,
+    Books,
+    Closing,
+    SplitSet,
+    Statement,
+    StatementLine,
+    canonical,
+    statement_id,
+)
 from proxy.billing.totals import Basis, Totals
-from proxy.clock import base32
-
-UNCLAIMED: Final = "~unclaimed"
-# What a line says, and the reason in the common account, where a creator's own app used their work.
-OWN_APP: Final = "own_app"
-# What a line says where an open claim holds the work's money, and where a decided one lets it go.
-CLAIMED: Final = "claimed"
-RELEASED: Final = "released"
-
-
-class SplitSet(msgspec.Struct, frozen=True):
-    """Who gets a work's money: parties (creator ids, or "~unclaimed") in ppm that sum to 1,000,000."""
-
-    version: int
-    parties: tuple[tuple[str, int], ...]
-    title: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse a split that gives more or less than everything."""
-        if sum(ppm for _, ppm in self.parties) != PPM or any(ppm < 0 for _, ppm in self.parties):
-            raise ValueError(f"a split's parties do not sum to {PPM} ppm: {self.parties}")
-
-
-class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One work in one app, by model, day, scheme and verdict. gross: the work's; net: this creator's part.
-
-    verdict: as metered; "own_app" where the app was this creator's own, which earns them nothing; "claimed"
-    where an open claim holds the money; "released" for what was held before (no app, no answers).
-    price_grains: what those answers cost together (royalty); rate_grains: what a whole answer pays (direct).
-    """
-
-    work: str
-    title: str
-    app: str
-    model: str
-    day: str
-    scheme: str
-    verdict: str
-    answers: int
-    ppm_sum: int
-    price_grains: int
-    rate_grains: int
-    gross_grains: int
-    split_version: int
-    split_ppm: int
-    net_grains: int
-
-
-class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one creator is owed for one period and why. earned = sum of the lines' nets.
-
-    closing = opening + earned + adjustments - held + released - paid - withheld + returned, where opening is
-    the closing of the statement before; `moves` are what those between earned and closing are sums of. They
-    are written where they are not 0, so that older statements stay the same bytes.
-    """
-
-    id: str
-    period: str
-    creator: str
-    name: str
-    currency: str
-    closed_us: int
-    opening_grains: int
-    earned_grains: int
-    closing_grains: int
-    lines: tuple[StatementLine, ...]
-    lines_sha256: str
-    app_names: dict[str, str]
-    basis: Basis
-    totals: Totals
-    moves: tuple[Move, ...] = ()
-    adjustments_grains: int = 0
-    held_grains: int = 0
-    released_grains: int = 0
-    paid_grains: int = 0
-    withheld_grains: int = 0
-    returned_grains: int = 0
-
-
-class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """A closed period. manifest_sha256 covers bounds, rules, totals, every transfer and every line."""
-
-    label: str
-    currency: str
-    closed_us: int
-    basis: Basis
-    totals: Totals
-    charged_by_app: dict[str, int]
-    transfers: tuple[Transfer, ...]
-    statements: tuple[Statement, ...]
-    manifest_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What was known when the period was closed: splits by work, names, and what creators were owed before.
-
-    A work that `splits` does not know is paid to nobody: its money waits in escrow as unclaimed. claimed:
-    works with an open claim. waiting: {(work, whose own app it was, or ""): what earlier claims hold}.
-    opening_grains: by creator, where the last statement ended; moves: what was booked since, by no close.
-    """
-
-    splits: Mapping[str, SplitSet]
-    creator_names: Mapping[str, str]
-    app_names: Mapping[str, str]
-    opening_grains: Mapping[str, int]
-    registry_seq: int = 0
-    pending_events: int = 0
-    claimed: frozenset[str] = frozenset()
-    waiting: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
-    moves: Mapping[str, tuple[Move, ...]] = field(default_factory=lambda: MappingProxyType({}))
+from proxy.billing.uses import Use, seed_of, seen_by
 
 
 def close_period(
@@ -153,8 +54,13 @@ def close_period(
     start_bounds: Mapping[str, int],
     end_bounds: Mapping[str, int],
     closed_us: int,
+    transfers: Made[Transfer] | None = None,
+    statements: Made[Statement] | None = None,
 ) -> Closing:
-    """Return the closed period: the same for the same arguments, to the byte."""
+    """Return the closed period: the same for the same arguments, to the byte.
+
+    transfers, statements: empty, where each is put as it is made; lists when left out.
+    """
     held = terms.at(closed_us)
     royalties = tuple(sorted(rollup.royalties))
     basis = Basis(
@@ -170,7 +76,30 @@ def close_period(
         royalties=() if royalties in {(), (held.royalty_ppm,)} else royalties,
         policy_seq=terms.policy_seq,
     )
-    return _Close(label, terms, books, rollup, closed_us, basis).closing()
+    close = _Close(label, terms, books, rollup, closed_us, basis)
+    return close.closing([] if transfers is None else transfers, [] if statements is None else statements)
+
+
+class Made(Protocol[Item]):
+    """Somewhere to put things as they are made, and to read them again."""
+
+    def append(self, item: Item, /) -> None:
+        """Put one behind the others."""
+        ...
+
+    def __iter__(self) -> Iterator[Item]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Where money went, added up while transfers are made."""
+
+    creators: int = 0
+    unclaimed: int = 0
+    own: int = 0
+    claimed: int = 0
+    released: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,57 +124,26 @@ class _Close:
     closed_us: int
     basis: Basis
 
-    def closing(self) -> Closing:
-        by_work: dict[str, list[CellKey]] = {}
-        for key in sorted(self.rollup.cells):
-            by_work.setdefault(key[0], []).append(key)
-        transfers = [
-            self._charge(app, charge) for app, charge in sorted(self.rollup.charges.items()) if charge.total
-        ]
-        earned: dict[str, int] = {}
-        lines: dict[str, list[StatementLine]] = {}
-        escrow = own = claimed = 0
-        for work, keys in by_work.items():
-            split = self._split(work)
-            gross = sum(self.rollup.cells[key].due for key in keys)
-            if work in self.books.claimed:
-                claimed += gross
-                for party, ppm in split.parties:
-                    if party != UNCLAIMED:
-                        made = self._lines(work, split, keys, party=party, ppm=ppm, share=0, held=True)
-                        lines.setdefault(party, []).extend(made)
-                if gross:
-                    transfers.append(self._hold(work, split, keys, gross))
-                continue
-            shares = allocate(checked(gross), split.parties, f"{self.label}|{work}|{split.version}")
-            escrow += shares.get(UNCLAIMED, 0)
-            withheld = 0
-            for party, ppm in split.parties:
-                if party != UNCLAIMED:
-                    made = self._lines(work, split, keys, party=party, ppm=ppm, share=shares[party])
-                    paid = sum(line.net_grains for line in made)
-                    withheld += shares[party] - paid
-                    shares[party] = paid
-                    bump(earned, party, paid)
-                    lines.setdefault(party, []).extend(made)
-            own += withheld
-            if gross:
-                transfers.append(self._divide(work, split, gross, shares, withheld))
-        released = self._released()
-        for release in released:
-            transfers.append(release.transfer)
-            escrow += release.unclaimed
-            own += release.own
-            for party, line in release.lines:
-                bump(earned, party, line.net_grains)
-                lines.setdefault(party, []).append(line)
-        totals = self._totals(sum(earned.values()), escrow, own, claimed, sum(one.grains for one in released))
-        statements = tuple(
-            self._statement(creator, lines.get(creator, []), earned.get(creator, 0), totals)
-            for creator in sorted(
-                {*lines, *self.books.moves, *(who for who, owed in self.books.opening_grains.items() if owed)}
+    def closing(self, transfers: Made[Transfer], statements: Made[Statement]) -> Closing:
+        """Put every transfer and then every statement where they go, one in memory at a time."""
+        sums, released = _Sums(), self._released()
+        for transfer in self._transfers(sums, released):
+            transfers.append(transfer)
+        totals = self._totals(sums)
+        digest = hashlib.sha256(canonical({"period": self.label, "basis": self.basis, "totals": totals}))
+        for said in booked(transfers):
+            digest.update(said)
+        earned = 0
+        for statement in self._statements(released, totals):
+            statements.append(statement)
+            earned += statement.earned_grains
+            digest.update(canonical([statement.id, statement.opening_grains, statement.lines_sha256]))
+            if statement.moves:
+                digest.update(canonical(statement.moves))
+        if earned != totals.creators_grains:
+            raise Unbalanced(
+                f"statements of {self.label}", self.terms.currency, totals.creators_grains - earned
             )
-        )
         return Closing(
             label=self.label,
             currency=self.terms.currency,
@@ -253,15 +151,63 @@ class _Close:
             basis=self.basis,
             totals=totals,
             charged_by_app={app: charge.total for app, charge in sorted(self.rollup.charges.items())},
-            transfers=tuple(transfers),
-            statements=statements,
-            manifest_sha256=_manifest(self.label, self.basis, totals, transfers, statements),
+            transfers=_kept(transfers),
+            statements=_kept(statements),
+            manifest_sha256=digest.hexdigest(),
         )
+
+    def _transfers(self, sums: _Sums, released: Sequence[_Release]) -> Iterator[Transfer]:
+        """What is booked: what apps are charged, each work's money, and what claims let go."""
+        for app, charge in sorted(self.rollup.charges.items()):
+            if charge.total:
+                yield self._charge(app, charge)
+        for work, uses in self.rollup.uses:
+            split, gross = self._split(work), sum(use.due for use in uses)
+            if work in self.books.claimed:
+                sums.claimed += gross
+                if gross:
+                    yield self._hold(work, split, uses, gross)
+                continue
+            shares = self._shares(work, split, gross)
+            sums.unclaimed += shares.get(UNCLAIMED, 0)
+            withheld = 0
+            for party in {use.own_app_of for use in uses}.intersection(shares):
+                seen = seen_by(party, uses)
+                nets = self._nets(work, split, party, shares[party], seen)
+                own = sum(net for use, net in zip(seen, nets, strict=True) if use.own_app_of)
+                withheld += own
+                shares[party] -= own
+            sums.own += withheld
+            sums.creators += gross - shares.get(UNCLAIMED, 0) - withheld
+            if gross:
+                yield self._divide(work, split, gross, shares, withheld)
+        for release in released:
+            sums.released += release.grains
+            sums.unclaimed += release.unclaimed
+            sums.own += release.own
+            sums.creators += sum(line.net_grains for _, line in release.lines)
+            yield release.transfer
+
+    def _statements(self, released: Sequence[_Release], totals: Totals) -> Iterator[Statement]:
+        """One creator's after the other: their part of each work's money, work by work."""
+        works: dict[str, list[str]] = {}
+        for work in self.rollup.uses.works:
+            for party, _ in self._split(work).parties:
+                works.setdefault(party, []).append(work)
+        works.pop(UNCLAIMED, None)
+        let_go: dict[str, list[StatementLine]] = {}
+        for release in released:
+            for party, line in release.lines:
+                let_go.setdefault(party, []).append(line)
+        owed = (creator for creator, grains in self.books.opening_grains.items() if grains)
+        for creator in sorted({*works, *let_go, *self.books.moves, *owed}):
+            lines = [line for work in works.get(creator, ()) for line in self._lines(work, creator)]
+            yield self._statement(creator, lines + let_go.get(creator, []), totals)
 
     def _charge(self, app: str, charge: Charge) -> Transfer:
         """What an app owes, and where each grain goes."""
         credit = [
-            (ledger.of_work(work, self._version(work)), due) for work, due in sorted(charge.works.items())
+            (ledger.of_work(work, self._version(work)), due) for work, due in self.rollup.uses.charged(app)
         ]
         credit += [(ledger.common(self.label, reason), due) for reason, due in sorted(charge.common.items())]
         credit += [(ledger.platform(app), charge.platform)]
@@ -282,11 +228,11 @@ class _Close:
             entries.append(Entry(ledger.common(self.label, OWN_APP), "C", withheld))
         return self._transfer("split", f"{self.label}|{work}|{split.version}", work, entries)
 
-    def _hold(self, work: str, split: SplitSet, keys: list[CellKey], gross: int) -> Transfer:
+    def _hold(self, work: str, split: SplitSet, uses: Sequence[Use], gross: int) -> Transfer:
         """A claimed work's money into escrow; what a creator's own app brought, by itself."""
         by_owner: dict[str, int] = {}
-        for key in keys:
-            bump(by_owner, key[6], self.rollup.cells[key].due)
+        for use in uses:
+            bump(by_owner, use.own_app_of, use.due)
         accounts = [(ledger.claimed(work, owner), grains) for owner, grains in by_owner.items() if grains]
         entries = [Entry(ledger.of_work(work, split.version), "D", gross)]
         entries += [Entry(account, "C", grains) for account, grains in accounts]
@@ -354,58 +300,57 @@ class _Close:
         split = self.books.splits.get(work)
         return split.version if split else 0
 
-    def _lines(
-        self,
-        work: str,
-        split: SplitSet,
-        keys: list[CellKey],
-        *,
-        party: str,
-        ppm: int,
-        share: int,
-        held: bool = False,
-    ) -> list[StatementLine]:
-        """A party's part of a work, divided over the work's lines so that the nets sum to it.
+    def _shares(self, work: str, split: SplitSet, gross: int) -> dict[str, int]:
+        return allocate(checked(gross), split.parties, f"{self.label}|{work}|{split.version}")
+
+    def _nets(self, work: str, split: SplitSet, party: str, share: int, uses: Sequence[Use]) -> list[int]:
+        """A party's part of a work, divided over its lines by what each earned."""
+        seed = f"{self.label}|{work}|{split.version}|{party}"
+        return apportion(share, [use.due for use in uses], seed, lambda place: seed_of(work, uses[place]))
+
+    def _lines(self, work: str, party: str) -> list[StatementLine]:
+        """A work's lines on a party's statement; the nets sum to their part of it.
 
         A line of the party's own app shows what was used, and its net is 0: what is missing goes to nobody.
-        held: a claim holds the work's money.
+        Where a claim holds the work's money every net is 0.
         """
-        cells = self.rollup.seen_by(party, keys)
-        weights = [(line_seed(key), cell.due) for key, cell in cells.items()]
-        nets = allocate(share, weights, f"{self.label}|{work}|{split.version}|{party}")
+        split, uses, held = self._split(work), self.rollup.uses.of(work), work in self.books.claimed
+        ppm = next(ppm for who, ppm in split.parties if who == party)
+        share = 0 if held else self._shares(work, split, sum(use.due for use in uses))[party]
+        seen = seen_by(party, uses)
         return [
             StatementLine(
                 work=work,
                 title=split.title,
-                app=key[1],
-                model=key[2],
-                day=day_text(key[3]),
-                scheme=key[4],
-                verdict=CLAIMED if held and cell.due else OWN_APP if key[6] else key[5],
-                answers=cell.answers,
-                ppm_sum=cell.ppm,
-                price_grains=cell.price,
-                rate_grains=cell.rate,
-                gross_grains=cell.due,
+                app=use.app,
+                model=use.model,
+                day=day_text(use.day),
+                scheme=use.scheme,
+                verdict=CLAIMED if held and use.due else OWN_APP if use.own_app_of else use.verdict,
+                answers=use.answers,
+                ppm_sum=use.ppm,
+                price_grains=use.price,
+                rate_grains=use.rate,
+                gross_grains=use.due,
                 split_version=split.version,
                 split_ppm=ppm,
-                net_grains=0 if key[6] else net,
+                net_grains=0 if use.own_app_of else net,
             )
-            for (key, cell), net in zip(cells.items(), nets.values(), strict=True)
+            for use, net in zip(seen, self._nets(work, split, party, share, seen), strict=True)
         ]
 
-    def _totals(self, creators: int, unclaimed: int, own: int, claimed: int, released: int) -> Totals:
+    def _totals(self, sums: _Sums) -> Totals:
         roll = self.rollup
         common: dict[str, int] = {}
         for charge in roll.charges.values():
             for reason, grains in charge.common.items():
                 bump(common, reason, grains)
-        if own:
-            bump(common, OWN_APP, own)
+        if sums.own:
+            bump(common, OWN_APP, sums.own)
         platform = sum(charge.platform for charge in roll.charges.values())
         charged = checked(sum(charge.total for charge in roll.charges.values()))
-        escrow = unclaimed + claimed
-        excess = charged + released - creators - escrow - sum(common.values()) - platform
+        escrow = sums.unclaimed + sums.claimed
+        excess = charged + sums.released - sums.creators - escrow - sum(common.values()) - platform
         if excess:
             raise Unbalanced(f"period {self.label}", self.terms.currency, excess)
         return Totals(
@@ -416,7 +361,7 @@ class _Close:
             unscored_events=dict(sorted(roll.unscored.items())),
             price_grains=roll.price,
             charged_grains=charged,
-            creators_grains=creators,
+            creators_grains=sums.creators,
             escrow_grains=escrow,
             common_grains=dict(sorted(common.items())),
             platform_grains=platform,
@@ -427,12 +372,13 @@ class _Close:
             unattributed_ppm_sum=roll.masses.get("unattributed", 0),
             first_occurred_us=roll.first_us,
             last_occurred_us=roll.last_us,
-            claimed_grains=claimed,
-            released_grains=released,
+            claimed_grains=sums.claimed,
+            released_grains=sums.released,
             below_floor_ppm_sum=roll.masses.get("below_floor", 0),
         )
 
-    def _statement(self, creator: str, lines: list[StatementLine], earned: int, totals: Totals) -> Statement:
+    def _statement(self, creator: str, lines: list[StatementLine], totals: Totals) -> Statement:
+        earned = sum(line.net_grains for line in lines)
         opening = self.books.opening_grains.get(creator, 0)
         moves = self.books.moves.get(creator, ())
         apps = sorted({line.app for line in lines if line.app})
@@ -456,25 +402,12 @@ class _Close:
         )
 
 
-def canonical(value: object) -> bytes:
-    """Return JSON with sorted keys and no spaces: equal values are equal bytes. Integers and text only."""
-    return msgspec.json.encode(value, order="sorted")
+def booked(transfers: Iterable[Transfer]) -> Iterator[bytes]:
+    """Yield what the manifest covers of each transfer, in order."""
+    if isinstance(transfers, Spilled):
+        return (said.partition(b"\n")[0] for said in transfers.raw())
+    return (canonical([one.id, one.currency, one.entries]) for one in transfers)
 
 
-def statement_id(label: str, creator: str, currency: str) -> str:
-    """Return the id of a creator's statement of a period: the same however often it is made."""
-    digest = hashlib.sha256(f"statement|{label}|{creator}|{currency}".encode()).digest()
-    return "stm_" + base32(int.from_bytes(digest[:17], "big") >> 6)
-
-
-def _manifest(
-    label: str, basis: Basis, totals: Totals, transfers: Iterable[Transfer], statements: Iterable[Statement]
-) -> str:
-    digest = hashlib.sha256(canonical({"period": label, "basis": basis, "totals": totals}))
-    for transfer in transfers:
-        digest.update(canonical([transfer.id, transfer.currency, transfer.entries]))
-    for statement in statements:
-        digest.update(canonical([statement.id, statement.opening_grains, statement.lines_sha256]))
-        if statement.moves:
-            digest.update(canonical(statement.moves))
-    return digest.hexdigest()
+def _kept(made: Made[Item]) -> Sequence[Item]:
+    return made if isinstance(made, Spilled) else tuple(made)

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.access.links import AppLinks
 from proxy.billing.prices import load
-from proxy.billing.rollup import MODELS_NAMED_MAX, day_text, line_seed, roll_up
+from proxy.billing.rollup import MODELS_NAMED_MAX, day_text, roll_up
 from proxy.billing.schemes import Terms
 from proxy.errors import Conflict
 from proxy.metering.usage import Line
@@ -23,8 +23,8 @@ def test_memory_follows_the_different_uses_and_not_the_answers(event):
     line = (Line("w_1", 500_000),)
     noon = event(1).occurred_us
     rollup = roll_up("p", (event(n, line, occurred_us=noon) for n in range(5_000)), TERMS, PRICES)
-    assert len(rollup.cells) == 1
-    assert next(iter(rollup.cells.values())).answers == rollup.events == 5_000
+    [(_, [use])] = rollup.uses
+    assert use.answers == rollup.events == 5_000
 
 
 def test_models_without_a_price_are_named_with_how_many_and_since_when(event):
@@ -45,16 +45,15 @@ def test_a_day_is_told_as_a_date():
     assert [day_text(day) for day in (0, 20_779)] == ["1970-01-01", "2026-11-22"]
 
 
-def test_what_names_a_line_is_as_it_was_where_the_app_is_nobodys_own():
-    assert line_seed(("w", "a", "m", 3, "royalty", "paid", "")) == "w|a|m|3|royalty|paid"
-    assert line_seed(("w", "a", "m", 3, "royalty", "paid", "c_1")) == "w|a|m|3|royalty|paid|c_1"
-
-
 def test_an_own_app_is_known_by_the_number_of_the_answer(event):
     links = AppLinks({"app_a": ((5, "c_a"),)})
     lines = (Line("w_1", 500_000), Line("w_2", 1, "free"))
     rollup = roll_up("p", [event(n, lines, registry_seq=n) for n in (4, 5)], TERMS, PRICES, links)
-    assert sorted(key[6] for key in rollup.cells) == ["", "", "c_a"]
+    assert owners(rollup) == ["", "", "c_a"]
     allowed = Terms.from_settings(Billing(pay_own_apps=True))
     paid = roll_up("p", [event(5, lines, registry_seq=5)], allowed, PRICES, links)
-    assert {key[6] for key in paid.cells} == {""}
+    assert owners(paid) == ["", ""]
+
+
+def owners(rollup):
+    return sorted(use.own_app_of for _, uses in rollup.uses for use in uses)

@@ -1,0 +1,41 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.billing.spill import Spilled
+
+
+def spilled(items, folder=None):
+    made = Spilled(str.encode, bytes.decode, folder)
+    for item in items:
+        made.append(item)
+    return made
+
+
+@given(st.lists(st.text(max_size=40), max_size=20))
+def test_what_was_put_down_is_read_back_in_order_as_often_as_one_likes(items):
+    made = spilled(items)
+    assert list(made) == list(made) == items
+    assert [made[place] for place in range(len(made))] == items
+    assert made[1:3] == items[1:3]
+    assert made == tuple(items)
+    assert tuple(items) == made
+    assert list(made.raw()) == [item.encode() for item in items]
+
+
+def test_more_can_be_put_behind_what_was_read():
+    made = spilled(["a"])
+    assert made[-1] == "a"
+    made.append("b")
+    assert list(made) == ["a", "b"]
+    assert made != ["a", "c"]
+    assert made != ["a"]
+    assert made != 5
+    with pytest.raises(IndexError):
+        made[2]
+
+
+def test_no_name_leads_to_the_file(tmp_path):
+    made = spilled(["x" * 10_000], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert made[0] == "x" * 10_000
