@@ -117,10 +117,12 @@ class English:
         return Amount.of(grains, currency)
 
     def spoken(self, grains: int, currency: str) -> str:
-        return plain(grains, currency) if abs(grains) >= GRAINS_PER_MINOR else self.exactly(grains, currency)
+        said = plain(grains, currency) if abs(grains) >= GRAINS_PER_MINOR else self.exactly(grains, currency)
+        return said.replace("-", "−")
 
     def exactly(self, grains: int, currency: str) -> str:
-        return SYMBOLS.get(currency, f"{currency} ") + decimal_text(grains, currency)
+        symbol = SYMBOLS.get(currency, f"{currency} ")
+        return "−" * (grains < 0) + symbol + decimal_text(abs(grains), currency)
 
     def count(self, number: int) -> str:
         return f"{number:,}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.billing.statements import Closing, Statement
     from proxy.metering.usage import MeteredEvent
 
-FORMATS = ("json", "csv", "tsv", "html")
+FORMATS = ("json", "csv", "tsv", "distributor", "html", "pdf")
 
 
 @main.group()
@@ -345,7 +345,7 @@ def export(desk: Desk, period: str, creator: str | None, form: str, out: Path | 
         )
     for summary in found:
         statement: Statement = store.statement(desk.engine, summary.id)
-        content = documents.FORMATS[form](statement)
+        content = documents.render(statement, form)
         if out is None:
             click.echo(content, nl=False)
             continue

@@ -121,7 +121,7 @@ def api_router(
         found = await asyncio.to_thread(billing.statement, engine, statement_id)
         if caller.role == "creator" and found.creator != caller.creator_id:
             raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
-        content = await asyncio.to_thread(documents.FORMATS[form or "json"], found)
+        content = await asyncio.to_thread(documents.render, found, form or "json")
         headers = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff"}
         return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
 

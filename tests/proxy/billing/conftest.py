@@ -12,13 +12,13 @@ from sqlmodel import SQLModel
 from proxy.billing.prices import PriceTable, load
 from proxy.billing.rollup import NO_LINKS, roll_up
 from proxy.billing.schemes import Terms
-from proxy.billing.statements import UNCLAIMED, Books, Closing, SplitSet, close_period
+from proxy.billing.statements import UNCLAIMED, Books, Closing, SplitSet, Statement, close_period
 from proxy.clock import parse_time_us
 from proxy.database import open_engine, upgrade
 from proxy.metering.frames import Frame, encode_record
 from proxy.metering.store import carry, watermark
 from proxy.metering.usage import PPM, Attributed, Line, MeteredEvent, Used
-from proxy.settings import Billing
+from proxy.settings import Billing, Scheme
 
 NOVEMBER_US = parse_time_us("2026-11-01")
 CLOSED_US = parse_time_us("2026-12-01")
@@ -139,6 +139,16 @@ def event() -> Callable[..., MeteredEvent]:
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Month]:
     return make_month
+
+
+@pytest.fixture(scope="session")
+def statement(close) -> Statement:
+    """A creator's statement with every verdict, reason and scheme on it."""
+    small = make_month(count=800, creators=6, works=30)
+    billing = Billing(schemes=(Scheme(scheme="direct", app="app_3"),))
+    return max(
+        close(small.events, small.books, billing=billing).statements, key=lambda one: one.earned_grains
+    )
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
