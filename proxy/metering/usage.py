@@ -24,7 +24,7 @@ PPM = 1_000_000
 INTEGER_MAX = 2**63 - 1  # what a BIGINT holds
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One work's part of one answer. `work` is the public id; `ppm` is at least 1."""
 
     work: str
@@ -33,7 +33,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def _check_integers(answer_id: str, *integers: int) -> None:
-    if any(not 0 <= integer <= INTEGER_MAX for integer in integers):
+    if min(integers) < 0 or max(integers) > INTEGER_MAX:
         raise ValueError(f"a time, token count or price of {answer_id} is negative or beyond 64 bits")
 
 
@@ -112,7 +112,7 @@ class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
 Record = Begun | Used | Attributed
 
 
-class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True):
+class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One answer as billing sees it: what was used and whose works it drew on, read back from the store.
 
     Billing sees an event once both its facts are there. price_grains: None while no price table knew the
