@@ -28,6 +28,7 @@ from proxy.access.limits_store import Budgets
 from proxy.access.made_store import MadeThings
 from proxy.access.store import KeyRing
 from proxy.billing import prices
+from proxy.billing.paying import Paying
 from proxy.catalogue import indexing
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
@@ -45,6 +46,7 @@ from proxy.metering.sink import Sink, carry_orphans
 from proxy.observability import Metrics, get_log
 from proxy.portal.api import api_router
 from proxy.portal.health import health_handlers
+from proxy.portal.payouts import payouts_router
 from proxy.portal.problems import answer_problem
 from proxy.relay.attributing import Attributing
 from proxy.relay.auditing import Auditing
@@ -332,6 +334,11 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         [
             relay,
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
+            payouts_router(
+                running.engine,
+                Paying(running.engine, settings, clock=running.clock, ids=running.ids),
+                Catalogue(running.engine, clock=running.clock, ids=running.ids),
+            ),
             *health_handlers(running.metrics, running.checks, running.about),
         ],
         lifespan=[lifespan],

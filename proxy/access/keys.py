@@ -32,12 +32,22 @@ class Action(enum.StrEnum):
     READ_OWN_USAGE = "read_own_usage"
     EDIT_OWN_WORKS = "edit_own_works"  # register, consent, withdraw
     READ_OWN_STATEMENTS = "read_own_statements"
+    READ_OWN_PAYOUTS = "read_own_payouts"
+    EDIT_OWN_PAYEE = "edit_own_payee"  # where one is paid oneself
     OPERATE = "operate"  # everybody's works, keys, usage and money
 
 
 _MAY: dict[Role, frozenset[Action]] = {
     "app": frozenset({Action.RELAY, Action.READ_RECEIPT, Action.READ_OWN_USAGE}),
-    "creator": frozenset({Action.READ_RECEIPT, Action.EDIT_OWN_WORKS, Action.READ_OWN_STATEMENTS}),
+    "creator": frozenset(
+        {
+            Action.READ_RECEIPT,
+            Action.EDIT_OWN_WORKS,
+            Action.READ_OWN_STATEMENTS,
+            Action.READ_OWN_PAYOUTS,
+            Action.EDIT_OWN_PAYEE,
+        }
+    ),
     # Not RELAY: an answer must belong to an app, or nobody pays for it.
     "operator": frozenset(Action) - {Action.RELAY},
 }

@@ -25,6 +25,7 @@ from proxy.database import money_turn
 from proxy.errors import Conflict, NotFound
 
 IN_MAX: Final = 5_000  # names in one statement
+VERSIONS_MAX: Final = 1_000  # accounts of one creator, who may change it themselves: more is a loop
 
 
 class PayeeAccountRow(SQLModel, table=True):
@@ -131,6 +132,12 @@ class Payees:
                         self._append(connection, _verified, creator, version, {})
                     return _known(row, by or (self._by if verified else ""))
                 verified = verified or bool(by)
+            if version >= VERSIONS_MAX:
+                raise Conflict(
+                    f"{creator} has entered {version} accounts",
+                    remedy="leave it as it is, and ask the operator",
+                    code="payee_versions",
+                )
             sealed = payees.seal(
                 account, self._key(), os.urandom(NONCE_BYTES), creator=creator, version=version + 1
             )

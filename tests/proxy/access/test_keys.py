@@ -69,6 +69,11 @@ def test_a_creator_edits_works_and_an_app_does_not():
     assert [may(who, Action.EDIT_OWN_WORKS) for who in (APP, CREATOR, OPERATOR)] == [False, True, True]
 
 
+def test_a_creator_sees_and_sets_where_they_are_paid_and_an_app_does_not():
+    for action in (Action.READ_OWN_PAYOUTS, Action.EDIT_OWN_PAYEE):
+        assert [may(who, action) for who in (APP, CREATOR, OPERATOR)] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("role", "whose"),
     [

@@ -71,6 +71,16 @@ def test_what_a_creator_enters_is_checked_by_somebody_else_before_it_is_paid(eng
         kept.verify("c_b", 1)
 
 
+def test_an_account_is_not_changed_without_end(kept, monkeypatch):
+    monkeypatch.setattr("proxy.billing.payees_store.VERSIONS_MAX", 2)
+    for minimum in (1, 2):
+        kept.enter("c_a", ADA, minimum_grains=minimum, currency="EUR")
+    assert kept.enter("c_a", ADA, minimum_grains=2, currency="EUR").version == 2
+    with pytest.raises(Conflict) as refused:
+        kept.enter("c_a", ADA, minimum_grains=3, currency="EUR")
+    assert refused.value.code == "payee_versions"
+
+
 def test_another_key_opens_nothing(engine, kept):
     kept.enter("c_a", ADA, minimum_grains=0, currency="EUR")
     other = Payees(engine, clock=FrozenClock(), key=lambda: bytes([1] * 32))

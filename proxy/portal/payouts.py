@@ -1,0 +1,331 @@
+"""`/api/payees` and `/api/payouts`: creators see and set where they are paid, operators pay.
+
+A creator reads and sets their own account and sees their own payments; what they enter is paid only after an
+operator has checked it. Batches, tax profiles, holds and files are the operators', two of them for a batch:
+who acts is the key's name, or its id where it has none, so give each person a key of their own name. Account
+numbers go in and, but for the file that a bank is given, never come out.
+
+Every POST may be sent again: what is done stays done. `Idempotency-Key` names a batch that is to be created
+once, whatever became of it since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from litestar import Response, Router, get, post, put
+from litestar.datastructures import CacheControlHeader
+from litestar.di import NamedDependency, Provide
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
+
+from proxy.access.guards import provide_principal, requires
+from proxy.access.keys import Action, Principal
+from proxy.billing import payees, payout_files, payouts_store
+from proxy.billing.payees import Rail, TaxForm
+from proxy.billing.paying import Paying
+from proxy.billing.payout_rows import (
+    account_row,
+    batch_row,
+    event_rows,
+    payee_row,
+    payment_rows,
+    tax_rows,
+    told_row,
+    unpaid_rows,
+)
+from proxy.billing.payouts import Batch, Event
+from proxy.catalogue.store import Catalogue
+from proxy.errors import BadRequest, NotFound
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+ME = "me"  # in a path: the creator whose key it is
+PAGE_MAX = payouts_store.LISTED_MAX
+Row = dict[str, Any]
+
+
+class AccountIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Where a creator wants to be paid. minimum: decimal text in the books' currency."""
+
+    rail: Rail
+    account: str
+    holder: str
+    country: str
+    bic: str = ""
+    minimum: str = ""
+
+
+class VersionIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Which version of an account was checked."""
+
+    version: int
+
+
+class ReasonIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Why."""
+
+    reason: str
+
+
+class TaxIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What a creator declared, from one day to before another."""
+
+    form: TaxForm
+    country: str
+    start: dt.date = msgspec.field(name="from")
+    end: dt.date | None = msgspec.field(name="to", default=None)
+    treaty_ppm: int | None = None
+
+
+class BatchIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What to propose."""
+
+    rail: Rail
+    dry_run: bool = False
+
+
+class SettleIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What the bank has paid: all that is on its way, or these payments."""
+
+    payments: list[str] = []
+    ref: str = ""
+
+
+def payouts_router(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Router:
+    """Return /api/payees and /api/payouts."""
+    return Router(
+        "/api",
+        route_handlers=[
+            *_of_creators(engine, paying, catalogue),
+            *_about_creators(paying, catalogue),
+            *_of_batches(engine, paying),
+        ],
+        dependencies={"caller": Provide(provide_principal)},
+        cache_control=CacheControlHeader(no_store=True),
+    )
+
+
+def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Sequence[BaseRouteHandler]:
+    """What a creator may do, and an operator for anybody."""
+
+    @get("/payees/{who:str}", guards=[requires(Action.READ_OWN_PAYOUTS)])
+    async def payee(caller: NamedDependency[Principal], who: FromPath[str]) -> Row:
+        """Where a creator is paid, what they declared, what is owed, and what keeps it from being paid."""
+        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+
+        def read() -> Row:
+            kept = paying.payees(_name(caller))
+            known = kept.known(creator)
+            return {"creator": creator} | payee_row(
+                known[-1] if known else None,
+                kept.tax_profiles(creator),
+                kept.held(creator),
+                paying.standing(creator),
+            )
+
+        return await asyncio.to_thread(read)
+
+    @put("/payees/{who:str}/account", guards=[requires(Action.EDIT_OWN_PAYEE)])
+    async def account(
+        caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[AccountIn]
+    ) -> Row:
+        """Set where a creator is paid from now on; entered by themselves, an operator checks it first."""
+        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        made = payees.account(
+            data.rail, data.account, holder=data.holder, country_code=data.country, bic_code=data.bic
+        )
+        known = await asyncio.to_thread(
+            paying.enter,
+            creator,
+            made,
+            minimum=data.minimum,
+            by=_name(caller),
+            verified=caller.role == "operator",
+        )
+        return account_row(known)
+
+    @get("/payouts", guards=[requires(Action.READ_OWN_PAYOUTS)])
+    async def payments(caller: NamedDependency[Principal], creator: FromQuery[str] = ME) -> Row:
+        """A creator's payments, newest first: what became of each, and why it came back."""
+        found = await asyncio.to_thread(_creator, catalogue, caller, creator)
+        told = await asyncio.to_thread(payouts_store.of_creator, engine, found)
+        return {"items": [told_row(one) for one in told]}
+
+    return (payee, account, payments)
+
+
+def _about_creators(paying: Paying, catalogue: Catalogue) -> Sequence[BaseRouteHandler]:
+    """What operators say of creators."""
+    operators = [requires(Action.OPERATE)]
+
+    @post("/payees/{who:str}/verify", guards=operators, status_code=200)
+    async def verify(
+        caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[VersionIn]
+    ) -> Row:
+        """Say that you have checked whose account this version is."""
+        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        changed = await asyncio.to_thread(paying.payees(_name(caller)).verify, creator, data.version)
+        return {"creator": creator, "version": data.version, "verified": True, "changed": changed}
+
+    async def _hold(caller: Principal, who: str, reason: str, *, held: bool) -> Row:
+        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        kept = paying.payees(_name(caller))
+        changed = await asyncio.to_thread(kept.hold, creator, reason, held=held)
+        return {"creator": creator, "held": held, "changed": changed}
+
+    @post("/payees/{who:str}/hold", guards=operators, status_code=200)
+    async def hold(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[ReasonIn]) -> Row:
+        """Pay a creator nothing until they are released; they read the reason."""
+        return await _hold(caller, who, data.reason, held=True)
+
+    @post("/payees/{who:str}/release", guards=operators, status_code=200)
+    async def release(
+        caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[ReasonIn]
+    ) -> Row:
+        """Let a creator be paid again."""
+        return await _hold(caller, who, data.reason, held=False)
+
+    @put("/payees/{who:str}/tax", guards=operators)
+    async def tax(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[TaxIn]) -> Row:
+        """Keep what a creator declared; what follows from it, the operator's own table says."""
+        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        profile = payees.TaxProfile(
+            data.form, payees.country(data.country), data.treaty_ppm, data.start, data.end
+        )
+        kept = paying.payees(_name(caller))
+        changed = await asyncio.to_thread(kept.declare, creator, profile)
+        known = await asyncio.to_thread(kept.tax_profiles, creator)
+        return {"creator": creator, "changed": changed, "tax_profiles": tax_rows(known)}
+
+    return (verify, hold, release, tax)
+
+
+def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]:
+    """What operators do with batches."""
+    operators = [requires(Action.OPERATE)]
+
+    @post("/payouts/batches", guards=operators)
+    async def create(
+        caller: NamedDependency[Principal],
+        data: JSONBody[BatchIn],
+        key: Annotated[str, HeaderParameter(name="Idempotency-Key")] = "",
+    ) -> Response[Row]:
+        """Propose to pay everybody who can be paid today: 201 for a new batch, 200 for one that is open."""
+        batch, is_new = await asyncio.to_thread(
+            paying.propose, data.rail, by=_name(caller), dry_run=data.dry_run, key=key
+        )
+        kept = bool(batch.payments) and not data.dry_run
+        events = (await asyncio.to_thread(payouts_store.batch, engine, batch.id))[1] if kept else []
+        body = _whole(batch, events) | {"kept": kept, "new": is_new}
+        return Response(body, status_code=201 if is_new else 200)
+
+    @get("/payouts/batches", guards=operators)
+    async def batches(
+        cursor: FromQuery[str] = "", limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 20
+    ) -> Row:
+        """Batches, newest first."""
+        found = await asyncio.to_thread(payouts_store.batches, engine, before=_place(cursor), limit=limit + 1)
+        last = found[limit - 1][0] if len(found) > limit else None
+        return {
+            "items": [batch_row(batch, events) for batch, events in found[:limit]],
+            "next_cursor": _cursor(last.created_us, last.id) if last else None,
+        }
+
+    @get("/payouts/batches/{batch:str}", guards=operators)
+    async def one(batch: FromPath[str]) -> Row:
+        """One batch with its payments, who is not paid by it and why, and all that happened to it."""
+        return _whole(*await asyncio.to_thread(payouts_store.batch, engine, batch))
+
+    @post("/payouts/batches/{batch:str}/approve", guards=operators, status_code=200)
+    async def approve(caller: NamedDependency[Principal], batch: FromPath[str]) -> Row:
+        """Approve what somebody else proposed: it leaves what creators are owed."""
+        _, changed = await asyncio.to_thread(paying.payouts(_name(caller)).approve, batch)
+        return {"id": batch, "state": "approved", "changed": changed}
+
+    @post("/payouts/batches/{batch:str}/cancel", guards=operators, status_code=200)
+    async def cancel(
+        caller: NamedDependency[Principal], batch: FromPath[str], data: JSONBody[ReasonIn]
+    ) -> Row:
+        """Take back a batch of which no file was written."""
+        changed = await asyncio.to_thread(paying.payouts(_name(caller)).cancel, batch, data.reason)
+        return {"id": batch, "state": "cancelled", "changed": changed}
+
+    @post("/payouts/batches/{batch:str}/export", guards=operators, status_code=200)
+    async def export(caller: NamedDependency[Principal], batch: FromPath[str]) -> Response[bytes]:
+        """The file for the bank: XML for SEPA, CSV else; again, the same bytes."""
+        found, content = await asyncio.to_thread(paying.export, batch, by=_name(caller))
+        suffix = payout_files.SUFFIXES[found.rail]
+        return Response(
+            content,
+            media_type="application/xml" if suffix == "xml" else "text/csv; charset=utf-8",
+            headers={
+                "content-disposition": f'attachment; filename="{payout_files.message_id(found)}.{suffix}"',
+                "x-content-type-options": "nosniff",
+                "digest": "sha-256=" + base64.b64encode(hashlib.sha256(content).digest()).decode(),
+            },
+        )
+
+    @post("/payouts/batches/{batch:str}/settle", guards=operators, status_code=200)
+    async def settle(
+        caller: NamedDependency[Principal], batch: FromPath[str], data: JSONBody[SettleIn]
+    ) -> Row:
+        """Book what the bank has paid."""
+        acts = paying.payouts(_name(caller))
+        paid = await asyncio.to_thread(acts.settle, batch, data.payments, ref=data.ref)
+        return {"id": batch, "settled": [payment.id for payment in paid]}
+
+    @post("/payouts/payments/{payment:str}/return", guards=operators, status_code=200)
+    async def give_back(
+        caller: NamedDependency[Principal], payment: FromPath[str], data: JSONBody[ReasonIn]
+    ) -> Row:
+        """Book that a payment was refused or came back: all of it is owed to its creator again."""
+        changed = await asyncio.to_thread(paying.payouts(_name(caller)).give_back, payment, data.reason)
+        return {"payment": payment, "state": "returned", "changed": changed}
+
+    return (create, batches, one, approve, cancel, export, settle, give_back)
+
+
+def _name(caller: Principal) -> str:
+    """Who acts: a creator by their id, an operator by the name of their key."""
+    return caller.creator_id or caller.name or caller.key_id
+
+
+def _creator(catalogue: Catalogue, caller: Principal, who: str) -> str:
+    """Return the id of the creator who is meant; for a creator nobody exists but themselves."""
+    if caller.role == "creator":
+        if who not in {ME, caller.creator_id}:
+            raise NotFound(f"there is no creator '{who}'", remedy="`me` is you")
+        return caller.creator_id
+    if who == ME:
+        raise BadRequest("an operator is no creator", remedy="name one, by id or ref", code="creator")
+    return catalogue.creator(who).id
+
+
+def _whole(batch: Batch, events: Sequence[Event]) -> Row:
+    return batch_row(batch, events) | {
+        "payment_rows": payment_rows(batch, events),
+        "unpaid_rows": unpaid_rows(batch),
+        "events": event_rows(events),
+    }
+
+
+def _cursor(created_us: int, batch: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_us} {batch}".encode()).decode()
+
+
+def _place(cursor: str) -> tuple[int, str] | None:
+    if not cursor:
+        return None
+    try:
+        created_us, _, batch = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+        return int(created_us), batch
+    except ValueError as error:
+        raise BadRequest("`cursor` cannot be read", remedy="pass next_cursor as it came") from error
