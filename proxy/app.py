@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import functools
 import gc
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ from proxy.telemetry import Telemetry, opened
 if TYPE_CHECKING:
     import httpx
 
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 READY_CHECK_S = 2.0  # a store that takes longer to answer SELECT 1 is not ready for traffic
 SIBLINGS_S = 30.0  # every worker has its journal shard long before
 OVERDUE_EVERY_S = 60.0  # how often texts that have waited too long are looked for
@@ -215,11 +216,13 @@ class Running:
         self, model: str, occurred_us: int, tokens_in: int, tokens_out: int
     ) -> tuple[str, int | None, str]:
         """Return (price table's version, grains or None, currency) for one answer."""
-        price = self.prices.price(model, occurred_us, tokens_in, tokens_out)
-        if price is not None:
-            return price.version, price.grains, price.currency
         in_force = self.prices.at(occurred_us)
-        return in_force.version if in_force else "", None, self.settings.billing.currency
+        if in_force is None:
+            return "", None, self.settings.billing.currency
+        price = in_force.price(model, tokens_in, tokens_out)
+        if price is None:
+            return in_force.version, None, self.settings.billing.currency
+        return price.version, price.grains, price.currency
 
     async def checks(self) -> dict[str, str]:
         """Return what /readyz says of each part."""
@@ -352,5 +355,19 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         logging_config=None,
     )
     app.state.running = running
+    app.state.serve = serve
     app.state[RING] = running.keyring
     return app
+
+
+def at_once(app: Litestar) -> Asgi:
+    """Return the application with a shorter way to /v1: the framework's own costs as much as asking."""
+    serve: Asgi = app.state.serve
+
+    async def front(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan" and scope["raw_path"].startswith(b"/v1/"):
+            await serve(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return front

@@ -6,11 +6,12 @@ docs/operations.md lists every metric; tests/house compares.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -45,18 +46,34 @@ class _AsEvent(logging.Formatter):
         return _encode(event).decode()
 
 
+def _told_at_once(lines: Lines, level: str) -> type[Any]:
+    """Return structlog's logger with a shorter way for `info`: every answer is told by one.
+
+    The same line as from the processors, in which an `info` meets nothing else: it carries no exception.
+    """
+    filtering = structlog.make_filtering_bound_logger(getattr(logging, level.upper()))
+    if level not in {"debug", "info"}:
+        return filtering
+
+    class Told(filtering):
+        def info(self, event: str, **fields: object) -> None:
+            now = dt.datetime.now(dt.UTC)
+            lines.info(_encode({**fields, "event": event, "level": "info", "at": now}))
+
+    return Told
+
+
 def configure_logging(level: str) -> None:
     """Send structlog's JSON lines to stderr, and the standard library's warnings the same way."""
     lines = Lines(sys.stderr.buffer)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_dump),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=_told_at_once(lines, level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
@@ -68,6 +85,22 @@ def configure_logging(level: str) -> None:
 def get_log() -> structlog.stdlib.BoundLogger:
     """Return the process's event logger."""
     return structlog.get_logger()
+
+
+class _Counter(Counter):
+    """A counter that finds the parts it has by their labels without a lock: they are never taken away."""
+
+    def labels(self, *values: Any, **named: Any) -> Any:
+        parts: dict[Any, Any] = cast("Any", self)._metrics  # noqa: SLF001  # of its base
+        return parts.get(values) or super().labels(*values, **named)
+
+
+class _Histogram(Histogram):
+    """The same for a histogram."""
+
+    def labels(self, *values: Any, **named: Any) -> Any:
+        parts: dict[Any, Any] = cast("Any", self)._metrics  # noqa: SLF001  # of its base
+        return parts.get(values) or super().labels(*values, **named)
 
 
 class Metrics:
@@ -85,20 +118,20 @@ class Metrics:
             values.ValueClass = kept.MultiProcessValue(lambda: slot)
         registry = CollectorRegistry()
         self.registry = registry
-        self.requests = Counter(
+        self.requests = _Counter(
             "endcredits_requests_total",
             "Requests answered",
             ["endpoint", "outcome"],
             registry=registry,
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = _Histogram(
             "endcredits_request_seconds",
             "From request to last byte",
             ["endpoint"],
             registry=registry,
             buckets=SECONDS,
         )
-        self.first_byte_seconds = Histogram(
+        self.first_byte_seconds = _Histogram(
             "endcredits_first_byte_seconds",
             "From request to the backend's first byte",
             ["backend"],
@@ -111,7 +144,7 @@ class Metrics:
             registry=registry,
             buckets=SECONDS,
         )
-        self.attributions = Counter(
+        self.attributions = _Counter(
             "endcredits_attributions_total",
             "Answers attributed, by status",
             ["status"],
@@ -147,7 +180,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.events = Counter(
+        self.events = _Counter(
             "endcredits_events_total",
             "Usage events made durable",
             ["outcome"],

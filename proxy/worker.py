@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from litestar import Litestar
 
-from proxy.app import create_app
+from proxy.app import Asgi, at_once, create_app
 from proxy.crew import BEAT_S, FAILED_TO_START, Crew
 from proxy.errors import Problem
+from proxy.front import Front
 from proxy.observability import configure_logging
 from proxy.relay.sockets import MESSAGE_BYTES_MAX
 from proxy.settings import Server, serving
@@ -67,7 +67,7 @@ def options(server: Server) -> dict[str, Any]:
     """Return what uvicorn is told, for one process as for several."""
     return {
         "loop": "uvloop" if os.name != "nt" else "asyncio",
-        "http": "httptools",
+        "http": Front,
         "ws": "websockets-sansio",
         "ws_max_size": MESSAGE_BYTES_MAX,
         "ws_per_message_deflate": False,  # it is mostly audio, and unpacking it would cost more than it saves
@@ -116,8 +116,8 @@ def main() -> int:
         end_with(arguments.parent)
     crew = None if arguments.crew is None else Crew(arguments.crew, arguments.slot)
 
-    def make() -> Litestar:
-        return create_app(settings, crew=crew, has_schema=True)
+    def make() -> Asgi:
+        return at_once(create_app(settings, crew=crew, has_schema=True))
 
     line = None
     if crew is not None:

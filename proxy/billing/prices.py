@@ -74,7 +74,16 @@ class PriceList:
 
     def find(self, model: str) -> ModelPrice | None:
         """Return the most specific row that matches, or None."""
-        return next((row for row in self.models if row.matcher.fullmatch(model)), None)
+        for row in self.models:
+            if row.matcher.fullmatch(model):
+                return row
+        return None
+
+    def price(self, model: str, input_tokens: int, output_tokens: int) -> Price | None:
+        """Return what an answer cost by this file, or None when it does not know the model's price."""
+        row = self.find(model)
+        grains = row.grains(input_tokens, output_tokens) if row else None
+        return None if grains is None else Price(grains, self.currency, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +116,15 @@ class PriceTable:
 
     def at(self, occurred_us: int) -> PriceList | None:
         """Return the file in force at that time, or None before the first."""
-        return next((entry for entry in reversed(self.lists) if entry.effective_from_us <= occurred_us), None)
+        for entry in reversed(self.lists):  # a loop: every request asks
+            if entry.effective_from_us <= occurred_us:
+                return entry
+        return None
 
     def price(self, model: str, occurred_us: int, input_tokens: int, output_tokens: int) -> Price | None:
         """Return what an answer cost, or None when no price is known: never 0 for want of one."""
         entry = self.at(occurred_us)
-        row = entry.find(model) if entry else None
-        grains = row.grains(input_tokens, output_tokens) if row else None
-        return None if entry is None or grains is None else Price(grains, entry.currency, entry.version)
+        return entry.price(model, input_tokens, output_tokens) if entry else None
 
     @property
     def version(self) -> str:

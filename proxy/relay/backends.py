@@ -31,6 +31,7 @@ from proxy.wire.headers import kind_of
 from proxy.wire.models import renamed
 
 Body = bytes | AsyncIterator[bytes]
+USUAL_MAX = 256  # models; clients name a few, and whoever makes up names fills no memory
 
 
 class Resting(Problem):
@@ -65,6 +66,9 @@ class Backends:
         self._metrics = metrics
         self._log = log
         self._health: HealthByName = router.UNKNOWN
+        # While every backend is well and no draw decides, a model's routes are always the same.
+        self._is_drawn = sum(bool(backend.weight) for backend in settings.backends) > 1
+        self._usual: dict[str | None, tuple[Route, ...]] = {}
         self._environ = os.environ if environ is None else environ
         named = {} if environ is None else {"environ": environ}
         self._upstream = Upstream(settings.backends, transport=transport, **named)
@@ -79,11 +83,15 @@ class Backends:
 
         only: the one backend to ask, if it is still there and serves the model.
         """
+        if not only and not self._health and (usual := self._usual.get(model)) is not None:
+            return usual
         now_us = self._clock.now_us()
         named = [b for b in self._backends if b.name == only and router.route_to(b, model) is not None]
         choice = router.choose(model, named or self._backends, self._health, now_us=now_us, draw=event_id)
         if choice.opens_us:
             raise Resting(-(-(choice.opens_us - now_us) // 1_000_000))
+        if not (only or self._health or self._is_drawn) and len(self._usual) < USUAL_MAX:
+            self._usual[model] = choice.routes
         return choice.routes
 
     def names(self, model: str | None) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ from proxy.relay.needs import (
     Send,
 )
 from proxy.relay.passing import PassThrough
+from proxy.relay.patience import Patience
 from proxy.relay.promises import Promises
 from proxy.relay.realtime import Session
 from proxy.relay.router import Route
@@ -54,7 +55,7 @@ from proxy.relay.scored import Failed, Scored
 from proxy.relay.told import Told
 from proxy.relay.upstream import Answer, UpstreamFailed, check_path
 from proxy.settings import Backend, Settings
-from proxy.wire import Endpoint, endpoint_for
+from proxy.wire import METERED_PATHS, Endpoint, endpoint_for
 from proxy.wire.errors import error_body, error_shape
 from proxy.wire.headers import Wishes, kind_of
 from proxy.wire.ids import ids_in_body, ids_in_path
@@ -272,7 +273,8 @@ class Relay:
 
     async def _serve(self, event_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         raw_path: bytes = scope["raw_path"]
-        check_path(raw_path)
+        if raw_path not in METERED_PATHS:
+            check_path(raw_path)
         principal = await self._authenticated(scope["headers"])
         endpoint = endpoint_for(scope["method"], raw_path.decode("latin-1"))
         if isinstance(send, crossing.CrossSend):
@@ -304,9 +306,25 @@ class Relay:
         receive: Receive,
         send: Send,
     ) -> None:
-        body = await self.read_body(scope, receive, self.settings.server.body_bytes_max)
-        if body is None:
-            return  # the client left before it had asked
+        patience = Patience()
+        try:
+            body = await self.read_body(scope, receive, self.settings.server.body_bytes_max, patience)
+            if body is not None:  # or the client left before it had asked
+                await self._meter_read(event_id, endpoint, principal, scope, receive, send, body, patience)
+        finally:
+            patience.close()
+
+    async def _meter_read(
+        self,
+        event_id: str,
+        endpoint: Endpoint,
+        principal: Principal,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body: bytes,
+        patience: Patience,
+    ) -> None:
         exchange = Exchange(
             event_id,
             endpoint,
@@ -321,9 +339,10 @@ class Relay:
         reserved = await self.admission.reserve(
             principal, event_id, body, names, content_type=kind, choices=choices
         )
-        journey = Journey(self, exchange, principal, scope, receive, send)
+        journey = Journey(self, exchange, principal, scope, receive, send, patience)
         try:
-            if named := [*ids_in_path(scope["raw_path"]), *ids_in_body(body)]:
+            path: bytes = scope["raw_path"]
+            if named := [*(() if path in METERED_PATHS else ids_in_path(path)), *ids_in_body(body)]:
                 journey.only = await self.makers.backend_of(named, principal.app_id)
             await journey.run(body)
         finally:
@@ -360,12 +379,14 @@ class Relay:
         """The one that is asked for what nobody knows."""
         return self._backends.in_order[0]
 
-    async def read_body(self, scope: Scope, receive: Receive, bytes_max: int) -> bytes | None:
+    async def read_body(
+        self, scope: Scope, receive: Receive, bytes_max: int, patience: Patience | None = None
+    ) -> bytes | None:
         self.check_length(scope, bytes_max)
         pieces: list[bytes] = []
         length = 0
         while True:
-            message = await self.next_message(receive)
+            message = await self.next_message(receive, patience)
             if message["type"] == "http.disconnect":
                 return None
             piece: bytes = message.get("body", b"")
@@ -376,9 +397,12 @@ class Relay:
             if not message.get("more_body", False):
                 return b"".join(pieces) if len(pieces) > 1 else piece
 
-    async def next_message(self, receive: Receive) -> dict[str, Any]:
+    async def next_message(self, receive: Receive, patience: Patience | None = None) -> dict[str, Any]:
         idle_s = self.settings.server.client_idle_s
         try:
+            if patience is not None:
+                with patience.until(asyncio.get_running_loop().time() + idle_s):
+                    return await receive()
             async with asyncio.timeout(idle_s):
                 return await receive()
         except TimeoutError as error:

@@ -1,7 +1,7 @@
 """One metered request on its way: does what the exchange decides, and tells it what happened.
 
-All actions are done in order by one task, so the exchange never sees two events at once. A second task only
-listens for the client leaving. From then on the backend is read for at most `drain_s`, because it alone knows
+All actions are done in order by one task, so the exchange never sees two events at once. Beside it the client
+is watched (presence.py). Once it has left, the backend is read for at most `drain_s`, because it alone knows
 what was generated.
 """
 
@@ -27,6 +27,7 @@ from proxy.relay.needs import Receive, Scope
 from proxy.relay.needs import Send as AsgiSend
 from proxy.relay.passing import model_not_found
 from proxy.relay.patience import Patience
+from proxy.relay.presence import Presence
 from proxy.relay.router import Route
 from proxy.relay.upstream import Answer, UpstreamFailed
 from proxy.telemetry import TRACE
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from proxy.relay.handler import Relay
 
 PROMPT_BYTES_MAX = 8 << 20  # of messages as JSON, read on the event loop for their text; more is pictures
-WATCH_AFTER_S = 0.01  # whoever leaves before that is missed by then; short answers need no second task
 CHARACTERS_PER_TOKEN = 4  # a rough guess for when nobody can be asked; such events are marked estimated
 
 
@@ -51,6 +51,7 @@ class Journey:
         scope: Scope,
         receive: Receive,
         send: AsgiSend,
+        patience: Patience,
     ) -> None:
         self._relay = relay
         self._exchange = exchange
@@ -65,8 +66,8 @@ class Journey:
         self._routes: Sequence[Route] = ()
         self._backend = ""
         self._http_status = 0
-        self._patience = Patience()  # of every wait for the backend
-        self._watching: asyncio.TimerHandle | asyncio.Task[None]  # for the client to leave
+        self._patience = patience  # of every wait for the backend; whoever made it closes it
+        self._look_again: asyncio.TimerHandle | None = None
         self._gone_s: float | None = None  # when the client left, on the loop's clock
         self._sending_s: float | None = None  # since when the client has not taken what it is sent
         self._has_offered = False
@@ -84,9 +85,7 @@ class Journey:
 
     async def run(self, body: bytes) -> None:
         """Serve the request. Raises nothing but cancellation, after the event is in the journal's queue."""
-        loop = asyncio.get_running_loop()
-        self._watching = loop.call_later(WATCH_AFTER_S, self._begin_to_watch)
-        self._look_again = loop.call_later(self._relay.settings.server.client_idle_s, self._look_at_client)
+        presence = Presence(self._scope, self._receive, self._left)
         try:
             await self._go(body)
             if self._is_audited and self.used is not None and self.used.outcome == "complete":
@@ -96,9 +95,9 @@ class Journey:
             raise
         finally:
             self._is_over = True
-            self._watching.cancel()
-            self._look_again.cancel()
-            self._patience.close()
+            presence.close()
+            if self._look_again is not None:
+                self._look_again.cancel()
             self._relay.forget_late(self._exchange.id)
             if self._has_offered and not self._is_recording:
                 self._relay.attributing.forget(self._exchange.id)
@@ -162,7 +161,11 @@ class Journey:
         if self._exchange.promised:
             return await self._follow(answer)
         exchange, send, offer = self._exchange, self._send, self._relay.attributing.offer
-        now = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        now = loop.time
+        if self._http_status and self._look_again is None:  # its head is sent, so pieces may follow at once
+            idle_s = self._relay.settings.server.client_idle_s
+            self._look_again = loop.call_later(idle_s, self._look_at_client)
         try:
             with self._waiting():
                 while (piece := await answer.read()) is not None:
@@ -254,12 +257,7 @@ class Journey:
             ends_s = min(self._gone_s + self._relay.drain_s, ends_s or math.inf)
         return self._patience.until(ends_s)
 
-    def _begin_to_watch(self) -> None:
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _left(self) -> None:
         if not (self._exchange.is_over or self._exchange.promised):
             self._client_is_gone()
 
@@ -314,8 +312,9 @@ class Journey:
 
     async def _sent(self, data: bytes, *, more: bool) -> bool:
         """Send the held end of an answer; False when the client does not take it. Its event is recorded."""
+        idle_s = self._relay.settings.server.client_idle_s
         try:
-            async with asyncio.timeout(self._relay.settings.server.client_idle_s):
+            with self._patience.until(asyncio.get_running_loop().time() + idle_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
             self._exchange.client_gone()

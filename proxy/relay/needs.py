@@ -13,6 +13,9 @@ from proxy.relay.scored import Copied, Failed, Scored
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+# Where a server tells at once that the client has left: this place in the scope holds a function that takes
+# whom to call, or None. Servers without it are listened to by a task.
+GONE = "endcredits.gone"
 # (model, occurred_us, input tokens, output tokens) -> (price table's version, grains or None, currency)
 PriceOf = Callable[[str, int, int, int], tuple[str, int | None, str]]
 

@@ -35,6 +35,8 @@ _PATHS: dict[str, Endpoint] = {
     "/v1/moderations": Measures("moderations"),
 }
 ENDPOINTS = tuple(_PATHS.values())
+# Whoever asks for one of these to the letter has named no id and left no folder; nearly every request does.
+METERED_PATHS = frozenset(path.encode("ascii") for path in _PATHS)
 
 
 def endpoint_for(method: str, path: str) -> Endpoint | None:
@@ -51,6 +53,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 __all__ = [
     "ENDPOINTS",
+    "METERED_PATHS",
     "Asked",
     "Endpoint",
     "Frame",
