@@ -18,8 +18,10 @@ import base64
 import binascii
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
@@ -410,3 +412,74 @@ def summed_root(leaf: Sum, index: int, size: int, path: Sequence[Sum]) -> Sum:
         at = sum_node(sibling, at) if is_left else sum_node(at, sibling)
     at.encoded()  # its range
     return at
+
+
+# Files
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Whose signatures count: what an operator's /.well-known/endcredits.json says, saved and kept."""
+
+    origin: str
+    kids: Mapping[str, bytes]
+    notes: tuple[VerifierKey, ...]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Keys:
+        """Return the keys in a saved /.well-known/endcredits.json. Raises Invalid."""
+        try:
+            said = json.loads(raw)
+            origin = said["log"]["origin"]
+            found = [(key["kid"], from_b64url(key["x"], "a key"), key["verifier"]) for key in said["keys"]]
+            notes = tuple(VerifierKey.parse(written) for _, _, written in found)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Invalid("these are not the keys of /.well-known/endcredits.json") from None
+        pairs = zip(notes, found, strict=True)
+        if any((note.name, note.public) != (origin, public) for note, (_, public, _) in pairs):
+            raise Invalid("a key is written in two ways that do not agree")
+        return cls(origin, {kid: public for kid, public, _ in found}, notes)
+
+
+def check_file(raw: bytes, keys: Keys) -> list[str]:
+    """Return what a file proves, a sentence each. Raises Invalid with what does not hold.
+
+    raw: a receipt (a compact JWS), or the JSON of /api/receipts/{id}/proof with "receipt", and with what else
+    there is of "proof" (a tlog-proof) and "lines" (opened ones).
+    """
+    try:
+        text = raw.decode("utf-8").strip()
+        said: dict[str, Any] = json.loads(text) if text.startswith("{") else {"receipt": text}
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise Invalid("this is neither a receipt nor the JSON of one") from None
+    token, shown = said.get("receipt"), said.get("lines", [])
+    if not isinstance(token, str) or not isinstance(shown, list):
+        raise Invalid("there is no receipt in it")
+    payload = open_jws(token, keys.kids)
+    facts = from_canonical(payload, "the receipt")
+    proven = [f"signed: {facts.get('rid')}, an answer of {facts.get('mdl')} to {facts.get('app')}"]
+    if (proof := said.get("proof")) is not None:
+        checkpoint = check_proof(str(proof), receipt_entry(payload), keys.notes, keys.origin)
+        proven.append(f"logged: it is one of the {checkpoint.size} entries of {checkpoint.origin}")
+    for opened in cast("list[dict[str, Any]]", shown):
+        check_line(payload, opened)
+        proven.append(f"drew on {opened['work']}: {opened['ppm']} ppm of it, {opened['verdict']}")
+    return proven
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check a file by itself: python verify.py FILE KEYS. Return 0 when all of it holds."""
+    if len(arguments) != 2:
+        print(main.__doc__, file=sys.stderr)  # noqa: T201  by itself it is a program
+        return 2
+    try:
+        raw, saved = (Path(name).read_bytes() for name in arguments)
+        print("\n".join(check_file(raw, Keys.parse(saved))))  # noqa: T201
+    except (Invalid, OSError) as error:
+        print(f"does not hold: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

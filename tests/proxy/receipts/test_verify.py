@@ -2,6 +2,7 @@ import ast
 import base64
 import hashlib
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from proxy.receipts.verify import (
     EMPTY_ROOT,
     Checkpoint,
     Invalid,
+    Keys,
     VerifierKey,
     canonical,
     check_consistency,
+    check_file,
     check_line,
     check_proof,
     from_b64,
@@ -364,3 +367,81 @@ def test_keys_out_of_order_and_sums_out_of_range_are_refused():
 
 def test_leaf_hashes_are_told_from_nodes():
     assert leaf_hash(LOG.roots[1] + LOG.roots[2]) != verify.node_hash(LOG.roots[1], LOG.roots[2])
+
+
+WELL_KNOWN = json.dumps(
+    {
+        "product": "endcredits",
+        "log": {"origin": ORIGIN, "url": "/log/"},
+        "keys": [{"kid": KEY.kid, "x": verify.b64url(KEY.public), "verifier": str(KEYS[0])}],
+    }
+).encode()
+
+
+def shown(**changed):
+    event = answer()
+    log = Log([receipt_entry(payload(answer(number), SECRETS)) for number in range(5)])
+    lines = [to_object(open_line(event, SECRETS, line.work)) for line in event.lines]
+    return json.dumps({"receipt": RECEIPT, "proof": log.proof(0), "lines": lines, **changed}).encode()
+
+
+def test_a_file_says_what_it_proves_and_no_more():
+    keys = Keys.parse(WELL_KNOWN)
+    assert [line.partition(":")[0] for line in check_file(shown(), keys)] == [
+        "signed", "logged", "drew on w_one", "drew on w_two", "drew on w_three",
+    ]  # fmt: skip
+    assert len(check_file(RECEIPT.encode() + b"\n", keys)) == 1
+    assert len(check_file(shown(proof=None, lines=[]), keys)) == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"{", b"{}", b"\xff", b"[]", b'{"receipt":1}', shown(lines=1), shown(lines=[1]), shown(lines=[{}]), shown(proof=""),
+        shown(proof=1), shown(receipt=RECEIPT[:-1]), shown(lines=[{"path": 1, "salt": 1, "index": 0, "count": 3, "work": "", "ppm": 1, "verdict": ""}]),
+        shown(proof=Log([receipt_entry(payload(answer(number), SECRETS)) for number in range(1, 5)]).proof(0)),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_hold_is_refused(raw):
+    with pytest.raises(Invalid):
+        check_file(raw, Keys.parse(WELL_KNOWN))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"[]", b"{}", b'{"log":{},"keys":[]}', WELL_KNOWN.replace(ORIGIN.encode(), b"other.example", 1),
+        WELL_KNOWN.replace(verify.b64url(KEY.public).encode(), verify.b64url(bytes(32)).encode()),
+        WELL_KNOWN.replace(b'"kid"', b'"kit"'), WELL_KNOWN.replace(b'"x": "', b'"x": 1, "y": "'),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_agree_with_themselves_are_refused(raw):
+    with pytest.raises(Invalid):
+        Keys.parse(raw)
+
+
+def test_saved_by_itself_it_runs(tmp_path):
+    for name, raw in (
+        ("verify.py", Path(verify.__file__).read_bytes()),
+        ("receipt.json", shown()),
+        ("keys.json", WELL_KNOWN),
+    ):
+        (tmp_path / name).write_bytes(raw)
+    (tmp_path / "bad.json").write_bytes(shown(receipt=RECEIPT[:-2]))
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-I", "verify.py", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    good = run("receipt.json", "keys.json")
+    assert (good.returncode, good.stdout.count("\n"), good.stderr) == (0, 5, "")
+    bad = run("bad.json", "keys.json")
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert bad.stderr.startswith("does not hold: ")
+    assert run("nowhere", "keys.json").returncode == 1
+    assert run().returncode == 2
