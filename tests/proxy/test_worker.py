@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
+from proxy.front import Front
 from proxy.settings import Server
 from proxy.worker import Serving, options
 from tests.processes import children, serving
@@ -19,7 +20,7 @@ def test_uvicorn_is_told_the_settings_and_the_fast_parts():
     told = options(Server(client_idle_s=7, shutdown_s=3))
     config = uvicorn.Config("nobody:app", **told)
     assert (config.timeout_keep_alive, config.timeout_graceful_shutdown) == (7, 3)
-    assert (config.http, config.proxy_headers, config.server_header) == ("httptools", False, False)
+    assert (config.http, config.proxy_headers, config.server_header) == (Front, False, False)
 
 
 def test_a_second_signal_does_not_cut_short_what_the_first_lets_finish():
