@@ -186,7 +186,8 @@ class PoolRule(Section, frozen=True):
 class Billing(Section, frozen=True):
     """[billing]: usage into money. Amounts are decimal text in `currency`, never floats.
 
-    All but prices_dir is the policy that holds while no other was activated (billing.policies).
+    All but prices_dir and the days is the policy that holds while no other was activated (billing.policies).
+    comment_days: how long a closed period is a draft; answer_days: until when a dispute is to be answered.
     """
 
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
@@ -204,6 +205,8 @@ class Billing(Section, frozen=True):
     common_reasons: tuple[str, ...] = ("unattributed", "no_text", "without_use")
     floor: Literal["exclude", "top_up"] = "exclude"
     floor_max: str = "0.10"
+    comment_days: Annotated[int, msgspec.Meta(ge=0, le=366)] = 14
+    answer_days: Annotated[int, msgspec.Meta(ge=1, le=366)] = 30
 
 
 class Concentration(Section, frozen=True):

@@ -20,6 +20,7 @@ from proxy.billing.payees import RAILS, Account, Rail
 from proxy.billing.payees_store import KnownAccount, Payees, payees_on
 from proxy.billing.payouts import REASONS, SEPA_CURRENCY, Batch, Debtor, Rules
 from proxy.billing.payouts_store import Payouts
+from proxy.billing.periods_store import not_final
 from proxy.clock import Clock, Ids
 from proxy.errors import BadRequest, SettingsError
 from proxy.keyfile import secret_file
@@ -132,7 +133,8 @@ class Paying:
         with self._engine.connect() as connection:
             known = payees_on(connection, [creator], self._today(), self.currency)
         rail = known[creator].rail if creator in known else None
-        paid, unpaid = payouts.plan("", self._rules(rail or "manual"), owed, known)
+        drafts = not_final(self._engine, self._clock.now_us(), [creator])
+        paid, unpaid = payouts.plan("", self._rules(rail or "manual"), owed, known, drafts)
         reasons = {one.currency: one.reason for one in unpaid}
         found: list[Standing] = []
         for (_, currency), grains in sorted(owed.items()):

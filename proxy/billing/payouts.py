@@ -17,6 +17,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
@@ -41,6 +42,7 @@ REASONS: Final = {
     "held": "payouts are held",
     "rail_currency": "SEPA pays euros only: another rail can pay this",
     "other_rail": "paid by another rail",
+    "draft": "earned in a period on which creators may still comment",
     "below_minimum": "below the minimum: it is carried",
     "no_tax_form": "the withholding table has no row for the tax form given, or for none",
     "tax_country": "the withholding table has no row for the country of the tax form",
@@ -128,6 +130,7 @@ class Payee:
 
 
 NOBODY: Final = Payee()
+NO_DRAFTS: Final[Mapping[tuple[str, str], int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +168,16 @@ def batch_id(by: str, key: str) -> str:
 
 
 def plan(
-    batch: str, rules: Rules, owed: Mapping[tuple[str, str], int], payees: Mapping[str, Payee]
+    batch: str,
+    rules: Rules,
+    owed: Mapping[tuple[str, str], int],
+    payees: Mapping[str, Payee],
+    drafts: Mapping[tuple[str, str], int] = NO_DRAFTS,
 ) -> tuple[tuple[Payment, ...], tuple[Unpaid, ...]]:
     """Return who would be paid, and who not; owed: {(creator, currency): grains}, order does not matter.
 
-    Everybody who is owed more than nothing is in one of the two; who owes something is in neither.
+    Everybody who is owed more than nothing is in one of the two; who owes something is in neither. drafts:
+    what of it is of periods that are not final, which is not paid yet.
     """
     payments: list[Payment] = []
     unpaid: list[Unpaid] = []
@@ -181,7 +189,14 @@ def plan(
             if currency != rules.currency
             else "batch_full"
             if len(payments) == PAYMENTS_MAX
-            else _payment(batch, rules, creator, grains, payees.get(creator, NOBODY))
+            else _payment(
+                batch,
+                rules,
+                creator,
+                grains,
+                payees.get(creator, NOBODY),
+                drafted=drafts.get((creator, currency), 0),
+            )
         )
         if isinstance(found, Payment):
             payments.append(found)
@@ -190,7 +205,16 @@ def plan(
     return tuple(payments), tuple(unpaid)
 
 
-def _payment(batch: str, rules: Rules, creator: str, grains: int, payee: Payee) -> Payment | str:
+def payable(
+    owed: Mapping[tuple[str, str], int], drafts: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    """Return what of `owed` is of final periods; less than nothing where drafts were already held back."""
+    return {key: grains - drafts.get(key, 0) for key, grains in owed.items()}
+
+
+def _payment(
+    batch: str, rules: Rules, creator: str, grains: int, payee: Payee, *, drafted: int
+) -> Payment | str:
     """One creator's payment, or the reason why there is none."""
     if payee.rail is None:
         return "no_details"
@@ -200,9 +224,10 @@ def _payment(batch: str, rules: Rules, creator: str, grains: int, payee: Payee) 
         return "other_rail"
     if payee.rail == "sepa" and rules.currency != SEPA_CURRENCY:
         return "rail_currency"
-    gross = grains // GRAINS_PER_MINOR
-    if not gross or grains < max(rules.minimum_grains, payee.minimum_grains):
-        return "below_minimum"
+    least = max(rules.minimum_grains, payee.minimum_grains, GRAINS_PER_MINOR)
+    if grains - drafted < least:
+        return "below_minimum" if grains < least else "draft"
+    gross = (grains - drafted) // GRAINS_PER_MINOR
     kept = withholding(rules.withholding, payee.tax, rules.day)
     if isinstance(kept, str):
         return kept

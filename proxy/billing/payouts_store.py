@@ -22,6 +22,7 @@ from sqlmodel import Field, SQLModel
 from proxy.billing import ledger, payouts, store
 from proxy.billing.payees_store import payees_on
 from proxy.billing.payouts import Batch, Debtor, Event, Kind, Payment, Rules, Told
+from proxy.billing.periods_store import not_final
 from proxy.billing.statements import canonical
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
 from proxy.clock import Clock, Ids
@@ -97,11 +98,11 @@ class Payouts:
             known_batch = _found(connection, own_id) if own_id else None
             if known_batch is not None:
                 return _same_asked(known_batch, rules), False
-            owed = self._owed()
+            owed, drafts = self._owed()
             known = payees_on(connection, {who for who, _ in owed}, rules.day, rules.currency)
             waiting = self._waiting(connection, rules)
             batch_id = waiting.id if waiting else own_id or self._ids.new("pob")
-            payments, unpaid = payouts.plan(batch_id, rules, owed, known)
+            payments, unpaid = payouts.plan(batch_id, rules, owed, known, drafts)
             if waiting is not None and not dry_run:
                 if waiting.payments == payments:
                     return waiting, False
@@ -137,7 +138,7 @@ class Payouts:
             day = payouts.day_of(batch)
             creators = {payment.creator for payment in batch.payments}
             known = payees_on(connection, creators, day, batch.currency)
-            changed = payouts.changed(batch, self._owed(), known)
+            changed = payouts.changed(batch, payouts.payable(*self._owed()), known)
             if changed:
                 creator, what = changed[0]
                 raise Conflict(
@@ -232,12 +233,17 @@ class Payouts:
             self._happened(connection, batch, events, "returned", now_us, [one], detail=said)
         return True
 
-    def _owed(self) -> dict[tuple[str, str], int]:
-        # By another connection: nobody else can take out of these while this turn lasts.
-        return {
+    def _owed(self) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
+        """Return {(creator, currency): grains} owed, and what of it is of periods that are not final.
+
+        Read by another connection, in this order: nobody else can take out of what is owed while this turn
+        lasts, and a period that is closed in between holds back more, never less.
+        """
+        owed = {
             (code.removeprefix(_PAYEE), currency): grains
             for (code, currency), grains in store.balances(self._engine, _PAYEE).items()
         }
+        return owed, not_final(self._engine, self._clock.now_us())
 
     def _waiting(self, connection: sa.Connection, rules: Rules) -> Batch | None:
         done = sa.exists().where(

@@ -29,11 +29,12 @@ Medium = Literal["text", "picture", "sound"]
 FILE_BYTES_MAX: Final = 1 << 20  # some ten thousand rates; more is a wrong file
 RATES_MAX: Final = 10_000  # each is tried in turn for every work of an answer
 NAME_CHARACTERS_MAX: Final = 100
-_NOT_RULES: Final = frozenset({"prices_dir"})  # of [billing]: where files lie is no rule
+# Of [billing]: where files lie is no rule, and how long people have to answer divides no money.
+_NOT_RULES: Final = frozenset({"prices_dir", "comment_days", "answer_days"})
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """One set of rules. `rules` are the keys of [billing]; where price files lie is not among them."""
+    """One set of rules. `rules` are the keys of [billing] that divide money."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
     rules: Billing

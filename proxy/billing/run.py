@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from proxy.access.links_store import app_links
 from proxy.access.store import app_names
-from proxy.billing import concentration, ledger, movements_store, policies_store, store
+from proxy.billing import concentration, ledger, movements_store, periods_store, policies_store, store
+from proxy.billing.periods import window_end
 from proxy.billing.prices import PriceTable
 from proxy.billing.rollup import roll_up
 from proxy.billing.statements import UNCLAIMED, Books, Closing
@@ -122,5 +123,11 @@ def _close(
         closed_us=now_us,
     )
     if not dry_run:
-        store.write(engine, closing, after_seq=after_seq)
+        until_us = window_end(now_us, billing.comment_days)
+        store.write(
+            engine,
+            closing,
+            after_seq=after_seq,
+            also=lambda connection: periods_store.open_window(connection, label, until_us),
+        )
     return closing

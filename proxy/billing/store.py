@@ -10,7 +10,7 @@ Balances are sums of entries, computed here when asked; there is no second numbe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -262,9 +262,16 @@ def count_pending(engine: sa.Engine) -> int:
 # Writing
 
 
-def write(engine: sa.Engine, closing: Closing, *, after_seq: int) -> None:
+def write(
+    engine: sa.Engine,
+    closing: Closing,
+    *,
+    after_seq: int,
+    also: Callable[[sa.Connection], None] = lambda _: None,
+) -> None:
     """Write a closing in one transaction. `after_seq` is the period that it was computed to follow.
 
+    also: writes what stands beside it, in the same transaction.
     Raises Conflict (code "close_raced") when another period was closed meanwhile; nothing is then written.
     """
     try:
@@ -278,6 +285,7 @@ def write(engine: sa.Engine, closing: Closing, *, after_seq: int) -> None:
                 _tables["reported_transfer"],
                 ({"transfer_id": transfer, "period_label": closing.label} for transfer in told),
             )
+            also(connection)
     except IntegrityError as error:
         if last_period(engine)[0] == after_seq:
             raise  # nobody was first: the rows themselves are wrong, and that is our mistake

@@ -38,7 +38,9 @@ class Scene:
     def __init__(self, engine, prices, folder, *, currency="EUR", **said):
         self.engine, self.prices, self.folder, self.number = engine, prices, folder, 0
         self.settings = Settings(
-            data_dir=folder, billing=Billing(currency=currency), payouts=Payouts(**(DEBTOR | said))
+            data_dir=folder,
+            billing=Billing(currency=currency, comment_days=0),
+            payouts=Payouts(**(DEBTOR | said)),
         )
         self.clock = FrozenClock(CLOSED_US)
         self.paying = Paying(engine, self.settings, clock=self.clock, ids=CountingIds())

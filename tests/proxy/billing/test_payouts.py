@@ -267,3 +267,15 @@ def test_what_changed_since_it_was_planned_is_named(batch):
     )
     assert payouts.changed(batch, owed, fine | {"c_b": payee(account_version=2)})[0][0] == "c_b"
     assert payouts.changed(batch, owed, fine | {"c_b": payee(hold="x")}) == [("c_b", "is held now")]
+
+
+@given(st.integers(1, 1 << 50), st.integers(0, 1 << 50))
+def test_what_is_of_a_draft_is_never_paid_and_the_rest_is_as_if_it_were_alone(grains, drafted):
+    drafts = {("c_a", "USD"): drafted}
+    rules = Rules("manual", "USD", DAY, 0)
+    paid, unpaid = payouts.plan("pob_1", rules, {("c_a", "USD"): grains}, {"c_a": payee()}, drafts)
+    alone, _ = payouts.plan("pob_1", rules, {("c_a", "USD"): grains - drafted}, {"c_a": payee()})
+    assert paid == alone
+    if not paid:
+        assert unpaid[0].reason == ("draft" if grains >= CENT else "below_minimum")
+        assert unpaid[0].grains == grains

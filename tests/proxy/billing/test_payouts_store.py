@@ -49,12 +49,13 @@ class Scene:
     def by(self, name):
         return Payouts(self.engine, clock=self.clock, ids=self.ids, by=name)
 
-    def close(self, label, *, used=True):
+    def close(self, label, *, used=True, days=0):
+        rules = Billing(comment_days=days)
         if used:
             lines = (Line("w_1", 500_000), Line("w_2", 300_000))
             self.number += 1
             meter(self.engine, [make_event(self.number, lines, price_grains=PRICE)])
-        made = close_period(self.engine, label, Billing(), self.prices, dry_run=False, now_us=CLOSED_US)
+        made = close_period(self.engine, label, rules, self.prices, dry_run=False, now_us=CLOSED_US)
         return {one.creator: one for one in made.statements}
 
     def balance(self, prefix):
@@ -380,3 +381,19 @@ def test_what_happened_to_a_batch_cannot_be_changed(scene, table):
         column = "batch_id" if table == "payout_event" else "id"
         with scene.engine.connect() as connection, pytest.raises(DBAPIError, match="append-only"):
             connection.execute(sa.text(change.format(table, column)))
+
+
+def test_what_a_draft_earned_is_not_paid_before_it_is_final(scene):
+    first = scene.close("2", days=14)
+    batch, _ = scene.ada.create(RULES, Debtor())
+    paid = {one.creator: one.gross_minor for one in batch.payments}
+    assert paid["c_a"] == first["c_a"].opening_grains // GRAINS_PER_MINOR
+    scene.bob.approve(batch.id)
+    assert {one.reason for one in scene.ada.create(RULES, Debtor())[0].unpaid} == {"draft"}
+    scene.clock.advance(14 * 86_400)
+    later, _ = scene.ada.create(RULES, Debtor())
+    assert [one.creator for one in later.payments] == ["c_a", "c_b"]
+    assert (
+        later.payments[0].gross_minor
+        == (first["c_a"].closing_grains - paid["c_a"] * GRAINS_PER_MINOR) // GRAINS_PER_MINOR
+    )

@@ -45,7 +45,7 @@ def ec(request, tmp_path, monkeypatch):
         url = request.getfixturevalue("postgres_url")
     upgrade(url)
     (tmp_path / "firm.toml").write_text(
-        f'[store]\nurl = "{url}"\n[billing]\ncurrency = "EUR"\n[payouts]\nminimum = "5"\n'
+        f'[store]\nurl = "{url}"\n[billing]\ncurrency = "EUR"\ncomment_days = 0\n[payouts]\nminimum = "5"\n'
         'debtor_name = "Choir of Machines"\ndebtor_iban = "NO9386011117947"\n'
     )
     monkeypatch.setenv("ENDCREDITS_CONFIG", str(tmp_path / "firm.toml"))

@@ -26,7 +26,7 @@ def settings(request, tmp_path):
     return settings_in(
         tmp_path / "data",
         store=Store(url=url),
-        billing=Billing(currency="EUR"),
+        billing=Billing(currency="EUR", comment_days=0),
         payouts=Payouts(minimum="5", debtor_name="Choir of Machines", debtor_iban="NO9386011117947"),
     )
 
