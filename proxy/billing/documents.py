@@ -153,6 +153,24 @@ MAKERS: Final[dict[str, Callable[[Statement, Dress], bytes]]] = {
 }
 FOR_EYES: Final = frozenset({"html", "pdf"})
 SUFFIXES: Final = {"distributor": "distributor.tsv"}  # of files; the others are named as their format
+MEDIA_TYPES: Final = {
+    "json": "application/json",
+    "csv": "text/csv",
+    "tsv": "text/tab-separated-values",
+    "distributor": "text/tab-separated-values",
+    "html": "text/html",
+    "pdf": "application/pdf",
+}
+
+
+def form_of(suffix: str) -> str | None:
+    """Return which format a file's ending names, None for none: "distributor.tsv" is distributor."""
+    return next((form for form in MAKERS if suffix in {form, SUFFIXES.get(form, form)}), None)
+
+
+def file_name(statement: Statement, form: str) -> str:
+    """Return what its file is called: ASCII without a space, and no two are the same."""
+    return f"{statement.period}-{statement.id}.{SUFFIXES.get(form, form)}"
 
 
 def render(statement: Statement, form: str, dress: Dress = PLAIN) -> bytes:

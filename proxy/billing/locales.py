@@ -10,6 +10,7 @@ The digits below the minor unit are cut off again, so that a page can set them b
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib
 import re
@@ -30,6 +31,8 @@ from proxy.billing.money import (
 from proxy.errors import BadRequest
 
 RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur", "yi", "ps", "sd", "ckb", "dv"})
+LANGUAGES_MAX: Final = 200  # characters of a header that are looked at
+_TAG: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", re.ASCII)
 DIGITS_MAX: Final = 40  # of a Decimal: an int64 with its point, and room
 
 
@@ -245,6 +248,26 @@ class Localised:
     def month(self, label: str) -> str:
         date = month_of(label)
         return str(self._dates.format_skeleton("yMMMM", date, locale=self._locale)) if date else label
+
+
+def preferred(languages: str) -> str:
+    """Return the first tag of an Accept-Language header, best first, that there is a style for, "" for none.
+
+    Never raises: a browser's preference is no demand, and without babel there is English.
+    """
+    wanted: list[tuple[int, int, str]] = []
+    for place, item in enumerate(languages[:LANGUAGES_MAX].split(",")):
+        tag, _, weight = item.partition(";")
+        found = re.fullmatch(r"\s*q=([01])(?:\.(\d{0,3}))?\s*", weight or "q=1", re.ASCII)
+        if found:
+            thousandths = int(found.group(1) + (found.group(2) or "").ljust(3, "0"))
+            wanted.append((-thousandths, place, tag.strip()))
+    for weight, _, tag in sorted(wanted):
+        if weight and _TAG.fullmatch(tag):
+            with contextlib.suppress(BadRequest):
+                style_of(tag)
+                return tag
+    return ""
 
 
 def style_of(tag: str) -> Style:

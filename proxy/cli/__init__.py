@@ -22,6 +22,7 @@ from proxy.cli import (
     payouts,
     registry,
     serving,
+    statements,
 )
 from proxy.cli.desk import main
 
@@ -37,4 +38,5 @@ __all__ = [
     "payouts",
     "registry",
     "serving",
+    "statements",
 ]

@@ -16,16 +16,14 @@ import msgspec
 
 from proxy.cli.desk import Desk, command, main
 from proxy.clock import SystemClock, iso_utc, parse_time_us
-from proxy.errors import BadRequest, NotFound, Problem
+from proxy.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proxy.billing.prices import PriceTable
-    from proxy.billing.statements import Closing, Statement
+    from proxy.billing.statements import Closing
     from proxy.metering.usage import MeteredEvent
-
-FORMATS = ("json", "csv", "tsv", "distributor", "html", "pdf")
 
 
 @main.group()
@@ -278,7 +276,8 @@ def report(desk: Desk, label: str) -> None:
     desk.table(flags, ("look at", "id", "because it"), empty="nothing is out of the ordinary")
 
 
-def _creator_id(desk: Desk, handle: str | None) -> str:
+def creator_id(desk: Desk, handle: str | None) -> str:
+    """Return the id of the creator with this id or ref, "" for none."""
     if not handle:
         return ""
     from proxy.cli.registry import open_catalogue
@@ -295,7 +294,7 @@ def list_statements(desk: Desk, period: str, creator: str | None) -> None:
     from proxy.billing.money import decimal_text
     from proxy.cli.registry import open_catalogue
 
-    summaries = store.list_statements(desk.engine, label=period, creator=_creator_id(desk, creator))
+    summaries = store.list_statements(desk.engine, label=period, creator=creator_id(desk, creator))
     people = {person.id: person for person in open_catalogue(desk).creators()}
     rows = (
         {
@@ -318,48 +317,3 @@ def list_statements(desk: Desk, period: str, creator: str | None) -> None:
         ("period", "name", "earned", "closing", "currency", "id"),
         empty="no statements; close a period first",
     )
-
-
-@command(statements)
-@click.option("--period", default="", help="Only of this period [all].")
-@click.option("--creator", help="Only of this creator (id or ref) [all].")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="json", show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="A file for one statement, or a folder; else standard output.",
-)
-def export(desk: Desk, period: str, creator: str | None, form: str, out: Path | None) -> None:
-    """Write statements as documents: one file each in a folder, or a single one to a file."""
-    from proxy.billing import documents, store
-
-    found = store.list_statements(desk.engine, label=period, creator=_creator_id(desk, creator))
-    if not found:
-        raise NotFound("no statement matches", remedy="`endcredits statements list` shows what there is")
-    folder = out is not None and (out.is_dir() or not out.suffix)
-    if len(found) > 1 and not folder:
-        raise BadRequest(
-            f"{len(found)} statements match",
-            remedy="give --out a folder, or narrow it with --period and --creator",
-            code="several_statements",
-        )
-    for summary in found:
-        statement: Statement = store.statement(desk.engine, summary.id)
-        content = documents.render(statement, form)
-        if out is None:
-            click.echo(content, nl=False)
-            continue
-        target = out / f"{statement.period}-{statement.id}.{form}" if folder else out
-        _write(target, content)
-        if folder or desk.as_json:
-            desk.say({"id": statement.id, "creator": statement.creator, "file": str(target)}, str(target))
-
-
-def _write(target: Path, content: bytes) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    except OSError as error:
-        raise Problem(
-            f"{target}: cannot be written ({error.strerror})", remedy="pass another --out", code="out"
-        ) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from litestar import Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
@@ -25,6 +25,7 @@ from proxy.access.made_store import MadeThings
 from proxy.access.store import app_names
 from proxy.billing import documents
 from proxy.billing import store as billing
+from proxy.billing.locales import preferred
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import iso_utc, parse_time_us
 from proxy.errors import BadRequest, NotFound
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
 CARRY_WAIT_S = 1.0  # an answer just given is in the journal; its carrier needs `carry_ms` and a transaction
 CARRY_POLL_S = 0.1
 PAGE_MAX = 500
-MEDIA_TYPES = {
-    "json": "application/json",
-    "csv": "text/csv",
-    "tsv": "text/tab-separated-values",
-    "html": "text/html",
-}
 # A statement page carries its own style and nothing else may run or load in it.
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
@@ -112,18 +107,36 @@ def api_router(
         return {"items": found}
 
     @get("/statements/{name:str}", guards=[requires(Action.READ_OWN_STATEMENTS)])
-    async def statement(caller: NamedDependency[Principal], name: FromPath[str]) -> Response[bytes]:
-        """One statement as a document: {id}.json, .csv, .tsv or .html."""
-        statement_id, _, form = name.partition(".")
-        media_type = MEDIA_TYPES.get(form or "json")
-        if media_type is None:
-            raise NotFound(f"no such document {name}", remedy=f"ask for one of {', '.join(MEDIA_TYPES)}")
+    async def statement(
+        caller: NamedDependency[Principal],
+        name: FromPath[str],
+        locale: FromQuery[str] = "",
+        languages: Annotated[str, HeaderParameter(name="accept-language")] = "",
+    ) -> Response[bytes]:
+        """One statement as a document: {id}.json, .csv, .tsv, .distributor.tsv, .html or .pdf.
+
+        Numbers, money and dates of the last two are written for `locale`, else for Accept-Language.
+        """
+        statement_id, _, suffix = name.partition(".")
+        form = documents.form_of(suffix or "json")
+        if form is None:
+            known = ", ".join(documents.SUFFIXES.get(one, one) for one in documents.MAKERS)
+            raise NotFound(f"no such document {name[:100]}", remedy=f"ask for one of {known}")
         found = await asyncio.to_thread(billing.statement, engine, statement_id)
         if caller.role == "creator" and found.creator != caller.creator_id:
             raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
-        content = await asyncio.to_thread(documents.render, found, form or "json")
-        headers = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff"}
-        return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
+        wanted = locale or (preferred(languages) if form in documents.FOR_EYES else "")
+        dress = documents.dressed(form, wanted)
+        content = await asyncio.to_thread(documents.render, found, form, dress)
+        place = "inline" if form == "html" else "attachment"
+        headers = {
+            "content-security-policy": PAGE_POLICY,
+            "x-content-type-options": "nosniff",
+            "content-disposition": f'{place}; filename="{documents.file_name(found, form)}"',
+            "cache-control": "private, no-store",
+            "vary": "accept-language",
+        }
+        return Response(content, media_type=documents.MEDIA_TYPES[form], headers=headers)
 
     handlers: Sequence[BaseRouteHandler] = (receipt, batch_receipt, usage, statements, statement)
     return Router("/api", route_handlers=handlers, dependencies={"caller": Provide(provide_principal)})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.billing.locales import Amount, English, Localised, percent, style_of
+from proxy.billing.locales import Amount, English, Localised, percent, preferred, style_of
 from proxy.billing.money import EXPONENTS, GRAINS_MAX, plain
 from proxy.errors import BadRequest
 
@@ -107,3 +107,25 @@ def test_without_babel_english_works_and_the_rest_says_what_is_missing(monkeypat
 )  # fmt: skip
 def test_a_percentage_is_cut_by_integers(part, whole, text):
     assert percent(part, whole) == text
+
+
+@pytest.mark.parametrize(
+    ("header", "tag"),
+    [
+        ("", ""), ("de-DE,de;q=0.9,en;q=0.8", "de-DE"), ("en;q=0.5, sv-SE", "sv-SE"), ("xx-YY, fr;q=0.1", "fr"),
+        ("*", ""), ("de;q=0", ""), ("../../etc/passwd, ja", "ja"), ("de;q=bad, pt-BR;q=0.3", "pt-BR"), (",;,;q=", ""),
+        ("a" * 5_000 + ",de", ""),
+    ],
+)  # fmt: skip
+def test_a_browsers_languages_choose_a_style_and_never_fail(header, tag):
+    assert preferred(header) == tag
+
+
+@given(st.text(max_size=60))
+def test_no_header_is_an_error(header):
+    assert isinstance(preferred(header), str)
+
+
+def test_amounts_below_nothing_carry_one_minus_in_front():
+    assert English().exactly(-12_340_000_000, "USD") == "−$12.34"
+    assert English().spoken(-12_340_000_000, "USD") == "−$12.34"

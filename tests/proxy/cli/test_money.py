@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,37 @@ def test_statements_are_exported_as_documents(ec, tmp_path):
         csv.reader(io.StringIO(ec("statements", "export", "--creator", "ada", "--format", "csv").out))
     )
     assert len(table) > 1
+
+
+def test_an_export_goes_on_where_it_stopped_and_writes_nothing_half(ec, tmp_path):
+    meter(ec, ("rct_1", 1_000_000, {"r1": 500_000, "r2": 250_000}))
+    ec("periods", "close", "2026-11")
+    out = tmp_path / "out"
+    asked = ("statements", "export", "--period", "2026-11", "--format", "csv", "--out", out)
+    first, second = sorted(row["file"] for row in ec.json(*asked).rows)
+    Path(first).write_text("as it was")
+    Path(second).unlink()
+    assert [row["file"] for row in ec.json(*asked).rows] == [first, second]
+    assert Path(first).read_text() == "as it was"
+    assert Path(second).read_text().startswith("statement,")
+    assert ec(*asked, "--again").status == 0
+    assert Path(first).read_text().startswith("statement,")
+    assert sorted(map(str, out.iterdir())) == [first, second]
+
+
+def test_every_format_is_written_and_a_locale_is_for_eyes_only(ec, tmp_path):
+    meter(ec, ("rct_1", 1_000_000_000_000, {"r1": 500_000, "r2": 250_000}))
+    ec("periods", "close", "2026-11")
+    asked = ("statements", "export", "--creator", "ada", "--format")
+    assert ec(*asked, "pdf", "--locale", "de-DE", "--out", tmp_path / "a.pdf").status == 0
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
+    german = ec(*asked, "html", "--locale", "de-DE").out
+    assert "18. November 2026" in german
+    assert "18 November 2026" in ec(*asked, "html").out
+    assert ec(*asked, "distributor").out.startswith("Reporting Date\t")
+    refused = ec.json(*asked, "csv", "--locale", "de-DE")
+    assert (refused.status, refused.row["error"]) == (1, "locale")
+    assert ec.json(*asked, "html", "--locale", "xx-XX").row["error"] == "locale"
 
 
 def test_several_statements_do_not_go_into_one_file(ec):

@@ -73,13 +73,42 @@ async def test_an_operator_reads_every_statement_in_every_form(settings):
         operator = app.key("operator")
         items = (await app.client.get("/api/statements?period=2026-11", headers=operator)).json()["items"]
         assert len(items) == 2
-        for form, kind in (("json", "application/json"), ("csv", "text/csv"), ("html", "text/html")):
+        for form, kind in (
+            ("json", "application/json"), ("csv", "text/csv; charset=utf-8"), ("html", "text/html; charset=utf-8"),
+            ("tsv", "text/tab-separated-values; charset=utf-8"), ("pdf", "application/pdf"),
+            ("distributor.tsv", "text/tab-separated-values; charset=utf-8"),
+        ):  # fmt: skip
             document = await app.client.get(f"/api/statements/{items[0]['id']}.{form}", headers=operator)
-            assert document.headers["content-type"].startswith(kind)
+            assert document.headers["content-type"] == kind
             assert "default-src 'none'" in document.headers["content-security-policy"]
+            assert document.headers["cache-control"] == "private, no-store"
+            place = "inline" if form == "html" else "attachment"
+            name = f"2026-11-{items[0]['id']}.{form}"
+            assert document.headers["content-disposition"] == f'{place}; filename="{name}"'
         assert (
             await app.client.get(f"/api/statements/{items[0]['id']}.exe", headers=operator)
         ).status_code == 404
+
+
+async def test_a_page_is_written_for_the_reader_who_asks(settings):
+    async with live(settings) as app:
+        await two_creators(app)
+        await close(app, settings)
+        ada = app.key("creator", creator="ada")
+        (hers,) = (await app.client.get("/api/statements", headers=ada)).json()["items"]
+        page = f"/api/statements/{hers['id']}.html"
+        german = await app.client.get(page, headers=ada | {"accept-language": "de-DE,en;q=0.5"})
+        assert "15. Januar 2027" in german.text
+        assert german.headers["vary"] == "accept-language"
+        swedish = await app.client.get(f"{page}?locale=sv-SE", headers=ada | {"accept-language": "de-DE"})
+        assert "15 januari 2027" in swedish.text
+        assert "15 January 2027" in (await app.client.get(page, headers=ada)).text
+        nowhere = await app.client.get(f"{page}?locale=xx-XX", headers=ada)
+        assert (nowhere.status_code, nowhere.json()["code"]) == (400, "locale")
+        table = await app.client.get(
+            f"/api/statements/{hers['id']}.csv", headers=ada | {"accept-language": "de"}
+        )
+        assert table.status_code == 200
 
 
 async def test_an_app_sees_its_own_receipts_and_usage_only(settings):

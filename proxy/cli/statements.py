@@ -1,0 +1,85 @@
+"""`statements export`: one document, or a folder of a whole period's.
+
+A folder is written one file at a time, each complete under its name or not there at all, so that an export
+that was interrupted goes on where it stopped when it is asked for again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from proxy.cli.desk import Desk, command
+from proxy.cli.money import creator_id, statements
+from proxy.errors import BadRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.billing.statements import Statement
+
+FORMATS = ("json", "csv", "tsv", "distributor", "html", "pdf")
+
+
+@command(statements)
+@click.option("--period", default="", help="Only of this period [all].")
+@click.option("--creator", help="Only of this creator (id or ref) [all].")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="json", show_default=True)
+@click.option("--locale", default="", metavar="TAG", help="Numbers, money and dates of html and pdf: de-DE.")
+@click.option("--again", is_flag=True, help="Write files that a folder has already, too.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A file for one statement, or a folder; else standard output.",
+)
+def export(
+    desk: Desk, period: str, creator: str | None, form: str, locale: str, out: Path | None, *, again: bool
+) -> None:
+    """Write statements as documents: one file each in a folder, or a single one to a file.
+
+    A folder that holds some of them already gets the others: an export that stopped goes on.
+    """
+    from proxy.billing import documents, export_store
+
+    asked = {"label": period, "creator": creator_id(desk, creator)}
+    count = export_store.count(desk.engine, **asked)
+    if not count:
+        raise NotFound("no statement matches", remedy="`endcredits statements list` shows what there is")
+    folder = out is not None and (out.is_dir() or not out.suffix)
+    if count > 1 and not folder:
+        raise BadRequest(
+            f"{count} statements match",
+            remedy="give --out a folder, or narrow it with --period and --creator",
+            code="several_statements",
+        )
+    dress = documents.dressed(form, locale)
+
+    def rendered(statement: Statement) -> bytes:
+        return documents.render(statement, form, dress)
+
+    with desk.progress("statements") as told:
+        for number, statement in enumerate(export_store.each(desk.engine, **asked), 1):
+            if out is None:
+                click.echo(rendered(statement), nl=False)
+                return
+            target = out / documents.file_name(statement, form) if folder else out
+            if again or not folder or not target.exists():
+                _write(target, lambda statement=statement: rendered(statement))
+            if folder or desk.as_json:
+                desk.say({"id": statement.id, "creator": statement.creator, "file": str(target)}, str(target))
+            told(number, count)
+
+
+def _write(target: Path, content: Callable[[], bytes]) -> None:
+    part = target.with_name(f"{target.name}.part")
+    made = content()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(made)
+        part.replace(target)
+    except OSError as error:
+        raise Problem(
+            f"{target}: cannot be written ({error.strerror})", remedy="pass another --out", code="out"
+        ) from error
