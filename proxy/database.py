@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,6 +41,7 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 CLOSE_S = 5.0  # what a thread at work on the store may take to end; as long as SQLite waits for a lock
+ROWS_AT_ONCE = 2_000  # in one statement: a MB of them
 BUSY_TIMEOUT_MS = 5_000  # a carrier batch or a period close holds the write lock well under a second
 
 
@@ -180,6 +182,15 @@ def _turn(engine: sa.Engine, lock: int) -> Generator[sa.Connection]:
         yield connection
 
 
+def take_money_turn(connection: sa.Connection) -> None:
+    """Take the turn of `money_turn` from here to the end of a transaction that has written already.
+
+    On SQLite whoever has written is alone.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MONEY_LOCK)))
+
+
 def append_registry(
     connection: sa.Connection, changes: Sequence[RegistryChange], *, actor: str, at_us: int
 ) -> int:
@@ -204,6 +215,43 @@ def append_registry(
 def registry_seq(connection: sa.Connection) -> int:
     """Return the last change's number, 0 when there is none."""
     return int(connection.execute(sa.select(sa.func.max(_registry_event.c.seq))).scalar_one_or_none() or 0)
+
+
+def insert_rows(
+    connection: sa.Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Iterable[tuple[object, ...]],
+    *,
+    at_once: int = ROWS_AT_ONCE,
+    pass_over: bool = False,
+) -> int:
+    """Insert rows by the driver's own means, `at_once` in memory, and return how many there were new.
+
+    An executemany with positions on SQLite, one array a column on PostgreSQL. pass_over: rows whose key is
+    taken are left out and not counted; else they raise IntegrityError.
+    """
+    into = f"INSERT INTO {table.name} ({', '.join(columns)})"
+    # ON CONFLICT and not OR IGNORE, which would also pass over a broken CHECK without a word.
+    last = " ON CONFLICT DO NOTHING" if pass_over else ""
+    count = 0
+    if connection.dialect.name == "sqlite":
+        statement = f"{into} VALUES ({', '.join('?' * len(columns))}){last}"
+        for some in _batches(rows, at_once):
+            count += connection.exec_driver_sql(statement, some).rowcount
+        return count
+    types = (table.c[name].type.compile(connection.dialect) for name in columns)
+    arrays = ", ".join(f"CAST(%s AS {kind}[])" for kind in types)
+    statement = f"{into} SELECT * FROM unnest({arrays}){last}"  # noqa: S608  our own names
+    for some in _batches(rows, at_once):
+        count += connection.exec_driver_sql(statement, tuple(map(list, zip(*some, strict=True)))).rowcount
+    return count
+
+
+def _batches(rows: Iterable[tuple[object, ...]], size: int) -> Iterator[list[tuple[object, ...]]]:
+    every = iter(rows)
+    while some := list(itertools.islice(every, size)):
+        yield some
 
 
 def ping(engine: sa.Engine) -> None:

@@ -1,4 +1,4 @@
-"""A sequence whose items lie in a temporary file: what a close makes, one item in memory at a time.
+"""Sequences whose items lie elsewhere: what a close makes, one item in memory at a time.
 
 A period of a hundred thousand creators has statements of gigabytes. They are made before anything is written
 to the store, because what covers them all (the manifest) is written first; so they wait in a file that no
@@ -7,11 +7,12 @@ name leads to and that ends with the process, whatever ends it.
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, Generic, TypeVar, overload
 
@@ -74,6 +75,44 @@ class Spilled(Sequence[Item], Generic[Item]):
         self._file.flush()
         first = self._ends[place]
         return os.pread(self._file.fileno(), self._ends[place + 1] - first, first)
+
+
+class Fetched(Sequence[Item], Generic[Item]):
+    """Items that lie in the store, fetched some at a time. Equal to any equal sequence."""
+
+    def __init__(
+        self,
+        keys: Callable[[], Sequence[str]],
+        fetch: Callable[[Sequence[str]], Iterable[Item]],
+        at_once: int,
+    ) -> None:
+        """keys: in order, asked for once; fetch: the items of at most `at_once` keys, in their order."""
+        self._ask, self._fetch, self._at_once = keys, fetch, at_once
+
+    @functools.cached_property
+    def _keys(self) -> Sequence[str]:
+        return self._ask()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Item]:
+        for start in range(0, len(self), self._at_once):
+            yield from self._fetch(self._keys[start : start + self._at_once])
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return next(iter(self._fetch([self._keys[index]])))
+
+    def __eq__(self, other: object) -> bool:
+        return equal(self, other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]  # like a list
 
 
 def equal(one: Sequence[object], other: object) -> bool:

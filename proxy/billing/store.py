@@ -10,107 +10,51 @@ Balances are sums of entries, computed here when asked; there is no second numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Field, SQLModel
+from sqlmodel import SQLModel
 
 from proxy.billing.adapted import with_originals
 from proxy.billing.ledger import Entry, Transfer, normal_side
+from proxy.billing.movements import Move
+from proxy.billing.spill import Fetched, Spilled
 from proxy.billing.statements import UNCLAIMED, Basis, Closing, SplitSet, Statement, Totals, canonical
+from proxy.billing.tables import AccountRow, EntryRow, PeriodRow, ReportedRow, StatementRow, TransferRow
 from proxy.catalogue.lookup_store import ancestry
 from proxy.catalogue.tables import ClaimDecisionRow, ClaimRow, CreatorRow, SplitRow, WorkRow
 from proxy.catalogue.works import COMMONS
-from proxy.database import registry_seq
+from proxy.database import insert_rows, registry_seq
 from proxy.errors import Conflict, NotFound
 from proxy.metering.store import AttributedRow, EventRow
 
-ROWS_AT_ONCE: Final = 1_000  # one INSERT's parameters stay small on both engines
+ENTRIES_AT_ONCE: Final = 20_000  # of transfers booked together: some MB
+STATEMENTS_AT_ONCE: Final = 200  # a busy creator's has a MB
+TRANSFERS_READ: Final = 1_000
+ACCOUNTS_KEPT_MAX: Final = 1 << 20  # ids of accounts that one close remembers: 150 MB of names at most
 IN_MAX: Final = 5_000  # names in one statement; both engines take more than twice that
 WHOLE_PPM: Final = 1_000_000
-
-
-class AccountRow(SQLModel, table=True):
-    """One account in one currency."""
-
-    __tablename__: ClassVar[Any] = "account"
-    __table_args__: ClassVar[Any] = (sa.UniqueConstraint("code", "currency"),)
-    id: int | None = Field(
-        default=None,
-        sa_column=sa.Column(sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    )
-    code: str = Field(sa_type=sa.String)
-    currency: str = Field(sa_type=sa.String)
-    normal: str = Field(sa_type=sa.String)
-
-
-class TransferRow(SQLModel, table=True):
-    """One booking; append-only."""
-
-    __tablename__: ClassVar[Any] = "transfer"
-    id: str = Field(primary_key=True, sa_type=sa.String)
-    kind: str = Field(sa_type=sa.String)
-    currency: str = Field(sa_type=sa.String)
-    at_us: int = Field(sa_type=sa.BigInteger)
-    period_label: str = Field(sa_type=sa.String, index=True)
-    ref: str = Field(sa_type=sa.String)
-
-
-class EntryRow(SQLModel, table=True):
-    """One side of a booking; append-only."""
-
-    __tablename__: ClassVar[Any] = "entry"
-    transfer_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="transfer.id")
-    ord: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    account_id: int = Field(sa_type=sa.BigInteger, foreign_key="account.id", index=True)
-    side: str = Field(sa_type=sa.String)
-    amount: int = Field(sa_type=sa.BigInteger)
-
-
-class ReportedRow(SQLModel, table=True):
-    """Which statements told of a transfer that no close booked: those of one period, once; append-only."""
-
-    __tablename__: ClassVar[Any] = "reported_transfer"
-    transfer_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="transfer.id")
-    period_label: str = Field(sa_type=sa.String, foreign_key="period.label")
-
-
-class PeriodRow(SQLModel, table=True):
-    """One closed period; append-only. `totals` is JSON with the basis and the charges by app."""
-
-    __tablename__: ClassVar[Any] = "period"
-    label: str = Field(primary_key=True, sa_type=sa.String)
-    seq: int = Field(sa_type=sa.BigInteger, unique=True)
-    state: str = Field(sa_type=sa.String)
-    currency: str = Field(sa_type=sa.String)
-    start_bounds: str = Field(sa_type=sa.Text)
-    end_bounds: str = Field(sa_type=sa.Text)
-    closed_us: int = Field(sa_type=sa.BigInteger)
-    totals: str = Field(sa_type=sa.Text)
-    manifest_sha256: str = Field(sa_type=sa.String)
-
-
-class StatementRow(SQLModel, table=True):
-    """One creator's statement; append-only. `body` is its canonical JSON, the statement itself."""
-
-    __tablename__: ClassVar[Any] = "statement"
-    id: str = Field(primary_key=True, sa_type=sa.String)
-    period_label: str = Field(sa_type=sa.String, foreign_key="period.label", index=True)
-    creator_id: str = Field(sa_type=sa.String, index=True)
-    currency: str = Field(sa_type=sa.String)
-    opening: int = Field(sa_type=sa.BigInteger)
-    earned: int = Field(sa_type=sa.BigInteger)
-    closing: int = Field(sa_type=sa.BigInteger)
-    lines_sha256: str = Field(sa_type=sa.String)
-    body: str = Field(sa_type=sa.Text)
+_ACCOUNT: Final = ("code", "currency", "normal")
+_TRANSFER: Final = ("id", "kind", "currency", "at_us", "period_label", "ref")
+_ENTRY: Final = ("transfer_id", "ord", "account_id", "side", "amount")
+_PERIOD: Final = (
+    "label", "seq", "state", "currency", "start_bounds", "end_bounds", "closed_us", "totals",
+    "manifest_sha256",
+)  # fmt: skip
+_STATEMENT: Final = (
+    "id", "period_label", "creator_id", "currency", "opening", "earned", "closing", "lines_sha256", "body",
+)  # fmt: skip
+_REPORTED: Final = ("transfer_id", "period_label")
 
 
 _tables = SQLModel.metadata.tables
-_account, _transfer, _entry = _tables["account"], _tables["transfer"], _tables["entry"]
-_period, _statement = _tables["period"], _tables["statement"]
+_account, _transfer, _entry, _period, _statement, _reported = (
+    _tables[str(row.__tablename__)]
+    for row in (AccountRow, TransferRow, EntryRow, PeriodRow, StatementRow, ReportedRow)
+)
 _creator, _work, _split, _event, _attributed, _claim, _decision = (
     _tables[str(row.__tablename__)]
     for row in (CreatorRow, WorkRow, SplitRow, EventRow, AttributedRow, ClaimRow, ClaimDecisionRow)
@@ -276,14 +220,15 @@ def write(
     """
     try:
         with engine.begin() as connection:
-            _insert(connection, _period, [_period_row(closing, after_seq + 1)])
-            book(connection, closing.transfers, closing.currency)
-            _insert(connection, _statement, (_statement_row(statement) for statement in closing.statements))
-            told = sorted({move.transfer for statement in closing.statements for move in statement.moves})
-            _insert(
-                connection,
-                _tables["reported_transfer"],
-                ({"transfer_id": transfer, "period_label": closing.label} for transfer in told),
+            insert_rows(connection, _period, _PERIOD, [_period_row(closing, after_seq + 1)])
+            known: dict[str, int] = {}
+            for some in _gathered(closing.transfers):
+                book(connection, some, closing.currency, known)
+            told: set[str] = set()
+            rows = (_statement_row(body, told) for body in _bodies(closing.statements))
+            insert_rows(connection, _statement, _STATEMENT, rows, at_once=STATEMENTS_AT_ONCE)
+            insert_rows(
+                connection, _reported, _REPORTED, ((transfer, closing.label) for transfer in sorted(told))
             )
             also(connection)
     except IntegrityError as error:
@@ -296,77 +241,103 @@ def write(
         ) from error
 
 
-def book(connection: sa.Connection, transfers: Sequence[Transfer], currency: str) -> None:
-    """Book transfers of one currency in a transaction. Raises IntegrityError for one that is booked."""
-    accounts = _accounts(connection, transfers, currency)
-    _insert(connection, _transfer, [_transfer_row(transfer) for transfer in transfers])
-    _insert(
+def book(
+    connection: sa.Connection,
+    transfers: Sequence[Transfer],
+    currency: str,
+    known: dict[str, int] | None = None,
+) -> None:
+    """Book transfers of one currency in a transaction. Raises IntegrityError for one that is booked.
+
+    known: the ids of accounts that this transaction has met, kept from one call to the next.
+    """
+    accounts = {} if known is None else known
+    _find_accounts(connection, transfers, currency, accounts)
+    insert_rows(
+        connection,
+        _transfer,
+        _TRANSFER,
+        ((one.id, one.kind, one.currency, one.at_us, one.period, one.ref) for one in transfers),
+    )
+    insert_rows(
         connection,
         _entry,
+        _ENTRY,
         (
-            {
-                "transfer_id": transfer.id,
-                "ord": place,
-                "account_id": accounts[entry.account],
-                "side": entry.side,
-                "amount": entry.grains,
-            }
+            (transfer.id, place, accounts[entry.account], entry.side, entry.grains)
             for transfer in transfers
             for place, entry in enumerate(transfer.entries)
         ),
     )
 
 
-def _period_row(closing: Closing, seq: int) -> dict[str, object]:
+def _gathered(transfers: Iterable[Transfer]) -> Iterator[list[Transfer]]:
+    """Yield transfers in runs of some ENTRIES_AT_ONCE entries."""
+    some: list[Transfer] = []
+    entries = 0
+    for transfer in transfers:
+        some.append(transfer)
+        entries += len(transfer.entries)
+        if entries >= ENTRIES_AT_ONCE:
+            yield some
+            some, entries = [], 0
+    if some:
+        yield some
+
+
+def _period_row(closing: Closing, seq: int) -> tuple[object, ...]:
     body = _PeriodBody(closing.basis, closing.totals, closing.charged_by_app)
-    return {
-        "label": closing.label,
-        "seq": seq,
-        "state": "closed",
-        "currency": closing.currency,
-        "start_bounds": canonical(closing.basis.start_bounds).decode(),
-        "end_bounds": canonical(closing.basis.end_bounds).decode(),
-        "closed_us": closing.closed_us,
-        "totals": canonical(body).decode(),
-        "manifest_sha256": closing.manifest_sha256,
-    }
+    return (
+        closing.label,
+        seq,
+        "closed",
+        closing.currency,
+        canonical(closing.basis.start_bounds).decode(),
+        canonical(closing.basis.end_bounds).decode(),
+        closing.closed_us,
+        canonical(body).decode(),
+        closing.manifest_sha256,
+    )
 
 
-def _transfer_row(transfer: Transfer) -> dict[str, object]:
-    return {
-        "id": transfer.id,
-        "kind": transfer.kind,
-        "currency": transfer.currency,
-        "at_us": transfer.at_us,
-        "period_label": transfer.period,
-        "ref": transfer.ref,
-    }
+class _Head(msgspec.Struct, frozen=True):
+    """What of a statement has columns of its own, read out of its bytes."""
+
+    id: str
+    period: str
+    creator: str
+    currency: str
+    opening_grains: int
+    earned_grains: int
+    closing_grains: int
+    lines_sha256: str
+    moves: tuple[Move, ...] = ()
 
 
-def _statement_row(statement: Statement) -> dict[str, object]:
-    return {
-        "id": statement.id,
-        "period_label": statement.period,
-        "creator_id": statement.creator,
-        "currency": statement.currency,
-        "opening": statement.opening_grains,
-        "earned": statement.earned_grains,
-        "closing": statement.closing_grains,
-        "lines_sha256": statement.lines_sha256,
-        "body": canonical(statement).decode(),
-    }
+def _bodies(statements: Sequence[Statement]) -> Iterator[bytes]:
+    return statements.raw() if isinstance(statements, Spilled) else map(canonical, statements)
 
 
-def _accounts(connection: sa.Connection, transfers: Sequence[Transfer], currency: str) -> dict[str, int]:
-    codes = sorted({entry.account for transfer in transfers for entry in transfer.entries})
-    known = _account_ids(connection, codes, currency)
-    new = [
-        {"code": code, "currency": currency, "normal": normal_side(code)}
-        for code in codes
-        if code not in known
-    ]
-    _insert(connection, _account, new)
-    return known | _account_ids(connection, [str(row["code"]) for row in new], currency)
+def _statement_row(body: bytes, told: set[str]) -> tuple[object, ...]:
+    """Return the row of a statement, and add to `told` the transfers that it tells of."""
+    head = msgspec.json.decode(body, type=_Head)
+    told.update(move.transfer for move in head.moves)
+    amounts = (head.opening_grains, head.earned_grains, head.closing_grains)
+    return head.id, head.period, head.creator, head.currency, *amounts, head.lines_sha256, body.decode()
+
+
+def _find_accounts(
+    connection: sa.Connection, transfers: Sequence[Transfer], currency: str, known: dict[str, int]
+) -> None:
+    """Add to `known` the ids of all accounts that these transfers name, making those that are new."""
+    if len(known) > ACCOUNTS_KEPT_MAX:
+        known.clear()
+    wanted = {entry.account for transfer in transfers for entry in transfer.entries}
+    codes = sorted(wanted.difference(known))
+    known.update(_account_ids(connection, codes, currency))
+    new = [code for code in codes if code not in known]
+    insert_rows(connection, _account, _ACCOUNT, ((code, currency, normal_side(code)) for code in new))
+    known.update(_account_ids(connection, new, currency))
 
 
 def _account_ids(connection: sa.Connection, codes: Sequence[str], currency: str) -> dict[str, int]:
@@ -378,41 +349,18 @@ def _account_ids(connection: sa.Connection, codes: Sequence[str], currency: str)
     return found
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: Any) -> None:
-    batch: list[dict[str, object]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS_AT_ONCE:
-            connection.execute(sa.insert(table), batch)
-            batch = []
-    if batch:
-        connection.execute(sa.insert(table), batch)
-
-
 # Reading what was written
 
 
 def load_closing(engine: sa.Engine, label: str) -> Closing | None:
-    """Return the stored closing of `label`, equal to the one that was written, or None."""
+    """Return the stored closing of `label`, equal to the one that was written, or None.
+
+    Its transfers and statements are read as they are asked for.
+    """
     with engine.connect() as connection:
         row = connection.execute(sa.select(_period).where(_period.c.label == label)).first()
-        if row is None:
-            return None
-        query = (
-            sa.select(_entry.c.transfer_id, _account.c.code, _entry.c.side, _entry.c.amount)
-            .join_from(_entry, _account, _entry.c.account_id == _account.c.id)
-            .join(_transfer, _transfer.c.id == _entry.c.transfer_id)
-            .where(_transfer.c.period_label == label)
-            .order_by(_entry.c.transfer_id, _entry.c.ord)
-        )
-        entries: dict[str, list[Entry]] = {}
-        for transfer_id, code, side, amount in connection.execute(query):
-            entries.setdefault(transfer_id, []).append(Entry(code, side, int(amount)))
-        booked = connection.execute(sa.select(_transfer).where(_transfer.c.period_label == label))
-        transfers = [
-            Transfer(one.id, one.kind, one.currency, one.at_us, label, one.ref, tuple(entries[one.id]))
-            for one in booked
-        ]
+    if row is None:
+        return None
     body = msgspec.json.decode(row.totals, type=_PeriodBody)
     return Closing(
         label=label,
@@ -421,11 +369,56 @@ def load_closing(engine: sa.Engine, label: str) -> Closing | None:
         basis=body.basis,
         totals=body.totals,
         charged_by_app=body.charged_by_app,
-        # Sorted here, as they were made: the two engines sort text differently.
-        transfers=tuple(sorted(transfers, key=lambda one: (one.kind, one.ref))),
-        statements=tuple(sorted(statements(engine, label), key=lambda one: one.creator)),
+        transfers=Fetched(
+            lambda: _transfer_ids(engine, label), lambda ids: _transfers(engine, ids), TRANSFERS_READ
+        ),
+        statements=Fetched(
+            lambda: _statement_ids(engine, label), lambda ids: _statements(engine, ids), STATEMENTS_AT_ONCE
+        ),
         manifest_sha256=row.manifest_sha256,
     )
+
+
+# Sorted here and not there, as they were made: the two engines sort text differently.
+def _transfer_ids(engine: sa.Engine, label: str) -> list[str]:
+    query = sa.select(_transfer.c.kind, _transfer.c.ref, _transfer.c.id).where(
+        _transfer.c.period_label == label
+    )
+    with engine.connect() as connection:
+        return [row[2] for row in sorted(tuple(row) for row in connection.execute(query))]
+
+
+def _statement_ids(engine: sa.Engine, label: str) -> list[str]:
+    query = sa.select(_statement.c.creator_id, _statement.c.id).where(_statement.c.period_label == label)
+    with engine.connect() as connection:
+        return [row[1] for row in sorted(tuple(row) for row in connection.execute(query))]
+
+
+def _transfers(engine: sa.Engine, ids: Sequence[str]) -> Iterator[Transfer]:
+    query = (
+        sa.select(_entry.c.transfer_id, _account.c.code, _entry.c.side, _entry.c.amount)
+        .join_from(_entry, _account, _entry.c.account_id == _account.c.id)
+        .where(_entry.c.transfer_id.in_(ids))
+        .order_by(_entry.c.transfer_id, _entry.c.ord)
+    )
+    entries: dict[str, list[Entry]] = {}
+    with engine.connect() as connection:
+        for transfer_id, code, side, amount in connection.execute(query):
+            entries.setdefault(transfer_id, []).append(Entry(code, side, int(amount)))
+        rows = {
+            row.id: row for row in connection.execute(sa.select(_transfer).where(_transfer.c.id.in_(ids)))
+        }
+    for one in map(rows.__getitem__, ids):
+        yield Transfer(
+            one.id, one.kind, one.currency, one.at_us, one.period_label, one.ref, tuple(entries[one.id])
+        )
+
+
+def _statements(engine: sa.Engine, ids: Sequence[str]) -> Iterator[Statement]:
+    query = sa.select(_statement.c.id, _statement.c.body).where(_statement.c.id.in_(ids))
+    with engine.connect() as connection:
+        bodies = {row[0]: row[1] for row in connection.execute(query)}
+    return (msgspec.json.decode(bodies[one], type=Statement) for one in ids)
 
 
 def statements(engine: sa.Engine, label: str) -> Iterator[Statement]:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
+from proxy.database import insert_rows
 from proxy.errors import Conflict, Unavailable
 from proxy.metering.frames import Frame
 from proxy.metering.usage import PPM, Attributed, Begun, Line, MeteredEvent, Used
@@ -207,22 +208,9 @@ def _move_mark(connection: sa.Connection, shard_id: str, first: int, end: int) -
 
 
 def _insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose key is free; return how many. All rows name the same columns in the same order.
-
-    By the driver's own means: an executemany with positions on SQLite, one array a column on PostgreSQL.
-    Measured against SQLAlchemy's executemany, 1,000 answers of 5 lines, best of 8 on 2 busy CPUs: 45 against
-    73 ms on SQLite, 199 against 314 ms on PostgreSQL.
-    """
-    names = list(rows[0])
-    into = f"INSERT INTO {table.name} ({', '.join(names)})"
-    # ON CONFLICT and not OR IGNORE, which would also pass over a broken CHECK without a word.
-    if connection.dialect.name == "sqlite":
-        statement = f"{into} VALUES ({', '.join('?' * len(names))}) ON CONFLICT DO NOTHING"
-        return connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows]).rowcount
-    arrays = ", ".join(f"CAST(%s AS {table.c[name].type.compile(connection.dialect)}[])" for name in names)
-    statement = f"{into} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"  # noqa: S608  our own names
-    columns = tuple([row[name] for row in rows] for name in names)
-    return connection.exec_driver_sql(statement, columns).rowcount
+    """Insert the rows whose key is free; return how many. All name the same columns in the same order."""
+    values = (tuple(row.values()) for row in rows)
+    return insert_rows(connection, table, tuple(rows[0]), values, at_once=len(rows), pass_over=True)
 
 
 def _text(outside: str) -> str:

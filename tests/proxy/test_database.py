@@ -4,9 +4,17 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from proxy.database import BUSY_TIMEOUT_MS, close_engine, open_engine, ping, upgrade, versions
+from proxy.database import (
+    BUSY_TIMEOUT_MS,
+    close_engine,
+    insert_rows,
+    open_engine,
+    ping,
+    upgrade,
+    versions,
+)
 from proxy.errors import Unavailable
 
 
@@ -86,3 +94,22 @@ async def test_closing_waits_for_the_connection_that_a_thread_still_has(url):
     connection.close()
     await asyncio.wait_for(closing, 5)
     assert opened.pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("where", ["url", pytest.param("postgres_url", marks=pytest.mark.postgres)])
+def test_rows_go_in_by_the_thousand_and_those_that_are_there_are_passed_over_or_refused(request, where):
+    engine = open_engine(request.getfixturevalue(where))
+    table = sa.Table(
+        "thing", sa.MetaData(), sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("name", sa.String)
+    )
+    table.create(engine)
+    rows = [(number, f"thing {number}" if number % 3 else None) for number in range(25)]
+    with engine.begin() as connection:
+        assert insert_rows(connection, table, ("id", "name"), iter(rows), at_once=10) == 25
+        assert insert_rows(connection, table, ("id", "name"), [], at_once=10) == 0
+        more = [(24, "again"), (25, "new")]
+        assert insert_rows(connection, table, ("id", "name"), more, pass_over=True) == 1
+        assert list(connection.execute(sa.select(table).order_by(table.c.id))) == [*rows, (25, "new")]
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        insert_rows(connection, table, ("id", "name"), rows)
+    engine.dispose()

@@ -116,7 +116,9 @@ def close(prices) -> Close:
 
     rules = Billing()
 
-    def closed(events, books, *, label="2026-11", billing=rules, end=None, start=None, links=NO_LINKS):
+    def closed(
+        events, books, *, label="2026-11", billing=rules, end=None, start=None, links=NO_LINKS, **where
+    ):
         terms = Terms.from_settings(billing)
         return close_period(
             label=label,
@@ -126,6 +128,7 @@ def close(prices) -> Close:
             start_bounds=start or {},
             end_bounds=end or {"shard-0": 20_000},
             closed_us=CLOSED_US,
+            **where,
         )
 
     return closed

@@ -67,7 +67,8 @@ def test_closing_again_returns_the_stored_closing_to_the_byte(engine, into_store
     into_store.meter(engine, [event(n, HALF) for n in range(5, 9)])
     again = run(engine, billing=Billing(royalty_ppm=1), now_us=NOW_US + 1)
     assert again == first
-    assert canonical(again) == canonical(first)
+    assert again.manifest_sha256 == first.manifest_sha256
+    assert list(map(canonical, again.statements)) == list(map(canonical, first.statements))
 
 
 def test_a_dry_run_is_the_run_and_writes_nothing(engine, into_store, event):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.billing.spill import Spilled
+from proxy.billing.spill import Fetched, Spilled
 
 
 def spilled(items, folder=None):
@@ -39,3 +39,18 @@ def test_no_name_leads_to_the_file(tmp_path):
     made = spilled(["x" * 10_000], tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert made[0] == "x" * 10_000
+
+
+def test_items_of_the_store_are_asked_for_some_at_a_time():
+    asked = []
+
+    def fetch(keys):
+        asked.append(list(keys))
+        return map(int, keys)
+
+    made = Fetched(lambda: ["1", "2", "3"], fetch, 2)
+    assert asked == []
+    assert (list(made), len(made), made[-1], made[1:]) == ([1, 2, 3], 3, 3, [2, 3])
+    assert asked[:3] == [["1", "2"], ["3"], ["3"]]
+    assert made == (1, 2, 3)
+    assert made != [1, 2]

@@ -1,0 +1,42 @@
+"""How a closing's transfers and statements lie in a temporary file while it is being made.
+
+A statement lies as the bytes that the store will hold. A transfer lies in two lines: what the manifest
+covers, as it covers it (`statements.booked`), and the rest; so the manifest is taken of a file without
+reading any transfer back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from proxy.billing.ledger import Entry, Transfer
+from proxy.billing.spill import Spilled
+from proxy.billing.statement import Statement, canonical
+
+_booked = msgspec.json.Decoder(tuple[str, str, tuple[Entry, ...]])
+_rest = msgspec.json.Decoder(tuple[str, int, str, str])
+_statement = msgspec.json.Decoder(Statement)
+
+
+def spilled_transfers(folder: Path | None) -> Spilled[Transfer]:
+    """Return an empty sequence of transfers whose file lies in `folder`, None for the system's own place."""
+    return Spilled(_lines, _transfer, folder)
+
+
+def spilled_statements(folder: Path | None) -> Spilled[Statement]:
+    """Return an empty sequence of statements likewise."""
+    return Spilled(canonical, _statement.decode, folder)
+
+
+def _lines(transfer: Transfer) -> bytes:
+    covered = canonical([transfer.id, transfer.currency, transfer.entries])
+    return covered + b"\n" + canonical([transfer.kind, transfer.at_us, transfer.period, transfer.ref])
+
+
+def _transfer(said: bytes) -> Transfer:
+    covered, _, rest = said.partition(b"\n")
+    transfer_id, currency, entries = _booked.decode(covered)
+    kind, at_us, period, ref = _rest.decode(rest)
+    return Transfer(transfer_id, kind, currency, at_us, period, ref, entries)
