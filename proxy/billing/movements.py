@@ -23,6 +23,7 @@ KINDS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
         "payout_tax": ("withheld", -1),
         "payout_return": ("returned", 1),
         "payout_tax_return": ("returned", 1),
+        "distribution": ("distributed", 1),
     }
 )
 

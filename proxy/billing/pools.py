@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from proxy.billing.money import GRAINS_PER_MINOR, PPM, allocate, checked
+from proxy.billing.schemes import Terms
 from proxy.errors import Conflict
 from proxy.settings import PoolRule
 
@@ -35,7 +36,8 @@ APPS_NAMED_MAX: Final = 50  # in a refusal that a person reads
 _UNEXPLAINED: Final = frozenset({"unattributed", "no_text"})
 
 # A line of use (work, app, model, day, ...), or the reason why a part of an answer pays no work.
-Key = tuple[str | int, ...] | str
+Line = tuple[str | int, ...]
+Key = Line | str
 
 
 def name_of(key: Key) -> str:
@@ -111,7 +113,7 @@ class Revenue(msgspec.Struct, frozen=True, kw_only=True):
 class Divided:
     """A pool that was divided: grains by line, by reason in the common account, and to the platform."""
 
-    lines: Mapping[Key, int]
+    lines: Mapping[Line, int]
     common: Mapping[str, int]
     platform: int
     users_seen: int
@@ -144,7 +146,7 @@ class _Sums:
     """Where the grains of one pool go."""
 
     rule: PoolRule
-    lines: dict[Key, int] = field(default_factory=dict[Key, int])
+    lines: dict[Line, int] = field(default_factory=dict[Line, int])
     common: dict[str, int] = field(default_factory=dict[str, int])
     platform: int = 0
 
@@ -215,6 +217,47 @@ def divide(
         else:
             sums.give(WITHOUT_USE, parts[user])
     return Divided(sums.lines, sums.common, sums.platform, len(seen), counted)
+
+
+def settle(
+    label: str, used: Mapping[str, PoolUse], revenues: Sequence[Revenue], terms: Terms
+) -> Iterator[tuple[PoolTold, Divided]]:
+    """Yield every app's pool, divided, by the policy of the app's first use of the period that a pool pays.
+
+    So a change of policy acts on the pool of the next period, and none can be made once the use is known. An
+    app without such use has the policy of the day on which its revenue was declared first.
+    Raises Conflict as `refuse_undeclared` does.
+    """
+    refuse_undeclared(label, used, revenues)
+    approved = [one for one in revenues if one.outcome == "approved"]
+    for app in sorted({one.app for one in approved}):
+        mine = [one for one in approved if one.app == app]
+        use = used.get(app) or PoolUse()
+        held = terms.at(use.first_us or min(one.at_us for one in mine))
+        rule = held.pool_of(app)
+        revenue = checked(sum(one.amount_grains for one in mine))
+        grains = creators_part(revenue, rule.creators_ppm)
+        counted = [one.users for one in mine if one.users is not None]
+        divided = divide(
+            grains, use, rule, f"{label}|{app}|pool", users_declared=max(counted) if counted else None
+        )
+        yield (
+            PoolTold(
+                app=app,
+                policy=held.policy,
+                revenue_grains=revenue,
+                creators_ppm=rule.creators_ppm,
+                pool_grains=grains,
+                division=rule.division,
+                users_seen=divided.users_seen,
+                users_counted=divided.users_counted,
+                works_grains=sum(divided.lines.values()),
+                common_grains=dict(sorted(divided.common.items())),
+                platform_grains=divided.platform,
+                declared=tuple(one.id for one in mine),
+            ),
+            divided,
+        )
 
 
 def refuse_undeclared(label: str, used: Iterable[str], declared: Iterable[Revenue]) -> None:

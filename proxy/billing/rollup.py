@@ -8,15 +8,16 @@ cut into batches.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from proxy.access.links import AppLinks
+from proxy.billing.pools import Key, PoolTold, PoolUse, Revenue, settle
 from proxy.billing.prices import PriceTable
 from proxy.billing.schemes import Rated, Terms, rate
-from proxy.billing.uses import Uses
+from proxy.billing.uses import Rest, Uses
 from proxy.clock import iso_utc
 from proxy.errors import Conflict
 from proxy.metering.usage import MeteredEvent
@@ -27,11 +28,15 @@ MODELS_NAMED_MAX: Final = 50  # in a refusal that a person reads
 
 @dataclass(slots=True)
 class Charge:
-    """What one app is charged, by where it goes. due: to works; which, `Uses.charged` tells."""
+    """What one app is charged, by where it goes. due: to works; which, `Uses.charged` tells.
+
+    pool: the part of all this that comes out of its pool.
+    """
 
     due: int = 0
     common: dict[str, int] = field(default_factory=dict[str, int])
     platform: int = 0
+    pool: int = 0
 
     @property
     def total(self) -> int:
@@ -53,6 +58,8 @@ class Rollup:
     methods: set[str] = field(default_factory=set[str])
     policies: set[str] = field(default_factory=set[str])
     royalties: set[int] = field(default_factory=set[int])
+    pool_uses: dict[str, PoolUse] = field(default_factory=dict[str, PoolUse])
+    pools: tuple[PoolTold, ...] = ()
     events: int = 0
     estimated: int = 0
     price: int = 0
@@ -91,6 +98,8 @@ class Rollup:
         uses, masses, rates = self.uses, self.masses, rated.rates
         day, price = event.occurred_us // DAY_US, rated.price_grains
         rest, last = 0, ""
+        shares: list[tuple[Key, int]] = []
+        is_pool = rated.scheme == "pool"
         for place, (line, due) in enumerate(zip(event.lines, rated.dues, strict=True)):
             verdict = rated.verdict_of(line)
             if verdict != last:
@@ -99,6 +108,31 @@ class Rollup:
                 last = verdict
             uses.add(line.work, rest, line.ppm, price, due, rates[place] if rates else 0)
             masses[verdict] = masses.get(verdict, 0) + line.ppm
+            if is_pool:
+                whose = own_app_of if verdict == "paid" else ""
+                named: Key = (line.work, event.app_id, event.model, day, "pool", verdict, whose)
+                shares.append((named if verdict == "paid" else verdict, line.ppm))
+        if is_pool:
+            if event.unattributed_ppm:
+                shares.append((event.reason or "unattributed", event.unattributed_ppm))
+            use = self.pool_uses.setdefault(event.app_id, PoolUse())
+            use.add(event.subject_digest, event.occurred_us, shares)
+
+    def divide_pools(self, label: str, revenues: Sequence[Revenue], terms: Terms) -> None:
+        """Bring what apps declared to the lines of what their users used."""
+        told: list[PoolTold] = []
+        for pool, divided in settle(label, self.pool_uses, revenues, terms):
+            told.append(pool)
+            charge = self.charges.setdefault(pool.app, Charge())
+            charge.pool += pool.pool_grains
+            charge.platform += divided.platform
+            for reason, grains in divided.common.items():
+                bump(charge.common, reason, grains)
+            for (work, *rest), grains in divided.lines.items():
+                self.uses.add_due(str(work), self.uses.rest(cast("Rest", tuple(rest))), grains)
+                charge.due += grains
+        self.pools = tuple(told)
+        self.pool_uses.clear()
 
     def refuse(self, event: MeteredEvent) -> None:
         """Remember an event without a price, for the refusal."""
@@ -128,13 +162,15 @@ def roll_up(
     links: AppLinks = NO_LINKS,
     *,
     folder: Path | None = None,
+    revenues: Sequence[Revenue] = (),
 ) -> Rollup:
     """Return the sums of `events`, in any order, each once.
 
     links: whose own each app was, asked by the registry's number that the event carries. folder: where what
-    memory should not hold is kept meanwhile.
+    memory should not hold is kept meanwhile. revenues: what was declared for pools of this period.
     Raises Conflict (code "unpriced_models") naming each model that has no price in the terms' currency, with
-    how many events and since when; nothing of the period can then be closed.
+    how many events and since when, or (pool_undeclared, pool_unapproved) apps whose pool cannot be divided;
+    nothing of the period can then be closed.
     """
     rollup = Rollup(Uses(folder))
     for event in events:
@@ -147,6 +183,7 @@ def roll_up(
             rollup.add(event, rated, whose)
     if rollup.unpriced:
         raise _unpriced(label, rollup.unpriced, terms.currency)
+    rollup.divide_pools(label, revenues, terms)
     rollup.uses.finish()
     return rollup
 

@@ -15,7 +15,16 @@ from sqlalchemy.exc import OperationalError
 
 from proxy.access.links_store import app_links
 from proxy.access.store import app_names
-from proxy.billing import concentration, ledger, movements_store, periods_store, policies_store, store
+from proxy.billing import (
+    common_store,
+    concentration,
+    ledger,
+    movements_store,
+    periods_store,
+    policies_store,
+    pools_store,
+    store,
+)
 from proxy.billing.periods import window_end
 from proxy.billing.prices import PriceTable
 from proxy.billing.rollup import roll_up
@@ -92,7 +101,8 @@ def _close(
     registry_seq = store.registry_now(engine)
     terms = policies_store.terms_now(engine, billing, registry_seq)
     links = app_links(engine)
-    rollup = roll_up(label, events_between(engine, start, end), terms, prices, links)
+    revenues = pools_store.revenues(engine, label)
+    rollup = roll_up(label, events_between(engine, start, end), terms, prices, links, revenues=revenues)
     waiting = {
         ledger.claim_of(code): grains
         for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()
@@ -112,6 +122,7 @@ def _close(
         claimed=store.claimed_works(engine, registry_seq),
         waiting=waiting,
         moves=moves,
+        common_carried=common_store.carried(engine, terms.currency),
     )
     closing = closed(
         label=label,
@@ -124,10 +135,10 @@ def _close(
     )
     if not dry_run:
         until_us = window_end(now_us, billing.comment_days)
-        store.write(
-            engine,
-            closing,
-            after_seq=after_seq,
-            also=lambda connection: periods_store.open_window(connection, label, until_us),
-        )
+
+        def beside(connection: sa.Connection) -> None:
+            pools_store.refuse_changed(connection, label, closing.totals.pools)
+            periods_store.open_window(connection, label, until_us)
+
+        store.write(engine, closing, after_seq=after_seq, also=beside)
     return closing

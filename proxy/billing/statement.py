@@ -69,9 +69,9 @@ class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
 class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one creator is owed for one period and why. earned = sum of the lines' nets.
 
-    closing = opening + earned + adjustments - held + released - paid - withheld + returned, where opening is
-    the closing of the statement before; `moves` are what those between earned and closing are sums of. They
-    are written where they are not 0, so that older statements stay the same bytes.
+    closing = opening + earned + adjustments - held + released - paid - withheld + returned + distributed,
+    where opening is the closing of the statement before; `moves` are what those between earned and closing
+    are sums of. They are written where they are not 0, so that older statements stay the same bytes.
     """
 
     id: str
@@ -95,6 +95,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paid_grains: int = 0
     withheld_grains: int = 0
     returned_grains: int = 0
+    distributed_grains: int = 0
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +122,7 @@ class Books:
     A work that `splits` does not know is paid to nobody: its money waits in escrow as unclaimed. claimed:
     works with an open claim. waiting: {(work, whose own app it was, or ""): what earlier claims hold}.
     opening_grains: by creator, where the last statement ended; moves: what was booked since, by no close.
+    common_carried: by reason, what stands in the common accounts of earlier periods.
     """
 
     splits: Mapping[str, SplitSet]
@@ -132,6 +134,7 @@ class Books:
     claimed: frozenset[str] = frozenset()
     waiting: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     moves: Mapping[str, tuple[Move, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    common_carried: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def canonical(value: object) -> bytes:

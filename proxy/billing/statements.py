@@ -72,7 +72,7 @@ def close_period(
         price_versions=tuple(sorted(rollup.versions)),
         methods=tuple(sorted(rollup.methods)),
         pay_own_apps=held.pay_own_apps,
-        policies=tuple(sorted(rollup.policies)),
+        policies=tuple(sorted({*rollup.policies, *(pool.policy for pool in rollup.pools)})),
         royalties=() if royalties in {(), (held.royalty_ppm,)} else royalties,
         policy_seq=terms.policy_seq,
     )
@@ -161,6 +161,9 @@ class _Close:
         for app, charge in sorted(self.rollup.charges.items()):
             if charge.total:
                 yield self._charge(app, charge)
+        for app, charge in sorted(self.rollup.charges.items()):
+            if charge.pool:
+                yield self._pool(app, charge.pool)
         for work, uses in self.rollup.uses:
             split, gross = self._split(work), sum(use.due for use in uses)
             if work in self.books.claimed:
@@ -211,9 +214,21 @@ class _Close:
         ]
         credit += [(ledger.common(self.label, reason), due) for reason, due in sorted(charge.common.items())]
         credit += [(ledger.platform(app), charge.platform)]
-        entries = [Entry(ledger.receivable(app), "D", charge.total)]
+        debit = (
+            (ledger.receivable(app), charge.total - charge.pool),
+            (ledger.pool(app, self.label), charge.pool),
+        )
+        entries = [Entry(account, "D", grains) for account, grains in debit if grains]
         entries += [Entry(account, "C", grains) for account, grains in credit if grains]
         return self._transfer("charge", f"{self.label}|{app}", app, entries)
+
+    def _pool(self, app: str, grains: int) -> Transfer:
+        """What an app owes of its revenue; from there `_charge` has brought it to what was used."""
+        entries = [
+            Entry(ledger.receivable(app), "D", grains),
+            Entry(ledger.pool(app, self.label), "C", grains),
+        ]
+        return self._transfer("pool", f"{self.label}|{app}", app, entries)
 
     def _divide(
         self, work: str, split: SplitSet, gross: int, shares: Mapping[str, int], withheld: int
@@ -375,6 +390,8 @@ class _Close:
             claimed_grains=sums.claimed,
             released_grains=sums.released,
             below_floor_ppm_sum=roll.masses.get("below_floor", 0),
+            pools=roll.pools,
+            common_carried_grains=dict(self.books.common_carried),
         )
 
     def _statement(self, creator: str, lines: list[StatementLine], totals: Totals) -> Statement:

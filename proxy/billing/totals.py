@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from proxy.billing.pools import PoolTold
+
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A period's sums, the same on every statement of it. Grains unless the name says otherwise.
@@ -15,6 +17,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     charged + released = creators + escrow + sum(common) + platform. Masses are sums of ppm over all answers.
     claimed: the part of escrow that open claims hold of this period's money; released: what decided ones let
     go of earlier periods'. Both are written where they are not 0, so that older periods stay the same bytes.
+    pools: what apps declared and how it was divided, part of the sums above. common_carried: what stood in
+    the common accounts of earlier periods, by reason, when this one was closed: not distributed yet.
     """
 
     events: int
@@ -38,6 +42,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claimed_grains: int = 0
     released_grains: int = 0
     below_floor_ppm_sum: int = 0
+    pools: tuple[PoolTold, ...] = ()
+    common_carried_grains: dict[str, int] = {}
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

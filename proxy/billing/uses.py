@@ -126,6 +126,14 @@ class Uses:
         if len(works) >= self._rows_kept:
             self._spill()
 
+    def add_due(self, work: str, rest: int, due: int) -> None:
+        """Count money that comes to a line beside what its answers brought."""
+        sums = (self._work_ids.setdefault(work, len(self._work_ids)), rest, 0, 0, 0, due, 0)
+        for column, value in zip(self._taken, sums, strict=True):
+            column.append(value)
+        if len(self._taken[0]) >= self._rows_kept:
+            self._spill()
+
     def finish(self) -> None:
         """Sum what was taken. No line can be added after that."""
         self.works = sorted(self._work_ids)

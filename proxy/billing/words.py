@@ -25,6 +25,7 @@ MOVEMENTS: Final = (
     ("paid", -1, "Paid out"),
     ("withheld", -1, "Withheld for a tax authority"),
     ("returned", 1, "Payments that came back"),
+    ("distributed", 1, "Given out of the common account"),
 )
 UNATTRIBUTED_MODES: Final = {
     "common": "It is kept in a common account, printed here, until a published rule says who gets it.",
@@ -46,6 +47,7 @@ REASONS: Final = {
         "What creators' own apps brought for their own works; it is paid to nobody.",
     ),
     "prohibited": ("Use against consent", "Parts of works used although their creators said no."),
+    "without_use": ("Users without use", "Parts of paying users who used nothing that pays."),
     BELOW_FLOOR: (
         "Below what works ask for",
         "Parts of works whose least price such a use does not pay; they are paid nothing for it.",

@@ -21,6 +21,7 @@ APPEND_ONLY = {
     "licence_file", "licence", "licence_end", "adaptation", "reported_transfer",
     "payee_account", "tax_profile", "payee_hold", "payee_verified", "payout_batch", "payout", "payout_event",
     "policy", "policy_activation", "asked_term",
+    "pool_revenue", "pool_revenue_decision", "distribution", "distribution_decision",
     "period_window", "statement_comment",
 }  # fmt: skip
 

@@ -20,5 +20,5 @@ def test_totals_leave_out_what_no_claim_holds():
         for field in msgspec.structs.fields(Totals)
         if field.required
     }
-    assert names == {"claimed_grains", "released_grains"} & names
+    assert "claimed_grains" in names
     assert not names & set(msgspec.to_builtins(Totals(**facts)))
