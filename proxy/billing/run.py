@@ -8,6 +8,7 @@ without holding anybody up, and answers go on being given, and metered into the 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from proxy.billing import (
     pools_store,
     store,
 )
+from proxy.billing.closing_files import spilled_statements, spilled_transfers
 from proxy.billing.periods import window_end
 from proxy.billing.prices import PriceTable
 from proxy.billing.rollup import roll_up
@@ -95,6 +97,7 @@ def _close(
     stored = store.load_closing(engine, label)
     if stored is not None:
         return stored
+    folder = _beside(engine)
     after_seq, start = store.last_period(engine)
     end = watermarks(engine)
     # After the marks: whatever held for an answer below them was said before that answer was given.
@@ -102,7 +105,8 @@ def _close(
     terms = policies_store.terms_now(engine, billing, registry_seq)
     links = app_links(engine)
     revenues = pools_store.revenues(engine, label)
-    rollup = roll_up(label, events_between(engine, start, end), terms, prices, links, revenues=revenues)
+    answers = events_between(engine, start, end)
+    rollup = roll_up(label, answers, terms, prices, links, revenues=revenues, folder=folder)
     waiting = {
         ledger.claim_of(code): grains
         for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()
@@ -132,6 +136,8 @@ def _close(
         start_bounds=start,
         end_bounds=end,
         closed_us=now_us,
+        transfers=spilled_transfers(folder),
+        statements=spilled_statements(folder),
     )
     if not dry_run:
         until_us = window_end(now_us, billing.comment_days)
@@ -142,3 +148,12 @@ def _close(
 
         store.write(engine, closing, after_seq=after_seq, also=beside)
     return closing
+
+
+def _beside(engine: sa.Engine) -> Path | None:
+    """Return where a close keeps its files while it computes: by the store, which needs as much room later.
+
+    None, where the system keeps temporary files (TMPDIR), for a store that is no file of this machine.
+    """
+    is_file = engine.dialect.name == "sqlite" and engine.url.database not in {None, "", ":memory:"}
+    return Path(str(engine.url.database)).resolve().parent if is_file else None
