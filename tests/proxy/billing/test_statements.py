@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.access.links import AppLinks
 from proxy.billing import ledger
-from proxy.billing.documents import FORMATS, summary
+from proxy.billing.documents import render, summary
 from proxy.billing.ledger import balances
 from proxy.billing.money import PPM, parse
 from proxy.billing.prices import load
@@ -409,10 +409,10 @@ def test_a_period_without_claims_says_nothing_of_them(close, event):
 
 def test_the_page_says_what_claims_hold_and_let_go(close, event):
     first = close([event(1, (W1,))], claimed())
-    page = FORMATS["html"](first.statements[0]).decode()
+    page = render(first.statements[0], "html").decode()
     assert "Held by open claims" in page
     assert "somebody else claims this work" in page
     second = close([event(2, (W1,))], claimed(waiting=held_by(first), is_open=False), label="2026-12")
-    page = FORMATS["html"](second.statements[0]).decode()
+    page = render(second.statements[0], "html").decode()
     assert "Let go by decided claims" in page
     assert "A decided claim" in page
