@@ -402,19 +402,22 @@ def to_settle(batch: Batch, events: Sequence[Event], wanted: Iterable[str]) -> l
     return [one for one in batch.payments if states[one.id] == "pending" and (not asked or one.id in asked)]
 
 
-def to_return(batch: Batch, events: Sequence[Event], name: str) -> Payment | None:
-    """Return the payment to be booked back, None when that is done. Raises Conflict when it never left."""
-    _known(batch, (name,))
-    state = payment_states(batch, events)[name]
-    if state == "returned":
-        return None
-    if state_of(events) != "exported":
+def to_return(batch: Batch, events: Sequence[Event], names: Iterable[str]) -> list[Payment]:
+    """Return which of these are to be booked back; what is returned already is left out.
+
+    Raises Conflict when the batch never left.
+    """
+    asked = frozenset(names)
+    _known(batch, asked)
+    states = payment_states(batch, events)
+    open_ones = [one for one in batch.payments if one.id in asked and states[one.id] != "returned"]
+    if open_ones and state_of(events) != "exported":
         raise Conflict(
             f"{batch.id} was never exported: nothing of it can come back",
             remedy="`endcredits payouts cancel` takes the whole batch back",
             code="payouts_not_exported",
         )
-    return next(one for one in batch.payments if one.id == name)
+    return open_ones
 
 
 def _known(batch: Batch, names: Iterable[str]) -> None:

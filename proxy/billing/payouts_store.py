@@ -12,7 +12,8 @@ nobody can cancel what a bank may have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -199,39 +200,53 @@ class Payouts:
 
         ref: the bank's own reference, kept with each.
         """
-        said = checked_words(ref, "bank's reference", REASON_CHARACTERS_MAX, needed=False)
-        with money_turn(self._engine) as connection:
-            batch, events = _load(connection, batch_id)
-            paid = payouts.to_settle(batch, events, wanted)
-            now_us = self._clock.now_us()
-            store.book(
-                connection,
-                [transfer for one in paid for transfer in payouts.settled(batch, one, now_us)],
-                batch.currency,
-            )
-            self._happened(connection, batch, events, "settled", now_us, paid, detail=said)
-        return paid
+        return self.answer(batch_id, paid=tuple(wanted) or None, ref=ref)[0]
 
     def give_back(self, payment_id: str, reason: str) -> bool:
         """Book that a payment came back: all of it is owed to its creator again. False when that is done."""
-        said = checked_words(reason, "reason", REASON_CHARACTERS_MAX)
-        with money_turn(self._engine) as connection:
-            query = sa.select(_payout.c.batch_id).where(_payout.c.id == payment_id)
+        query = sa.select(_payout.c.batch_id).where(_payout.c.id == payment_id)
+        with self._engine.connect() as connection:
             batch_id = connection.execute(query).scalar()
-            if batch_id is None:
-                raise NotFound(
-                    f"no payment {payment_id}", remedy="`endcredits payouts show BATCH` lists them"
-                )
-            batch, events = _load(connection, str(batch_id))
-            one = payouts.to_return(batch, events, payment_id)
-            if one is None:
-                return False
-            was_settled = payouts.payment_states(batch, events)[payment_id] == "settled"
+        if batch_id is None:
+            raise NotFound(f"no payment {payment_id}", remedy="`endcredits payouts show BATCH` lists them")
+        return bool(self.answer(str(batch_id), returned={payment_id: reason})[1])
+
+    def answer(
+        self,
+        batch_id: str,
+        *,
+        paid: Collection[str] | None = (),
+        returned: Mapping[str, str] = MappingProxyType({}),
+        ref: str = "",
+    ) -> tuple[list[Payment], list[Payment]]:
+        """Book what the bank did: (payments settled, payments returned) that were not known yet, in one go.
+
+        paid: those it paid, None for all on their way that are not `returned`; returned: {payment: why}.
+        """
+        why = {
+            name: checked_words(reason, "reason", REASON_CHARACTERS_MAX) for name, reason in returned.items()
+        }
+        said = checked_words(ref, "bank's reference", REASON_CHARACTERS_MAX, needed=False)
+        if paid and not why.keys().isdisjoint(paid):
+            raise Conflict("one payment cannot be both paid and returned", code="payouts_answer")
+        with money_turn(self._engine) as connection:
+            batch, events = _load(connection, batch_id)
+            states = payouts.payment_states(batch, events)
+            back = payouts.to_return(batch, events, why)
+            settled = [
+                one
+                for one in (payouts.to_settle(batch, events, paid or ()) if paid is None or paid else ())
+                if one.id not in why
+            ]
             now_us = self._clock.now_us()
-            back = payouts.returned(batch, one, now_us, was_settled=was_settled)
-            store.book(connection, back, batch.currency)
-            self._happened(connection, batch, events, "returned", now_us, [one], detail=said)
-        return True
+            transfers = [transfer for one in settled for transfer in payouts.settled(batch, one, now_us)]
+            for one in back:
+                was_settled = states[one.id] == "settled"
+                transfers += payouts.returned(batch, one, now_us, was_settled=was_settled)
+            store.book(connection, transfers, batch.currency)
+            self._happened(connection, batch, events, "settled", now_us, settled, detail=said)
+            self._happened(connection, batch, [*events, *settled], "returned", now_us, back, details=why)
+        return settled, back
 
     def _owed(self) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
         """Return {(creator, currency): grains} owed, and what of it is of periods that are not final.
@@ -272,13 +287,15 @@ class Payouts:
         self,
         connection: sa.Connection,
         batch: Batch,
-        events: Sequence[Event],
+        events: Sequence[object],
         kind: Kind,
         now_us: int,
         payments: Sequence[Payment] | None = None,
         *,
         detail: str = "",
+        details: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """Write it down behind `events`, once for the batch or once for each of `payments`."""
         about = [""] if payments is None else [one.id for one in payments]
         rows: list[dict[str, Any]] = [
             {
@@ -286,7 +303,7 @@ class Payouts:
                 "seq": len(events) + 1 + place,
                 "kind": kind,
                 "payout_id": name,
-                "detail": detail,
+                "detail": details.get(name, detail),
                 "by": self._by,
                 "at_us": now_us,
             }

@@ -165,13 +165,42 @@ def _unwritten(target: Path, error: OSError) -> Problem:
 @command(payouts)
 @click.argument("batch")
 @click.option("--payment", "wanted", multiple=True, help="Only this payment [all that are on their way].")
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The bank's report (pain.002), or a table: payment, answer (paid or returned), detail.",
+)
 @click.option("--ref", default="", help="The bank's own reference; kept with each.")
 @by_option
-def settle(desk: Desk, batch: str, wanted: tuple[str, ...], ref: str, by: str) -> None:
-    """Book that the bank has paid a BATCH, or single payments of it. Book what it refused first: `return`."""
-    paid = open_paying(desk).payouts(by).settle(batch, wanted, ref=ref)
-    answer = {"id": batch, "settled": [one.id for one in paid]}
-    desk.say(answer, f"{len(paid)} payments of {batch} are settled" if paid else "settled already")
+def settle(desk: Desk, batch: str, wanted: tuple[str, ...], answers: Path | None, ref: str, by: str) -> None:
+    """Book what the bank did with a BATCH: all that is on its way is paid, or what --answers says.
+
+    Without --answers, book what the bank refused first: `payouts return`.
+    """
+    if answers is not None and wanted:
+        raise click.UsageError("--answers names the payments: leave --payment out")
+    acts, waiting = open_paying(desk).payouts(by), 0
+    if answers is None:
+        paid, back = acts.settle(batch, wanted, ref=ref), []
+    else:
+        from proxy.billing import payout_answers, payouts_store
+
+        found = payout_answers.read(_bounded(answers, payout_answers.ANSWERS_BYTES_MAX))
+        done, returned = found.of(*payouts_store.batch(desk.engine, batch))
+        paid, back = acts.answer(batch, paid=done, returned=returned, ref=ref)
+        waiting = found.waiting
+    answer = {"id": batch, "settled": [one.id for one in paid], "returned": [one.id for one in back]}
+    said = f"{len(paid)} payments of {batch} are settled, {len(back)} returned"
+    said += f"; of {waiting} the bank has not decided" if waiting else ""
+    desk.say(answer | {"waiting": waiting}, said if paid or back or waiting else "nothing new: it is booked")
+
+
+def _bounded(file: Path, bytes_max: int) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(bytes_max + 1)
+    except OSError as error:
+        raise Problem(f"{file}: cannot be read ({error.strerror})", code="answers") from error
 
 
 @command(payouts, "return")

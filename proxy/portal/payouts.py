@@ -92,10 +92,18 @@ class BatchIn(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-class SettleIn(msgspec.Struct, forbid_unknown_fields=True):
-    """What the bank has paid: all that is on its way, or these payments."""
+class ReturnedIn(msgspec.Struct, forbid_unknown_fields=True):
+    """A payment that the bank did not make, and why."""
 
-    payments: list[str] = []
+    payment: str
+    reason: str
+
+
+class SettleIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What the bank did. payments: those it paid, null for all on their way that are not `returned`."""
+
+    payments: list[str] | None = None
+    returned: list[ReturnedIn] = []
     ref: str = ""
 
 
@@ -277,10 +285,13 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
     async def settle(
         caller: NamedDependency[Principal], batch: FromPath[str], data: JSONBody[SettleIn]
     ) -> Row:
-        """Book what the bank has paid."""
+        """Book what the bank did, in one go."""
         acts = paying.payouts(_name(caller))
-        paid = await asyncio.to_thread(acts.settle, batch, data.payments, ref=data.ref)
-        return {"id": batch, "settled": [payment.id for payment in paid]}
+        why = {one.payment: one.reason for one in data.returned}
+        paid, back = await asyncio.to_thread(
+            acts.answer, batch, paid=data.payments, returned=why, ref=data.ref
+        )
+        return {"id": batch, "settled": [one.id for one in paid], "returned": [one.id for one in back]}
 
     @post("/payouts/payments/{payment:str}/return", guards=operators, status_code=200)
     async def give_back(

@@ -238,7 +238,7 @@ def test_what_was_never_sent_is_neither_settled_nor_returned(batch):
         with pytest.raises(Conflict):
             payouts.to_settle(batch, events, ())
         with pytest.raises(Conflict):
-            payouts.to_return(batch, events, batch.payments[0].id)
+            payouts.to_return(batch, events, [batch.payments[0].id])
 
 
 def test_settling_takes_what_is_pending_and_says_so_of_what_came_back(batch):
@@ -249,7 +249,7 @@ def test_settling_takes_what_is_pending_and_says_so_of_what_came_back(batch):
     assert payouts.to_settle(batch, [*sent, event("settled", one.id)], (one.id,)) == []
     back = [*sent, event("settled", one.id), event("returned", one.id)]
     assert payouts.payment_states(batch, back) == {one.id: "returned", two.id: "pending"}
-    assert payouts.to_return(batch, back, one.id) is None
+    assert payouts.to_return(batch, back, [one.id, two.id]) == [two]
     assert payouts.to_settle(batch, back, ()) == [two]
     with pytest.raises(Conflict, match="was returned"):
         payouts.to_settle(batch, back, (one.id,))

@@ -134,7 +134,7 @@ def test_what_the_bank_answered_is_booked_once_and_told_by_the_next_statements(e
     assert ec.json(*back).row["changed"]
     assert "already" in ec(*back).out
     assert ec.json("payouts", "settle", batch, "--ref", "B-77").row["settled"] == [adas["payment"]]
-    assert "already" in ec("payouts", "settle", batch).out
+    assert "nothing new" in ec("payouts", "settle", batch).out
     shown = ec("payouts", "show", batch).out
     for word in ("1 returned, 1 settled", "AC01: no such account.", "B-77", adas["payment"]):
         assert word in shown
@@ -153,6 +153,25 @@ def test_what_the_bank_answered_is_booked_once_and_told_by_the_next_statements(e
     assert "already" in ec("payouts", "cancel", again["id"], "--reason", "x").out
     assert [row["state"] for row in ec.json("payouts", "list").rows] == ["cancelled", "exported"]
     assert batch in ec("payouts", "list").out
+
+
+def test_a_banks_report_or_a_persons_table_is_booked_in_one_go(ec, owed, tmp_path):
+    batch = approved(ec)
+    ec("payouts", "export", batch)
+    adas, bos = ec.of(batch, "ada")["payment"], ec.of(batch, "bo")["payment"]
+    table, report = tmp_path / "answers.csv", tmp_path / "report.xml"
+    table.write_text(f"payment,answer,detail\n{bos},returned,AC04: closed\n")
+    first = ec.json("payouts", "settle", batch, "--answers", table).row
+    assert (first["settled"], first["returned"]) == ([], [bos])
+    report.write_text(
+        f"<Document><OrgnlMsgId>{batch.replace('_', '-')}</OrgnlMsgId><GrpSts>ACSC</GrpSts></Document>"
+    )
+    assert ec.json("payouts", "settle", batch, "--answers", report).row["settled"] == [adas]
+    assert "nothing new" in ec("payouts", "settle", batch, "--answers", report).out
+    assert "1 returned, 1 settled" in ec("payouts", "show", batch).out
+    report.write_text("<Document><OrgnlMsgId>pob-other</OrgnlMsgId><GrpSts>ACSC</GrpSts></Document>")
+    assert ec.json("payouts", "settle", batch, "--answers", report).row["error"] == "payouts_answer"
+    assert ec("payouts", "settle", batch, "--answers", report, "--payment", adas).status == 2
 
 
 def test_who_is_not_paid_is_told_with_why(ec):

@@ -190,6 +190,22 @@ async def test_a_creator_sees_what_became_of_her_payment_and_of_nobody_elses(peo
     assert (await people("ada", "GET", "payees/me")).json()["owed"][0]["owed"] == "24.00"
 
 
+async def test_what_the_bank_did_with_a_whole_batch_is_booked_in_one_go(people, settings, prices):
+    await enter(people)
+    await people.owed(settings, prices)
+    batch = await approved(people)
+    await people("omar", "POST", f"payouts/batches/{batch}/export")
+    ((hers,), (his,)) = [(await people(who, "GET", "payouts")).json()["items"] for who in ("ada", "bo")]
+    body = {"returned": [{"payment": his["payment"], "reason": "AC01"}], "ref": "B-1"}
+    for expected in ({hers["payment"]}, set()):
+        booked = (await people("omar", "POST", f"payouts/batches/{batch}/settle", body)).json()
+        assert set(booked["settled"]) == expected
+    both = {"payments": [his["payment"]], "returned": [{"payment": his["payment"], "reason": "AC01"}]}
+    refused = await people("omar", "POST", f"payouts/batches/{batch}/settle", both)
+    assert (refused.status_code, refused.json()["code"]) == (409, "payouts_answer")
+    assert (await people("bo", "GET", "payees/me")).json()["owed"][0]["owed"] == "24.00"
+
+
 async def test_a_batch_is_created_once_under_one_key_and_batches_are_paged(people, settings, prices):
     await enter(people)
     await people.owed(settings, prices)
