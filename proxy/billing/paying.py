@@ -33,6 +33,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What a creator is owed in one currency, and what the next batch would do with it.
 
     reason: why it would not be paid (a key of payouts.REASONS), "" where it would; then the minor units.
+    draft_grains: what of it was earned in periods that may still be commented on, and is not paid yet.
     """
 
     currency: str
@@ -41,6 +42,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     net_minor: int = 0
     withheld_minor: int = 0
+    draft_grains: int = 0
 
 
 class Paying:
@@ -137,7 +139,8 @@ class Paying:
         paid, unpaid = payouts.plan("", self._rules(rail or "manual"), owed, known, drafts)
         reasons = {one.currency: one.reason for one in unpaid}
         found: list[Standing] = []
-        for (_, currency), grains in sorted(owed.items()):
+        for whose, grains in sorted(owed.items()):
+            currency = whose[1]
             pays = next((one for one in paid if currency == self.currency), None)
             reason = "" if pays else reasons.get(currency, "nothing_owed")
             found.append(
@@ -148,6 +151,7 @@ class Paying:
                     why=REASONS[reason] if reason else "",
                     net_minor=pays.net_minor if pays else 0,
                     withheld_minor=pays.withheld_minor if pays else 0,
+                    draft_grains=drafts.get(whose, 0),
                 )
             )
         return found

@@ -125,6 +125,8 @@ def standing_row(stands: Standing) -> Row:
         "currency": stands.currency,
         "owed_grains": stands.owed_grains,
         "owed": decimal_text(stands.owed_grains, stands.currency),
+        "draft_grains": stands.draft_grains,
+        "draft": decimal_text(stands.draft_grains, stands.currency),
         "payable_minor": stands.net_minor,
         "payable": text(stands.net_minor, stands.currency),
         "withheld_minor": stands.withheld_minor,

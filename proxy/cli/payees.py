@@ -215,6 +215,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
     for one in row["owed"]:
         then = one["why"] if one["reason"] else f"the next batch pays {one['payable']}"
         kept = f", withholding {one['withheld']}" if one["withheld_minor"] else ""
+        kept += f" ({one['draft']} of it is of periods that are not final)" if one["draft_grains"] else ""
         lines.append(f"  owed      {one['owed']} {one['currency']}: {then}{kept}")
     return lines
 

@@ -35,11 +35,11 @@ SPACE = {"p": "urn:iso:std:iso:20022:tech:xsd:pain.001.001.09"}
 class Scene:
     """Books in euros (or others), with two creators who have been used."""
 
-    def __init__(self, engine, prices, folder, *, currency="EUR", **said):
+    def __init__(self, engine, prices, folder, *, currency="EUR", comment_days=0, **said):
         self.engine, self.prices, self.folder, self.number = engine, prices, folder, 0
         self.settings = Settings(
             data_dir=folder,
-            billing=Billing(currency=currency, comment_days=0),
+            billing=Billing(currency=currency, comment_days=comment_days),
             payouts=Payouts(**(DEBTOR | said)),
         )
         self.clock = FrozenClock(CLOSED_US)
@@ -208,6 +208,29 @@ def test_what_is_below_the_minimum_stays_and_is_paid_when_it_is_reached(engine, 
     assert owed.opening_grains > 0
     batch, _ = scene.paying.propose("manual", by="ada")
     assert [one.gross_minor for one in batch.payments] == [owed.closing_grains // GRAINS_PER_MINOR]
+
+
+def test_what_may_still_be_commented_on_is_paid_when_it_is_final(engine, prices, tmp_path):
+    register(engine, BOOKS)
+    scene = Scene(engine, prices, tmp_path, comment_days=14)
+    scene.enter("c_a", rail="manual", reference="a cheque")
+    scene.use()
+    owed = scene.close("1")["c_a"].closing_grains
+    (stands,) = scene.paying.standing("c_a")
+    assert (stands.reason, stands.draft_grains, stands.net_minor) == ("draft", owed, 0)
+    batch, is_new = scene.paying.propose("manual", by="ada")
+    assert (is_new, batch.payments) == (False, ())
+    scene.clock.advance(14 * 86_400)
+    scene.use()
+    second = scene.close("2")["c_a"]
+    (stands,) = scene.paying.standing("c_a")
+    assert (stands.reason, stands.draft_grains) == ("", second.earned_grains)
+    batch, _ = scene.paying.propose("manual", by="ada")
+    assert [one.gross_minor for one in batch.payments] == [owed // GRAINS_PER_MINOR]
+    assert scene.paying.payouts("bob").approve(batch.id)[1]
+    assert scene.stands("c_a") == "draft"
+    scene.clock.advance(14 * 86_400)
+    assert scene.stands("c_a") == ""
 
 
 def test_a_rail_that_cannot_pay_is_refused_and_the_creator_sees_it(engine, prices, tmp_path):

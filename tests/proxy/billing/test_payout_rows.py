@@ -64,7 +64,11 @@ def test_what_happened_is_told_in_order():
 def test_everything_of_a_creator_stands_together():
     account = KnownAccount("c_a", 2, "sepa", "", 500 * GRAINS_PER_MINOR, "EUR", "ada", 0)
     stands = Standing(
-        currency="EUR", owed_grains=-5, reason="nothing_owed", why=payouts.REASONS["nothing_owed"]
+        currency="EUR",
+        draft_grains=3,
+        owed_grains=-5,
+        reason="nothing_owed",
+        why=payouts.REASONS["nothing_owed"],
     )
     row = payout_rows.payee_row(account, [TaxProfile("W9", "US", None, DAY)], "A letter.", [stands])
     assert (row["account"]["account"], row["account"]["minimum"], row["account"]["verified"]) == (
@@ -73,5 +77,6 @@ def test_everything_of_a_creator_stands_together():
         False,
     )
     assert (row["hold"], row["tax_profiles"][0]["from"]) == ("A letter.", "2026-12-01")
+    assert row["owed"][0]["draft"] == "0.000000003"
     assert (row["owed"][0]["owed"], row["owed"][0]["payable"]) == ("-0.000000005", "0.00")
     assert payout_rows.payee_row(None, [], "", [])["account"] is None
