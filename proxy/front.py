@@ -12,12 +12,14 @@ Sources: RFC 9112, 6.3 "Message Body Length" and 9.3.2 "Pipelining"; the ASGI sp
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 import struct
 import urllib.parse
+from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -25,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from proxy.relay.needs import GONE
 from proxy.wire.errors import error_body, error_shape
 
+BEGUN_AT_ONCE = 8  # about two milliseconds
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS = bytes({*range(32), 127} - {9, 10, 13})  # line breaks are counted, tabs may be
@@ -33,9 +36,37 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
 _lowered: dict[bytes, bytes] = {}
 
 
+class Turns:
+    """Lets a few requests begin in each turn of the loop; the rest wait for the next, in their order.
+
+    To begin a request takes as long as to pass on ten events. When a hundred come at once, the first of them
+    has its first token long before the last was looked at, and streams under way do not wait for all of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: deque[Callable[[], None]] = deque()  # one a connection
+        self._room = BEGUN_AT_ONCE
+
+    def has_room(self) -> bool:
+        """Take a place in this turn; False when there is none left."""
+        if not self._room:
+            return False
+        if self._room == BEGUN_AT_ONCE:
+            self.loop.call_soon(self._next)
+        self._room -= 1
+        return True
+
+    def _next(self) -> None:
+        self._room = BEGUN_AT_ONCE
+        while self.waiting and self.has_room():
+            self.waiting.popleft()()
+
+
 class Front(HttpToolsProtocol):
     """One client's connection."""
 
+    _turns: ClassVar[Turns | None] = None  # of the loop that serves; a process has one
     _serving: Cycle | None = None  # the request that is answered; `cycle` is the one that is read
 
     def on_headers_complete(self) -> None:
@@ -79,7 +110,13 @@ class Front(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._serving = cycle
-        super()._start_asgi_task(cycle, app)
+        turns = Front._turns
+        if turns is None or turns.loop is not self.loop:
+            turns = Front._turns = Turns(self.loop)
+        if turns.has_room():
+            super()._start_asgi_task(cycle, app)
+        else:
+            turns.waiting.append(functools.partial(super()._start_asgi_task, cycle, app))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is answered, even if another was read behind it."""
