@@ -30,6 +30,7 @@ from proxy.relay.sockets import MESSAGE_BYTES_MAX
 from proxy.settings import Server, serving
 
 PR_SET_PDEATHSIG = 1
+GIVES_WAY_S = 0.001  # for so long at most a thread at work (the carrier of usage) holds up the event loop
 
 
 class Serving(uvicorn.Server):
@@ -107,6 +108,7 @@ def main() -> int:
     parser.add_argument("--slot", type=int, default=0, help="this worker's number")
     arguments = parser.parse_args()
     settings = serving()
+    sys.setswitchinterval(GIVES_WAY_S)
     configure_logging(settings.server.log_level)
     # uvicorn raises the signal again once it has stopped cleanly; these handlers are what it then meets, so
     # that a clean stop exits 0 (service managers read anything else as a crash).
