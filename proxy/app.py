@@ -45,6 +45,7 @@ from proxy.metering.pending import PendingTexts
 from proxy.metering.sink import Sink, carry_orphans
 from proxy.observability import Metrics, get_log
 from proxy.portal.api import api_router
+from proxy.portal.compensation import compensation_router
 from proxy.portal.health import health_handlers
 from proxy.portal.payouts import payouts_router
 from proxy.portal.problems import answer_problem
@@ -342,6 +343,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
                 Paying(running.engine, settings, clock=running.clock, ids=running.ids),
                 Catalogue(running.engine, clock=running.clock, ids=running.ids),
             ),
+            compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             *health_handlers(running.metrics, running.checks, running.about),
         ],
         lifespan=[lifespan],

@@ -68,7 +68,10 @@ class AskedTerms:
         self._by = checked_words(by, "name of who acts", NAME_OF_DECIDER_MAX)
 
     def ask(self, scope: Scope, scope_id: str, kind: str, text: str, *, why: str = "") -> AskedTerm:
-        """Record what is asked from now on, "none" for nothing any more. Raises NotFound, BadRequest."""
+        """Record what is asked from now on, "none" for nothing any more; said again, it is the same word.
+
+        Raises NotFound, BadRequest.
+        """
         value = read_value(kind, text, self._currency)
         said = checked_words(why, "reason", REASON_CHARACTERS_MAX, needed=False)
         with registry_turn(self._engine) as connection:
@@ -80,6 +83,9 @@ class AskedTerms:
                 )
             now_us = self._clock.now_us()
             payload = {"scope": [scope, scope_id], "kind": kind, "value": value}
+            known = _last(connection, scope_id, kind)
+            if known is not None and (known.scope, known.value) == (scope, value):
+                return known
             change = RegistryChange("terms_asked", payload, scope_id if scope == "work" else None)
             seq = append_registry(connection, [change], actor=self._by, at_us=now_us)
             row: dict[str, Any] = {
@@ -95,6 +101,21 @@ class AskedTerms:
             }
             connection.execute(sa.insert(_asked), [row])
         return AskedTerm(**row)
+
+
+def is_owner(engine: sa.Engine, work: str, creator: str) -> bool:
+    """Tell whether a work is this creator's now. False for one that is not registered."""
+    with engine.connect() as connection:
+        try:
+            return owner_of(connection, work) == creator
+        except NotFound:
+            return False
+
+
+def _last(connection: sa.Connection, scope_id: str, kind: str) -> AskedTerm | None:
+    query = sa.select(_asked).where(_asked.c.scope_id == scope_id, _asked.c.kind == kind)
+    row = connection.execute(query.order_by(_asked.c.seq.desc()).limit(1)).first()
+    return None if row is None else AskedTerm(**row._mapping)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def asked_terms(engine: sa.Engine, scope_id: str = "") -> list[AskedTerm]:

@@ -123,16 +123,17 @@ def read_policy(raw: bytes) -> Policy:
         raise BadRequest(
             f"'{misplaced[0]}' is a setting, no rule", remedy="leave it in config/endcredits.toml"
         )
-    return _of(name, table)
+    return policy_of(name, table)
 
 
 def from_text(text: str) -> Policy:
     """Return the policy of a canonical text, as the store has it."""
     said = msgspec.json.decode(text)
-    return _of(said["name"], said["rules"])
+    return policy_of(said["name"], said["rules"])
 
 
-def _of(name: object, rules: dict[str, Any]) -> Policy:
+def policy_of(name: object, rules: dict[str, Any]) -> Policy:
+    """Return the policy of a name and keys of [billing]. Raises BadRequest naming what cannot be read."""
     try:
         policy = msgspec.convert({"name": name, "rules": rules}, Policy)
     except msgspec.ValidationError as error:

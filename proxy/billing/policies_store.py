@@ -90,7 +90,7 @@ class Policies:
         return True
 
     def activate(self, policy_id: str, from_us: int | None = None) -> Activation:
-        """Let a policy hold from a time on, or from now on. The same again is another activation.
+        """Let a policy hold from a time on, or from now on. The same again is the same activation.
 
         Raises NotFound, and Conflict (code "policy_backdated") for a time that has passed.
         """
@@ -104,6 +104,9 @@ class Policies:
                     remedy="let it hold from now on (leave out --from) or from a later time",
                     code="policy_backdated",
                 )
+            known = _same(connection, policy, since_us)
+            if known is not None:
+                return known
             last = connection.execute(sa.select(sa.func.max(_activation.c.seq))).scalar()
             made = Activation(int(last or 0) + 1, since_us, policy, now_us, self._by)
             row = {
@@ -152,6 +155,15 @@ def policies(engine: sa.Engine) -> list[Known]:
         for row in connection.execute(sa.select(_activation).order_by(_activation.c.seq)):
             dated.setdefault(row.policy_id, []).append(row.effective_from_us)
     return [Known(from_text(row.body), row.by, row.at_us, tuple(dated.get(row.id, ()))) for row in rows]
+
+
+def _same(connection: sa.Connection, policy: Policy, since_us: int) -> Activation | None:
+    """Return the activation that holds from exactly this time on, if it is of this policy."""
+    query = sa.select(_activation).where(_activation.c.effective_from_us == since_us)
+    row = connection.execute(query.order_by(_activation.c.seq.desc()).limit(1)).first()
+    if row is None or row.policy_id != policy.id:
+        return None
+    return Activation(row.seq, row.effective_from_us, policy, row.at_us, row.by)
 
 
 def _load(connection: sa.Connection, policy_id: str) -> Policy:

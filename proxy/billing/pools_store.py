@@ -8,6 +8,7 @@ closing take the same turn, so a pool is in the close of its period or is refuse
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final, Literal
 
@@ -19,7 +20,7 @@ from proxy.billing.money import EXPONENTS, GRAINS_PER_MINOR, parse
 from proxy.billing.pools import PoolTold, Revenue
 from proxy.billing.store import PeriodRow
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
-from proxy.clock import Clock, Ids
+from proxy.clock import Clock, Ids, base32
 from proxy.database import money_turn, take_money_turn
 from proxy.errors import BadRequest, Conflict, NotFound
 
@@ -74,8 +75,12 @@ class Pools:
         kind: str = "subscription",
         users: int | None = None,
         why: str = "",
+        key: str = "",
     ) -> Revenue:
-        """Keep a declaration: decimal text in whole minor units. Raises NotFound, BadRequest, Conflict."""
+        """Keep a declaration of an app (id or name), in whole minor units. key: names one to be made once.
+
+        Raises NotFound, BadRequest, Conflict.
+        """
         grains = _amount(amount, self._currency)
         if kind not in KINDS:
             raise BadRequest(f"there is no revenue '{kind}'", remedy=f"use {', '.join(KINDS)}", code="pool")
@@ -83,12 +88,11 @@ class Pools:
             raise BadRequest(f"{users} users", remedy=f"give 0 to {USERS_MAX}", code="pool")
         said = checked_words(why, "reason", REASON_CHARACTERS_MAX, needed=False)
         with money_turn(self._engine) as connection:
-            if not connection.execute(sa.select(_app.c.id).where(_app.c.id == app)).first():
-                raise NotFound(f"there is no app '{app}'", remedy="`endcredits keys list` shows apps' keys")
+            app_id = _app_id(connection, app)
             _refuse_closed(connection, label)
             row: dict[str, Any] = {
-                "id": self._ids.new("rev"),
-                "app_id": app,
+                "id": _keyed(self._by, key) if key else self._ids.new("rev"),
+                "app_id": app_id,
                 "period_label": label,
                 "kind": kind,
                 "amount": grains,
@@ -98,6 +102,11 @@ class Pools:
                 "by": self._by,
                 "at_us": self._clock.now_us(),
             }
+            known = [one for one in revenues_now(connection, label, app_id) if one.id == row["id"]]
+            if known:
+                return _again(known[0], row)
+            if key and connection.execute(sa.select(_revenue.c.id).where(_revenue.c.id == row["id"])).first():
+                raise _other_key()
             connection.execute(sa.insert(_revenue), [row])
             return _load(connection, row["id"])
 
@@ -188,6 +197,35 @@ def _load(connection: sa.Connection, revenue_id: str) -> Revenue:
     if row is None:
         raise NotFound(f"there is no revenue '{revenue_id}'", remedy="`endcredits pools list` shows them")
     return _made(row)
+
+
+def _app_id(connection: sa.Connection, app: str) -> str:
+    """Return the id of an app by id or name; an id wins over a name like it."""
+    query = sa.select(_app.c.id).where(sa.or_(_app.c.id == app, _app.c.name == app))
+    found = connection.execute(query.order_by(sa.case((_app.c.id == app, 0), else_=1)).limit(1)).scalar()
+    if found is None:
+        raise NotFound(f"there is no app '{app}'", remedy="`endcredits keys list` shows them by name")
+    return str(found)
+
+
+def _keyed(by: str, key: str) -> str:
+    digest = hashlib.sha256(f"pool|{by}|{key}".encode()).digest()
+    return "rev_" + base32(int.from_bytes(digest[:17], "big") >> 6)
+
+
+def _again(known: Revenue, row: dict[str, Any]) -> Revenue:
+    said = (known.kind, known.amount_grains, known.users, known.why)
+    if said != (row["kind"], row["amount"], row["users"], row["why"]):
+        raise _other_key()
+    return known
+
+
+def _other_key() -> Conflict:
+    return Conflict(
+        "this Idempotency-Key names another declaration",
+        remedy="use a new key for a new declaration",
+        code="idempotency_key",
+    )
 
 
 def _refuse_closed(connection: sa.Connection, label: str) -> None:

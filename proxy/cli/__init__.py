@@ -14,6 +14,7 @@ from __future__ import annotations
 from proxy.cli import (
     access,
     causal,
+    compensation,
     licences,
     money,
     offline,
@@ -29,6 +30,7 @@ from proxy.cli.desk import main
 __all__ = [
     "access",
     "causal",
+    "compensation",
     "licences",
     "main",
     "money",
