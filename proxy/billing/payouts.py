@@ -342,7 +342,7 @@ def may_approve(batch: Batch, events: Sequence[Event], by: str) -> bool:
     if same_person(batch.created_by, by):
         raise Conflict(
             f"{batch.id} was created by {batch.created_by}, who cannot approve it",
-            remedy="another person approves it",
+            remedy="another person approves it, under their own name (--by)",
             code="payouts_second_person",
         )
     return True
@@ -424,7 +424,7 @@ def _known(batch: Batch, names: Iterable[str]) -> None:
     unknown = sorted(set(names) - {payment.id for payment in batch.payments})
     if unknown:
         raise Conflict(
-            f"{batch.id} has no payment {unknown[0]}",
+            f"{batch.id} has no payment {unknown[0][:40]}",
             remedy="`endcredits payouts show` lists them",
             code="payouts_unknown",
         )

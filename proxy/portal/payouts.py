@@ -27,7 +27,7 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, Quer
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
-from proxy.billing import payees, payout_files, payouts_store
+from proxy.billing import payees, payees_store, payout_files, payouts_store
 from proxy.billing.payees import Rail, TaxForm
 from proxy.billing.paying import Paying
 from proxy.billing.payout_rows import (
@@ -47,6 +47,8 @@ from proxy.errors import BadRequest, NotFound
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+INT64_MAX = 2**63 - 1  # more is in neither store
+NAME_CHARACTERS_MAX = 300  # ids have 30; a creator's ref may be an address
 ME = "me"  # in a path: the creator whose key it is
 PAGE_MAX = payouts_store.LISTED_MAX
 Row = dict[str, Any]
@@ -66,7 +68,7 @@ class AccountIn(msgspec.Struct, forbid_unknown_fields=True):
 class VersionIn(msgspec.Struct, forbid_unknown_fields=True):
     """Which version of an account was checked."""
 
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=1, le=payees_store.VERSIONS_MAX)]
 
 
 class ReasonIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -250,12 +252,12 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
     @get("/payouts/batches/{batch:str}", guards=operators)
     async def one(batch: FromPath[str]) -> Row:
         """One batch with its payments, who is not paid by it and why, and all that happened to it."""
-        return _whole(*await asyncio.to_thread(payouts_store.batch, engine, batch))
+        return _whole(*await asyncio.to_thread(payouts_store.batch, engine, _id(batch)))
 
     @post("/payouts/batches/{batch:str}/approve", guards=operators, status_code=200)
     async def approve(caller: NamedDependency[Principal], batch: FromPath[str]) -> Row:
         """Approve what somebody else proposed: it leaves what creators are owed."""
-        _, changed = await asyncio.to_thread(paying.payouts(_name(caller)).approve, batch)
+        _, changed = await asyncio.to_thread(paying.payouts(_name(caller)).approve, _id(batch))
         return {"id": batch, "state": "approved", "changed": changed}
 
     @post("/payouts/batches/{batch:str}/cancel", guards=operators, status_code=200)
@@ -263,13 +265,13 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         caller: NamedDependency[Principal], batch: FromPath[str], data: JSONBody[ReasonIn]
     ) -> Row:
         """Take back a batch of which no file was written."""
-        changed = await asyncio.to_thread(paying.payouts(_name(caller)).cancel, batch, data.reason)
+        changed = await asyncio.to_thread(paying.payouts(_name(caller)).cancel, _id(batch), data.reason)
         return {"id": batch, "state": "cancelled", "changed": changed}
 
     @post("/payouts/batches/{batch:str}/export", guards=operators, status_code=200)
     async def export(caller: NamedDependency[Principal], batch: FromPath[str]) -> Response[bytes]:
         """The file for the bank: XML for SEPA, CSV else; again, the same bytes."""
-        found, content = await asyncio.to_thread(paying.export, batch, by=_name(caller))
+        found, content = await asyncio.to_thread(paying.export, _id(batch), by=_name(caller))
         suffix = payout_files.SUFFIXES[found.rail]
         return Response(
             content,
@@ -289,7 +291,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         acts = paying.payouts(_name(caller))
         why = {one.payment: one.reason for one in data.returned}
         paid, back = await asyncio.to_thread(
-            acts.answer, batch, paid=data.payments, returned=why, ref=data.ref
+            acts.answer, _id(batch), paid=data.payments, returned=why, ref=data.ref
         )
         return {"id": batch, "settled": [one.id for one in paid], "returned": [one.id for one in back]}
 
@@ -298,7 +300,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         caller: NamedDependency[Principal], payment: FromPath[str], data: JSONBody[ReasonIn]
     ) -> Row:
         """Book that a payment was refused or came back: all of it is owed to its creator again."""
-        changed = await asyncio.to_thread(paying.payouts(_name(caller)).give_back, payment, data.reason)
+        changed = await asyncio.to_thread(paying.payouts(_name(caller)).give_back, _id(payment), data.reason)
         return {"payment": payment, "state": "returned", "changed": changed}
 
     return (create, batches, one, approve, cancel, export, settle, give_back)
@@ -317,7 +319,14 @@ def _creator(catalogue: Catalogue, caller: Principal, who: str) -> str:
         return caller.creator_id
     if who == ME:
         raise BadRequest("an operator is no creator", remedy="name one, by id or ref", code="creator")
-    return catalogue.creator(who).id
+    return catalogue.creator(_id(who)).id
+
+
+def _id(name: str) -> str:
+    """A name from a path. Raises NotFound for one that no store could hold."""
+    if not name.isprintable() or len(name) > NAME_CHARACTERS_MAX:
+        raise NotFound("there is nothing of this name", remedy="take an id as it was given")
+    return name
 
 
 def _whole(batch: Batch, events: Sequence[Event]) -> Row:
@@ -337,6 +346,9 @@ def _place(cursor: str) -> tuple[int, str] | None:
         return None
     try:
         created_us, _, batch = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        return int(created_us), batch
+        place = int(created_us), batch
     except ValueError as error:
         raise BadRequest("`cursor` cannot be read", remedy="pass next_cursor as it came") from error
+    if not 0 <= place[0] <= INT64_MAX or not batch.isprintable():
+        raise BadRequest("`cursor` is none of ours", remedy="pass next_cursor as it came")
+    return place

@@ -263,6 +263,25 @@ async def test_what_cannot_be_an_account_is_refused_and_never_repeated(people, b
     assert "Sandmark" not in said
 
 
+async def test_names_that_no_store_could_hold_are_of_nothing(people):
+    for name in ("%00", "a%00b", "%0a", "x" * 400, "%ff"):
+        for method, path, body in (
+            ("GET", f"payees/{name}", None),
+            ("GET", f"payouts?creator={name}", None),
+            ("GET", f"payouts/batches/{name}", None),
+            ("POST", f"payouts/batches/{name}/export", None),
+            ("POST", f"payouts/payments/{name}/return", {"reason": "x"}),
+        ):
+            answer = await people("ines", method, path, body)
+            assert answer.status_code == 404, (name, path, answer.text)
+    for cursor in ("OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkgeA==", "MSAA", "LTEgeA=="):
+        assert (await people("ines", "GET", f"payouts/batches?cursor={cursor}")).status_code == 400
+    for body in ({"version": 2**70}, {"version": 0}, {"version": "one"}, {"version": 1.5}, None):
+        assert (await people("ines", "POST", "payees/ada/verify", body)).status_code == 400
+    for body in ({"rail": "sepa", "dry_run": "yes"}, {"rail": ""}, [], "sepa"):
+        assert (await people("ines", "POST", "payouts/batches", body)).status_code == 400
+
+
 async def test_no_account_is_in_the_log_the_store_or_an_answer(people, settings, prices, tmp_path, capfd):
     await enter(people)
     await people.owed(settings, prices)
