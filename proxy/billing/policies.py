@@ -169,7 +169,8 @@ def check(policy: Policy) -> None:
 
 
 def medium_of(endpoint: str) -> Medium:
-    """Return what kind of answer an endpoint gives: pictures, sound, and everything else is text."""
-    if endpoint.startswith("images."):
+    """Return what kind of answer an endpoint gives, in a batch too: what is no picture or sound is text."""
+    name = endpoint.removeprefix("batch.")
+    if name.startswith("images."):
         return "picture"
-    return "sound" if endpoint in {"audio.speech", "realtime"} else "text"
+    return "sound" if name in {"audio.speech", "realtime"} else "text"

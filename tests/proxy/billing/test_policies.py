@@ -101,6 +101,6 @@ def test_what_is_activated_for_later_never_changes_what_held_before(rows, at_us)
 
 
 def test_an_endpoint_says_which_medium_an_answer_is():
-    assert [medium_of(name) for name in ("chat.completions", "images.edits", "audio.speech", "realtime", "")] == [
+    assert [medium_of(name) for name in ("batch.chat.completions", "batch.images.edits", "audio.speech", "realtime", "")] == [
         "text", "picture", "sound", "sound", "text",
     ]  # fmt: skip
