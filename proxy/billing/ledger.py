@@ -12,6 +12,8 @@ money for use that no registered work explains, or that may not be paid, by reas
 liab:payout:{batch} approved and on its way to payees; liab:tax:{regime} withheld from payouts for a tax
 authority; asset:cash:{rail} what left by a bank, and came back; liab:pool:{app}:{period} creators' part of
 revenue that an app declared, on its way to what its users used.
+liab:escrow:dispute:{case} what an open dispute holds; expense:subsidy
+what the platform pays to correct a mistake out of its own.
 """
 
 from __future__ import annotations
@@ -65,6 +67,16 @@ def claim_of(account: str) -> tuple[str, str]:
     """Return (work, creator whose own app it was, or "") of an account that claims hold."""
     work, _, own_app_of = account.removeprefix(CLAIMED).partition(":")
     return work, own_app_of
+
+
+def disputed(case: str) -> str:
+    """Return the account of what an open dispute holds."""
+    return f"liab:escrow:dispute:{case}"
+
+
+def subsidy() -> str:
+    """Return the account of what the platform pays out of its own, and what corrections give back to it."""
+    return "expense:subsidy"
 
 
 def common(period: str, reason: str) -> str:

@@ -24,14 +24,19 @@ KINDS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
         "payout_return": ("returned", 1),
         "payout_tax_return": ("returned", 1),
         "distribution": ("distributed", 1),
+        "adjustment": ("adjustments", 1),
+        "dispute_hold": ("held", -1),
+        "dispute_release": ("released", 1),
+        "dispute_award": ("released", 1),
     }
 )
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
+class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One transfer on a creator's account. grains: what it adds to what they are owed, negative if paid out.
 
-    ref: what it was for (a payment, a case); at_us: when it was booked.
+    ref: what it was for (a payment, a case); at_us: when it was booked. corrects: what of an earlier period
+    it is about (a statement, a line of one, a transfer), reason: why, in somebody's words; both may be "".
     """
 
     transfer: str
@@ -39,6 +44,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     at_us: int
     grains: int
+    corrects: str = ""
+    reason: str = ""
 
 
 def sums(moves: Iterable[Move]) -> dict[str, int]:

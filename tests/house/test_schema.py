@@ -22,7 +22,8 @@ APPEND_ONLY = {
     "payee_account", "tax_profile", "payee_hold", "payee_verified", "payout_batch", "payout", "payout_event",
     "policy", "policy_activation", "asked_term",
     "pool_revenue", "pool_revenue_decision", "distribution", "distribution_decision",
-    "period_window", "statement_comment",
+    "period_window", "statement_comment", "transfer_note", "adjustment", "adjustment_event",
+    "dispute", "dispute_party", "dispute_line", "dispute_event",
 }  # fmt: skip
 
 
