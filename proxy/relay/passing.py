@@ -100,8 +100,11 @@ class PassThrough:
             await relay.admission.reserve_unread(self._principal, self._id)
         maker = await relay.makers.backend_of(named, self._principal.app_id) if named else ""
         try:
-            if self._scope["method"] == "GET" and (file_id := file_in(self._scope["raw_path"])):
-                return await self._file_opened(file_id, maker)
+            file_id, told_at = (
+                file_in(self._scope["raw_path"]) if self._scope["method"] == "GET" else ("", b"")
+            )
+            if file_id:
+                return await self._file_opened(file_id, told_at, maker)
             if named and not maker and model is None and body == b"" and self._scope["method"] in SAFE:
                 return await self._found(self._scope)
             routes = relay.routes_for(model, self._id, maker or (relay.first_backend if named else ""))
@@ -115,12 +118,11 @@ class PassThrough:
                 return None
             raise backend_failed(error) from error
 
-    async def _file_opened(self, file_id: str, maker: str) -> Answer:
+    async def _file_opened(self, file_id: str, told_at: bytes, maker: str) -> Answer:
         """Open a file's content, having asked its backend whether it is the output of a batch."""
         relay, scope = self._relay, self._scope
-        path = scope["raw_path"].rstrip(b"/").removesuffix(b"/content")
         headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _OF_A_PART]
-        about = {**scope, "raw_path": path, "headers": headers}
+        about = {**scope, "raw_path": told_at, "headers": headers}
         answer = await (
             self._asked(maker, about, identity=True) if maker else self._found(about, identity=True)
         )

@@ -2,12 +2,14 @@
 
 A line names the request it answers (`custom_id`) and holds the reply as its endpoint would have given it, so
 it is read by that endpoint. What the reply is says its `object`, because the line does not say where it was
-asked. A file may have any size, a line may not: of one that is longer than LINE_BYTES_MAX only the beginning
-and the end are kept, where its name and its usage stand.
+asked; Anthropic's hold messages only, and their batch has results in place of a file. A file may have any
+size, a line may not: of one that is longer than LINE_BYTES_MAX only the beginning and the end are kept, where
+its name and its usage stand.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -17,6 +19,7 @@ from proxy.wire.chat import ChatCompletions
 from proxy.wire.completions import Completions
 from proxy.wire.endpoint import Endpoint
 from proxy.wire.measures import Measures
+from proxy.wire.messages import Messages
 from proxy.wire.output import Said, TokenCounts
 from proxy.wire.reading import INTEGER_MAX, tolerated
 from proxy.wire.responses import Responses
@@ -24,10 +27,12 @@ from proxy.wire.responses import Responses
 LINE_BYTES_MAX = 4 << 20  # an answer of a million tokens; a request's text is not in it
 END_BYTES = 16 << 10  # kept of the beginning and of the end of a longer one
 SECONDS_MAX = 1 << 34
-_CONTENT = re.compile(rb"/v1/files/([A-Za-z0-9._:-]{1,256})/content/?")
+_CONTENT = re.compile(rb"(/v1/files/([A-Za-z0-9._:-]{1,256}))/content/?")
+_RESULTS = re.compile(rb"(/v1/messages/batches/([A-Za-z0-9._:-]{1,256}))/results/?")
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,2048}")')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _INPUT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*([0-9]{1,15})')
+_CACHED = re.compile(rb'"cache_(?:creation|read)_input_tokens"\s*:\s*([0-9]{1,15})')
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*([0-9]{1,15})')
 
 
@@ -58,9 +63,15 @@ class _Response(msgspec.Struct, frozen=True):
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Result(msgspec.Struct, frozen=True):
+    type: str = ""
+    message: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _Line(msgspec.Struct, frozen=True):
     custom_id: str
-    response: _Response | None
+    response: _Response | None = None
+    result: _Result | None = None
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -73,6 +84,8 @@ class _Body(msgspec.Struct, frozen=True):
 class _File(msgspec.Struct, frozen=True):
     purpose: Any = None
     created_at: Any = None
+    type: Any = None
+    ended_at: Any = None
 
 
 _line = msgspec.json.Decoder(_Line)
@@ -86,20 +99,26 @@ _BY_OBJECT: dict[str, Endpoint] = {
     "list": Measures("embeddings"),
 }
 _MODERATIONS = Measures("moderations")
+_MESSAGES = Messages()
 
 
-def file_in(raw_path: bytes) -> str:
-    """Return the file whose content a path asks for, "" when it asks for none."""
-    found = _CONTENT.fullmatch(raw_path)
-    return found.group(1).decode("ascii") if found else ""
+def file_in(raw_path: bytes) -> tuple[str, bytes]:
+    """Return what a path asks the output of, a file or a batch of messages, and where that is told of.
+
+    Both are empty when it asks for none.
+    """
+    found = _CONTENT.fullmatch(raw_path) or _RESULTS.fullmatch(raw_path)
+    return (found.group(2).decode("ascii"), found.group(1)) if found else ("", b"")
 
 
 def is_output(file: bytes) -> tuple[bool | None, int | None]:
-    """Return whether a file is a batch's output, as the backend's word on it says, and when it was made.
+    """Return whether this is a batch's output, as the backend's word on it says, and when it was made.
 
     None: it does not say.
     """
     said = tolerated(_file, file)
+    if said is not None and said.type == "message_batch":
+        return True, _moment(said.ended_at)
     if said is None or not isinstance(said.purpose, str):
         return None, None
     return said.purpose == "batch_output", _seconds(said.created_at)
@@ -154,6 +173,11 @@ def read_line(raw: RawLine) -> BatchLine | None:
     if not raw.is_whole:
         return _long(raw)
     line = tolerated(_line, raw.data)
+    if line is not None and line.result is not None:
+        message = (
+            _MESSAGES.read_reply(bytes(line.result.message)) if line.result.type == "succeeded" else None
+        )
+        return None if message is None else BatchLine(line.custom_id, _MESSAGES, message)
     if line is None or line.response is None:
         return None
     body = bytes(line.response.body)
@@ -188,9 +212,18 @@ def _usage_in(data: bytes) -> TokenCounts | None:
     given, told = _INPUT.search(data, places[-1]), _OUTPUT.search(data, places[-1])
     if given is None and told is None:
         return None
-    return TokenCounts(int(given.group(1)) if given else None, int(told.group(1)) if told else None)
+    cached = sum(int(match.group(1)) for match in _CACHED.finditer(data, places[-1]))
+    return TokenCounts(int(given.group(1)) + cached if given else None, int(told.group(1)) if told else None)
 
 
 def _seconds(value: Any) -> int | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return int(value) if is_number and 0 < value < min(SECONDS_MAX, INTEGER_MAX) else None
+
+
+def _moment(value: Any) -> int | None:
+    try:
+        moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return _seconds(moment.timestamp()) if moment is not None and moment.tzinfo is not None else None

@@ -18,7 +18,7 @@ from proxy.settings import Attribution, Settings
 from tests import fakes
 from tests.builders import World
 from tests.proxy.relay.test_admission import Keys, Months
-from tests.proxy.wire.test_batches import CHAT, line
+from tests.proxy.wire.test_batches import CHAT, line, result
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/files/file-out1/content"
@@ -38,7 +38,7 @@ class Files:
 
     async def answer(self, request):
         self.requests.append(request)
-        if not request.url.path.endswith("/content"):
+        if not request.url.path.endswith(("/content", "/results")):
             return httpx.Response(200, json=self.about) if self.about else httpx.Response(404)
         stream = fakes._Pieces(fakes._each(self.pieces))
         return httpx.Response(200, headers=self.headers, stream=stream)
@@ -191,6 +191,42 @@ async def test_what_the_backend_did_not_count_is_counted_and_marked():
     await fetch(world)
     (used,) = world.journal.used
     assert (used.output_tokens, used.input_tokens, used.estimated) == (2, 0, True)
+
+
+RESULTS = b"\n".join(
+    (result(custom_id="a"), result(None, custom_id="b", kind="errored"), result(custom_id="c"))
+)
+MESSAGE_BATCH = {"id": "msgbatch_01", "type": "message_batch", "ended_at": "2020-09-13T12:26:40.435Z"}
+
+
+async def results_of(world):
+    client = fakes.AsgiClient(world.relay)
+    await client.call("GET", "/v1/messages/batches/msgbatch_01/results", {"range": "bytes=9-"})
+    return client
+
+
+async def test_the_results_of_a_batch_of_messages_are_metered_like_any_output_and_once():
+    world = World(Files([RESULTS[:90], RESULTS[90:]], about=MESSAGE_BATCH), result=None)
+    for _ in range(2):
+        client = await results_of(world)
+        assert (client.body, client.is_complete) == (RESULTS, True)
+    paths = [request.url.path for request in world.backend.requests[:2]]
+    assert paths == ["/v1/messages/batches/msgbatch_01", "/v1/messages/batches/msgbatch_01/results"]
+    assert "range" not in world.backend.requests[1].headers
+    used = {one.id: one for one in world.journal.used}
+    assert set(used) == {line_id("default", "msgbatch_01", name) for name in "ac"}
+    one = used[line_id("default", "msgbatch_01", "a")]
+    assert (one.endpoint, one.model, one.input_tokens, one.output_tokens, one.estimated) == (
+        "batch.messages", "claude-1-2026", 11, 7, False
+    )  # fmt: skip
+    assert one.occurred_us == 1_600_000_000 * 1_000_000
+    assert world.pending.texts[one.id] == ("app_1", {0: "The sea"})
+
+
+async def test_results_whose_batch_cannot_be_asked_about_are_metered_by_their_lines():
+    world = World(Files([RESULTS], about=None), result=None)
+    assert (await results_of(world)).body == RESULTS
+    assert len(world.journal.used) == 2
 
 
 async def test_a_budget_pays_for_what_is_fetched_once_and_then_gives_nothing_out():

@@ -126,7 +126,7 @@ def test_of_a_line_too_long_the_name_and_the_last_usage_are_read():
     ],
 )
 def test_a_path_that_asks_for_a_files_content_names_it(path, file):
-    assert file_in(path.encode()) == file
+    assert file_in(path.encode())[0] == file
 
 
 @pytest.mark.parametrize(
@@ -147,3 +147,65 @@ def test_no_bytes_make_it_fail(junk):
     read(junk)
     read_line(RawLine(b'{"custom_id":"a"' + junk, is_whole=False, length=99))
     is_output(junk)
+
+
+MESSAGE = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-1-2026", "stop_reason": "end_turn",
+    "content": [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "The sea"}],
+    "usage": {"input_tokens": 5, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2, "output_tokens": 7},
+}  # fmt: skip
+
+
+def result(message=MESSAGE, custom_id="request-1", kind="succeeded"):
+    return json.dumps({"custom_id": custom_id, "result": {"type": kind, "message": message}}).encode()
+
+
+def test_a_batch_of_messages_holds_messages_and_what_caches_served_counts():
+    one = read(result())
+    assert (one.custom_id, one.endpoint.name, one.said.model) == ("request-1", "messages", "claude-1-2026")
+    assert [delta.text for delta in one.said.texts] == ["The sea"]
+    assert (one.said.counts.input, one.said.counts.output) == (11, 7)
+
+
+@pytest.mark.parametrize("kind", ["errored", "canceled", "expired", "new"])
+def test_a_request_of_such_a_batch_that_came_to_nothing_is_no_answer(kind):
+    assert read(result(None, kind=kind)) is None
+    assert read(result(None)) is None
+
+
+def test_a_message_too_long_to_be_read_counts_what_its_usage_says():
+    data = result({**MESSAGE, "content": [{"type": "text", "text": "x" * (4 * END_BYTES)}]})
+    (one,) = LineCutter(2 * END_BYTES).feed(data + b"\n")
+    read_one = read_line(one)
+    assert (read_one.custom_id, read_one.said.counts.input, read_one.said.counts.output) == (
+        "request-1",
+        11,
+        7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (
+            "/v1/messages/batches/msgbatch_01Hk/results",
+            ("msgbatch_01Hk", b"/v1/messages/batches/msgbatch_01Hk"),
+        ),
+        (
+            "/v1/messages/batches/msgbatch_01Hk/results/",
+            ("msgbatch_01Hk", b"/v1/messages/batches/msgbatch_01Hk"),
+        ),
+        ("/v1/messages/batches/msgbatch_01Hk", ("", b"")),
+        ("/v1/messages/batches//results", ("", b"")),
+        ("/v1/messages/batches/a/b/results", ("", b"")),
+    ],
+)
+def test_the_results_of_a_batch_of_messages_are_its_output(path, found):
+    assert file_in(path.encode()) == found
+
+
+def test_a_batch_of_messages_says_when_it_ended():
+    batch = {"id": "msgbatch_01Hk", "type": "message_batch", "ended_at": "2024-08-20T18:37:24.435Z"}
+    assert is_output(json.dumps(batch).encode()) == (True, 1_724_179_044)
+    for odd in (None, 5, "soon", "2024-08-20T18:37:24"):
+        assert is_output(json.dumps({**batch, "ended_at": odd}).encode()) == (True, None)
