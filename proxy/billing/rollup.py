@@ -174,18 +174,28 @@ def roll_up(
     """
     rollup = Rollup(Uses(folder))
     for event in events:
-        rated = rate(event, terms, prices)
-        if rated is None:
-            rollup.refuse(event)
-        else:
-            pays_own = terms.at(event.occurred_us).pay_own_apps
-            whose = "" if pays_own else links.creator_of(event.app_id, event.registry_seq)
-            rollup.add(event, rated, whose)
+        count(rollup, event, terms, prices, links)
+    finish(rollup, label, terms, revenues)
+    return rollup
+
+
+def count(rollup: Rollup, event: MeteredEvent, terms: Terms, prices: PriceTable, links: AppLinks) -> None:
+    """Rate one event and count it."""
+    rated = rate(event, terms, prices)
+    if rated is None:
+        rollup.refuse(event)
+    else:
+        pays_own = terms.at(event.occurred_us).pay_own_apps
+        whose = "" if pays_own else links.creator_of(event.app_id, event.registry_seq)
+        rollup.add(event, rated, whose)
+
+
+def finish(rollup: Rollup, label: str, terms: Terms, revenues: Sequence[Revenue]) -> None:
+    """Divide pools and sum what was counted. Raises Conflict as `roll_up` does."""
     if rollup.unpriced:
         raise _unpriced(label, rollup.unpriced, terms.currency)
     rollup.divide_pools(label, revenues, terms)
     rollup.uses.finish()
-    return rollup
 
 
 def _unpriced(label: str, models: dict[str, tuple[int, int]], currency: str) -> Conflict:

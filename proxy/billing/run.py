@@ -29,11 +29,11 @@ from proxy.billing import (
 from proxy.billing.closing_files import spilled_statements, spilled_transfers
 from proxy.billing.periods import window_end
 from proxy.billing.prices import PriceTable
-from proxy.billing.rollup import roll_up
+from proxy.billing.rating import roll_up_pages
 from proxy.billing.statements import UNCLAIMED, Books, Closing
 from proxy.billing.statements import close_period as closed
 from proxy.errors import BadRequest, NotFound, Unavailable
-from proxy.metering.log_store import events_between
+from proxy.metering.log_store import pages_between
 from proxy.metering.store import watermarks
 from proxy.settings import Billing, Concentration
 
@@ -105,8 +105,8 @@ def _close(
     terms = policies_store.terms_now(engine, billing, registry_seq)
     links = app_links(engine)
     revenues = pools_store.revenues(engine, label)
-    answers = events_between(engine, start, end)
-    rollup = roll_up(label, answers, terms, prices, links, revenues=revenues, folder=folder)
+    pages = pages_between(engine, start, end)
+    rollup = roll_up_pages(label, pages, terms, prices, links, revenues=revenues, folder=folder)
     waiting = {
         ledger.claim_of(code): grains
         for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()

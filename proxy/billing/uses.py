@@ -33,6 +33,7 @@ _REST_MASK: Final = (1 << _REST_BITS) - 1
 _INT64_MAX: Final = 2**63 - 1
 _KEY, _DUE, _RATE = 0, 4, 5
 _Rows = npt.NDArray[np.int64]  # (rows, COLUMNS)
+_Column = npt.NDArray[np.int64]
 
 # app, model, day (days since the epoch), scheme, verdict, and whose own app it was ("" for nobody's)
 Rest = tuple[str, str, int, str, str, str]
@@ -124,6 +125,18 @@ class Uses:
         due.append(sums[2])
         rate.append(sums[3])
         if len(works) >= self._rows_kept:
+            self._spill()
+
+    def add_columns(
+        self, works: Sequence[str], rests: _Column, ppm: _Column, price: _Column, due: _Column
+    ) -> None:
+        """Count many lines, each without a rate, as `add` counts one."""
+        ids = self._work_ids
+        numbers = np.array([ids.setdefault(work, len(ids)) for work in works], np.int64)
+        columns = (numbers, rests, np.ones_like(numbers), ppm, price, due, np.zeros_like(numbers))
+        for taken, column in zip(self._taken, columns, strict=True):
+            taken.frombytes(column.tobytes())
+        if len(self._taken[0]) >= self._rows_kept:
             self._spill()
 
     def add_due(self, work: str, rest: int, due: int) -> None:

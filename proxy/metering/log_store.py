@@ -7,15 +7,16 @@ taken from the driver as they are: SQLAlchemy's rows and a list of ids to look u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from proxy.errors import Unavailable
 from proxy.metering.store import PAGE_EVENTS, store_errors
-from proxy.metering.usage import Line, MeteredEvent
+from proxy.metering.usage import Line, MeteredEvent, Verdict
 
 # Positions of one page: `begun` and `used` records take some, so a page holds about a third as many answers.
 POSITIONS: Final = 3 * PAGE_EVENTS
@@ -33,6 +34,44 @@ WHERE a.shard_id = ? AND a.idx >= ? AND a.idx < ? ORDER BY a.idx, l.ord"""
 _NEXT: Final = "SELECT min(idx) FROM attributed WHERE shard_id = ? AND idx >= ? AND idx < ?"
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some answers in the order of the log, as the driver gave them: rows of values, and the lines of all.
+
+    A row's values are at the places named here; a line is (IDX of its answer, work, ppm, verdict).
+    """
+
+    IDX: ClassVar[int] = 0
+    ID: ClassVar[int] = 2
+    OCCURRED_US: ClassVar[int] = 3
+    APP: ClassVar[int] = 4
+    MODEL: ClassVar[int] = 6
+    ENDPOINT: ClassVar[int] = 7
+    OUTCOME: ClassVar[int] = 8
+    ESTIMATED: ClassVar[int] = 11
+    PRICE_VERSION: ClassVar[int] = 14
+    PRICE_GRAINS: ClassVar[int] = 15
+    CURRENCY: ClassVar[int] = 16
+    UNATTRIBUTED_PPM: ClassVar[int] = 17
+    REASON: ClassVar[int] = 18
+    METHOD: ClassVar[int] = 19
+
+    rows: Sequence[tuple[Any, ...]]
+    lines: Sequence[tuple[int, str, int, str]]
+
+    def answers(self, places: Iterable[int] | None = None) -> Iterator[MeteredEvent]:
+        """Yield the answers at these places, or all."""
+        lines: dict[int, list[Line]] = {}
+        wanted = range(len(self.rows)) if places is None else list(places)
+        if wanted:
+            for idx, work, ppm, verdict in self.lines:
+                if idx in lines:
+                    lines[idx].append(Line(work, ppm, cast("Verdict", verdict)))
+                else:
+                    lines[idx] = [Line(work, ppm, cast("Verdict", verdict))]
+        return (_answer(self.rows[place], lines.get(self.rows[place][0], ())) for place in wanted)
+
+
 def events_between(
     engine: sa.Engine, start: Mapping[str, int], end: Mapping[str, int]
 ) -> Iterator[MeteredEvent]:
@@ -41,41 +80,42 @@ def events_between(
     A shard missing in `start` begins at 0; one missing in `end` gives nothing. Memory: POSITIONS answers.
     Raises Unavailable(code "events_incomplete") at an answer whose usage has not been carried yet.
     """
+    for page in pages_between(engine, start, end):
+        yield from page.answers()
+
+
+def pages_between(engine: sa.Engine, start: Mapping[str, int], end: Mapping[str, int]) -> Iterator[Page]:
+    """Yield the same answers, some at a time and as they lie in the store. Raises likewise."""
     for shard_id in sorted(end):
         position, bound = start.get(shard_id, 0), end[shard_id]
         while position < bound:
             upto = min(position + POSITIONS, bound)
             page = _page(engine, shard_id, position, upto)
-            yield from page
-            position = upto if page else _next(engine, shard_id, upto, bound)
+            yield page
+            position = upto if page.rows else _next(engine, shard_id, upto, bound)
 
 
-def _page(engine: sa.Engine, shard_id: str, position: int, upto: int) -> list[MeteredEvent]:
+def _page(engine: sa.Engine, shard_id: str, position: int, upto: int) -> Page:
     asked = (shard_id, position, upto)
     with store_errors(), engine.connect() as connection:
-        rows = _rows(connection, _ANSWERS, asked)
-        lines: dict[int, list[Line]] = {}
-        for idx, work, ppm, verdict in _rows(connection, _LINES, asked):
-            if idx in lines:
-                lines[idx].append(Line(work, ppm, verdict))
-            else:
-                lines[idx] = [Line(work, ppm, verdict)]
-    return [_answer(row, lines.get(row[0], ())) for row in rows]
+        page = Page(_rows(connection, _ANSWERS, asked), _rows(connection, _LINES, asked))
+    for row in page.rows:
+        if row[Page.ID] is None:
+            raise Unavailable(
+                f"the usage of {row[1]} is not in the store yet, only its shares are",
+                remedy="let the server carry its journal, then close the period again",
+                code="events_incomplete",
+            )
+    return page
 
 
 def _answer(row: Sequence[Any], lines: Sequence[Line]) -> MeteredEvent:
     (
-        _, event_id, known, occurred_us, app_id, backend, model, endpoint, outcome, tokens_in, tokens_out,
+        _, _, event_id, occurred_us, app_id, backend, model, endpoint, outcome, tokens_in, tokens_out,
         estimated, digest, subject, version, grains, currency, unattributed, reason, method, seq,
     ) = row  # fmt: skip
-    if known is None:
-        raise Unavailable(
-            f"the usage of {event_id} is not in the store yet, only its shares are",
-            remedy="let the server carry its journal, then close the period again",
-            code="events_incomplete",
-        )
     return MeteredEvent(
-        id=known,
+        id=event_id,
         occurred_us=occurred_us,
         app_id=app_id,
         backend=backend,
