@@ -45,6 +45,7 @@ from proxy.metering.pending import PendingTexts
 from proxy.metering.sink import Sink, carry_orphans
 from proxy.observability import Metrics, get_log
 from proxy.portal.api import api_router
+from proxy.portal.apps import apps_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.health import health_handlers
 from proxy.portal.payouts import payouts_router
@@ -338,6 +339,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         [
             relay,
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
+            apps_router(running.engine, settings, running.prices),
             payouts_router(
                 running.engine,
                 Paying(running.engine, settings, clock=running.clock, ids=running.ids),

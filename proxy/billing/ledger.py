@@ -26,6 +26,7 @@ from typing import Final, Literal
 from proxy.billing.money import GRAINS_MAX
 
 CLAIMED: Final = "liab:escrow:claimed:"
+OF_WORK: Final = "liab:work:"  # of every work, whatever its split
 Side = Literal["D", "C"]
 NORMAL: Final[dict[str, Side]] = {"asset": "D", "expense": "D", "liab": "C", "income": "C"}
 
@@ -45,7 +46,7 @@ def receivable(app: str) -> str:
 
 def of_work(work: str, split_version: int) -> str:
     """Return the account through which a work's money reaches the parties of one split."""
-    return f"liab:work:{work}:v{split_version}"
+    return f"{OF_WORK}{work}:v{split_version}"
 
 
 def payee(creator: str) -> str:

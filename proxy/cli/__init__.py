@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from proxy.cli import (
     access,
+    apps,
     causal,
     compensation,
     licences,
@@ -29,6 +30,7 @@ from proxy.cli.desk import main
 
 __all__ = [
     "access",
+    "apps",
     "causal",
     "compensation",
     "licences",

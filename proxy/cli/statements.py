@@ -66,13 +66,14 @@ def export(
                 return
             target = out / documents.file_name(statement, form) if folder else out
             if again or not folder or not target.exists():
-                _write(target, lambda statement=statement: rendered(statement))
+                write(target, lambda statement=statement: rendered(statement))
             if folder or desk.as_json:
                 desk.say({"id": statement.id, "creator": statement.creator, "file": str(target)}, str(target))
             told(number, count)
 
 
-def _write(target: Path, content: Callable[[], bytes]) -> None:
+def write(target: Path, content: Callable[[], bytes]) -> None:
+    """Write a file whole, under its name only when it is. Raises Problem where it cannot be written."""
     part = target.with_name(f"{target.name}.part")
     made = content()
     try:
