@@ -48,8 +48,11 @@ from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.health import health_handlers
+from proxy.portal.log import log_router, proofs_router
 from proxy.portal.payouts import payouts_router
 from proxy.portal.problems import answer_problem
+from proxy.receipts.appending import Appender
+from proxy.receipts.issuing import Issuer
 from proxy.relay.attributing import Attributing
 from proxy.relay.auditing import Auditing
 from proxy.relay.handler import Relay
@@ -121,6 +124,10 @@ class Running:
         kept = AuditedExchanges(settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
         self.auditing = Auditing(kept, rules, clock=self.clock)
         self._digest_key = secret_file(folder / "digest.key")
+        self.issuer = Issuer(folder, settings.receipts.origin, self.clock)
+        self._logs = crew is None or crew.slot == 0  # one worker is enough
+        pause_s = settings.receipts.append_ms / 1_000
+        self.appender = Appender(self.engine, self.issuer.secrets_of, pause_s=pause_s)
         self.relay: Relay | None = None
         self.journal: Journal | None = None
         self.sink: Sink | None = None
@@ -178,6 +185,7 @@ class Running:
             ("left over", self._take_up(journal, pending)),
             ("overdue", self._give_up(journal)),
             ("budgets", self._sweep_budgets()),
+            *([("log", self.appender.run())] if self._logs else []),
         ):
             self._spawn(name, work)
         # Everything alive now stays alive: the collector need not walk it again and again.
@@ -237,6 +245,8 @@ class Running:
         found["journal"] = "ok" if self.journal is not None else "not open"
         if sink is not None and sink.problem is not None:
             found["carrier"] = sink.problem.cause
+        if self.appender.problem is not None:
+            found["log"] = self.appender.problem.cause
         try:
             async with asyncio.timeout(READY_CHECK_S):
                 await asyncio.to_thread(ping, self.engine)
@@ -247,7 +257,7 @@ class Running:
 
     def about(self) -> dict[str, object]:
         """Return what /.well-known/endcredits.json says beside the version."""
-        return {"method": self.attributing.method}
+        return {"method": self.attributing.method, **self.issuer.about()}
 
     def _index_in_use(self) -> Path | None:
         try:
@@ -346,6 +356,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
                 Catalogue(running.engine, clock=running.clock, ids=running.ids),
             ),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
+            log_router(running.engine, running.issuer),
+            proofs_router(running.engine, running.issuer),
             *health_handlers(running.metrics, running.checks, running.about),
         ],
         lifespan=[lifespan],

@@ -135,6 +135,13 @@ class Metering(Section, frozen=True):
     carry_ms: Positive = 200
 
 
+class Receipts(Section, frozen=True):
+    """[receipts]: what is signed and logged. origin: the log's name, for ever."""
+
+    origin: Annotated[str, msgspec.Meta(pattern=r"^[^\s+]{1,200}$")] = "endcredits.local/log"
+    append_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 500
+
+
 class Catalogue(Section, frozen=True):
     """[catalogue]: what happens to works."""
 
@@ -254,6 +261,7 @@ class Settings(Section, frozen=True):
     guard: Guard = Guard()
     audit: Audit = Audit()
     metering: Metering = Metering()
+    receipts: Receipts = Receipts()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()
@@ -286,6 +294,7 @@ class _File(Section, frozen=True):
     guard: Guard = Guard()
     audit: Audit = Audit()
     metering: Metering = Metering()
+    receipts: Receipts = Receipts()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()

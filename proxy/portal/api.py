@@ -32,13 +32,12 @@ from proxy.errors import BadRequest, NotFound
 from proxy.metering import store as metering
 from proxy.metering.batches import line_id
 from proxy.metering.usage import MeteredEvent
+from proxy.portal.events import carried, may_see
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 
-CARRY_WAIT_S = 1.0  # an answer just given is in the journal; its carrier needs `carry_ms` and a transaction
-CARRY_POLL_S = 0.1
 PAGE_MAX = 500
 # A statement page carries its own style and nothing else may run or load in it.
 PAGE_POLICY = (
@@ -58,13 +57,13 @@ def api_router(
         caller: NamedDependency[Principal], event_id: FromPath[str]
     ) -> Response[dict[str, Any]]:
         """One answer's shares: 200 when settled, 202 with Retry-After while they are to come."""
-        event = await _carried(engine, event_id)
+        event = await carried(engine, event_id)
         if event is None and await _is_promised(promised, caller, event_id):
             # A background answer that is still being made: nothing is metered yet.
             return Response(
                 {"id": event_id, "status": "pending"}, status_code=202, headers={"retry-after": "5"}
             )
-        if event is None or not _may_see(caller, event):
+        if event is None or not may_see(caller, event):
             raise NotFound(f"no receipt {event_id}", remedy="an app sees its own answers' only")
         return _answered(event, credit)
 
@@ -77,7 +76,7 @@ def api_router(
         found = await asyncio.to_thread(metering.known_ids, engine, ids)
         for event_id in found:
             event = await asyncio.to_thread(metering.find_event, engine, event_id)
-            if event is not None and _may_see(caller, event):
+            if event is not None and may_see(caller, event):
                 return _answered(event, credit)
         raise NotFound(
             "no receipt for this answer of a batch",
@@ -151,22 +150,6 @@ def _answered(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) -
 async def _is_promised(made: MadeThings, caller: Principal, event_id: str) -> bool:
     things = await asyncio.to_thread(made.find, [event_id]) if event_id.startswith("rct_") else []
     return any(thing.app_id == caller.app_id or caller.role == "operator" for thing in things)
-
-
-async def _carried(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
-    """Find an event, giving the journal's carrier a moment: the reply may be milliseconds old."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + CARRY_WAIT_S
-    while True:
-        event = await asyncio.to_thread(metering.find_event, engine, event_id)
-        if event is not None or loop.time() >= until:
-            return event
-        await asyncio.sleep(CARRY_POLL_S)
-
-
-def _may_see(caller: Principal, event: MeteredEvent) -> bool:
-    # A receipt names every work of the answer; a creator may see her own line only, so she sees none of it.
-    return caller.role == "operator" or (caller.role == "app" and event.app_id == caller.app_id)
 
 
 def _receipt(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.receipts.verify import EMPTY_ROOT, HASH_BYTES, node_hash
+from proxy.receipts.verify import EMPTY_ROOT, HASH_BYTES, SIZE_MAX, node_hash
 
 TILE_LEVELS: Final = 8
 TILE_WIDTH: Final = 1 << TILE_LEVELS
+INDEX_MAX: Final = (SIZE_MAX >> TILE_LEVELS) - 1  # of a tile: a store's 64 bits hold its last hash's place
 Node = Callable[[int, int], bytes]  # (level, index) of a complete subtree -> its hash
 ReadTile = Callable[["Tile"], bytes]
 
@@ -62,7 +63,8 @@ def parse_path(path: str) -> Tile | None:
         return None
     tile = Tile(-1 if head == "entries" else int(head), int("".join(groups)), int(wide))
     again = entries_path(tile.index, tile.width) if tile.level < 0 else tile.path()
-    return tile if again == path and 0 < tile.width <= TILE_WIDTH and tile.level < 64 else None
+    in_range = 0 < tile.width <= TILE_WIDTH and tile.level < 64 and tile.index <= INDEX_MAX
+    return tile if again == path and in_range else None
 
 
 def tiles_of(old_size: int, new_size: int) -> Iterator[Tile]:

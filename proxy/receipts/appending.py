@@ -1,0 +1,78 @@
+"""Puts settled answers into the log, soon after they were carried into the store.
+
+One appender is enough; several at once are safe, as the store lets the first win and the others look again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+import sqlalchemy as sa
+
+from proxy.errors import Problem
+from proxy.metering.log_store import events_between
+from proxy.metering.store import watermarks
+from proxy.metering.usage import MeteredEvent
+from proxy.observability import get_log
+from proxy.receipts import store
+from proxy.receipts.receipt import Secrets, payload
+
+RECORDS_AT_ONCE: Final = 3_000  # of one shard: some thousand answers, a transaction of some 50 ms
+SecretsOf = Callable[[int], Secrets]  # microseconds -> the secrets of that month
+
+
+def append_some(engine: sa.Engine, secrets_of: SecretsOf) -> int:
+    """Log what was carried since the log was last appended to, up to RECORDS_AT_ONCE records.
+
+    Return how many records were passed, 0 when there are none. Raises Unavailable when the store is away, or
+    while the usage of an answer has not been carried yet (`events_incomplete`), as it may be after a restart.
+    """
+    state = store.read_state(engine)
+    for shard, mark in sorted(watermarks(engine).items()):
+        begin = state.positions.get(shard, 0)
+        end = min(mark, begin + RECORDS_AT_ONCE)
+        if end <= begin:
+            continue
+        events = events_between(engine, {shard: begin}, {shard: end})
+        entries = [entry_of(event, secrets_of) for event in events]
+        after = store.append(engine, state, entries, {shard: end})
+        return end - begin if after is not None else RECORDS_AT_ONCE  # another was first: look again
+    return 0
+
+
+def entry_of(event: MeteredEvent, secrets_of: SecretsOf) -> store.Entry:
+    """Return what the log holds of an answer: the hash of the payload that its receipt signs."""
+    digest = hashlib.sha256(payload(event, secrets_of(event.occurred_us))).digest()
+    return store.Entry("receipt", event.id, digest)
+
+
+class Appender:
+    """Appends every `pause_s` until cancelled. Run `run` as a task."""
+
+    def __init__(self, engine: sa.Engine, secrets_of: SecretsOf, *, pause_s: float) -> None:
+        self.problem: Problem | None = None  # why nothing is logged at the moment, for /readyz
+        self._engine, self._secrets_of, self._pause_s = engine, secrets_of, pause_s
+        self._log = get_log()
+
+    async def run(self) -> None:
+        """Append what was carried, again and again."""
+        while True:
+            try:
+                more = await asyncio.to_thread(append_some, self._engine, self._secrets_of)
+            except Problem as problem:
+                if self.problem is None or self.problem.code != problem.code:
+                    self._log.error("logging_failed", code=problem.code, why=problem.cause)
+                self.problem, more = problem, 0
+            else:
+                self.problem = None
+            if not more:
+                await asyncio.sleep(self._pause_s)
+
+
+def drain(engine: sa.Engine, secrets_of: SecretsOf) -> int:
+    """Log all that was carried; return how many records were passed. Raises as append_some does."""
+    return sum(itertools.takewhile(bool, iter(lambda: append_some(engine, secrets_of), None)))

@@ -1,0 +1,81 @@
+"""Issues receipts: the keys in force, the secrets of each month, and a settled answer as a signed token.
+
+Both lie in folders beside the store. Keys are read again when they may have changed, so that a rotation made
+by a command signs within a second in every process. A month's secret is made when its first answer is given;
+deleting its file makes what it salted impossible to open, and changes nothing that was signed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.clock import Clock
+from proxy.keyfile import secret_file
+from proxy.metering.usage import MeteredEvent
+from proxy.receipts.receipt import Secrets, payload
+from proxy.receipts.signing import Signer, SigningKey, open_keys
+from proxy.receipts.verify import VerifierKey, b64url
+
+KEYS_DIR: Final = "signing"
+SECRETS_DIR: Final = "receipt-secrets"
+REFRESH_S: Final = 1.0
+MONTHS_HELD_MAX: Final = 24  # secrets in memory: a close reads a month at a time
+
+
+class Issuer:
+    """Signs with the keys in `data_dir`. origin: the log's name, which its checkpoints' signatures bear."""
+
+    def __init__(self, data_dir: Path, origin: str, clock: Clock) -> None:
+        """Read the keys, making the first one where there is none. Raises SettingsError for a damaged one."""
+        self.origin = origin
+        self._keys_dir, self._secrets_dir = data_dir / KEYS_DIR, data_dir / SECRETS_DIR
+        self._secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._clock = clock
+        self._months: dict[str, Secrets] = {}
+        self._read()
+
+    @property
+    def signer(self) -> Signer:
+        """What signs now."""
+        if self._clock.monotonic_s() - self._read_s >= REFRESH_S:
+            self._read()
+        return self._signer
+
+    def secrets_of(self, occurred_us: int) -> Secrets:
+        """Return the secrets of the month, in UTC, in which an answer was given."""
+        when = dt.datetime.fromtimestamp(occurred_us // 1_000_000, dt.UTC)
+        month = f"{when:%Y-%m}"
+        if month not in self._months:
+            while len(self._months) >= MONTHS_HELD_MAX:
+                self._months.pop(next(iter(self._months)))
+            self._months[month] = Secrets(secret_file(self._secrets_dir / f"{month}.key"))
+        return self._months[month]
+
+    def receipt(self, event: MeteredEvent) -> str:
+        """Return a settled answer's receipt: a compact JWS."""
+        return self.signer.jws(payload(event, self.secrets_of(event.occurred_us)))
+
+    def about(self) -> dict[str, Any]:
+        """Return what anybody needs to check what was signed: the log's name, and every public key ever."""
+        return {
+            "log": {"origin": self.origin, "url": "/log/"},
+            "keys": [self._public(key) for key in self._keys],
+        }
+
+    def _public(self, key: SigningKey) -> dict[str, Any]:
+        return {
+            "kid": key.kid,
+            "alg": "EdDSA",
+            "x": b64url(key.public),
+            "verifier": str(VerifierKey.of(self.origin, key.public)),
+            "from_us": key.from_us,
+            "until_us": key.until_us or None,
+        }
+
+    def _read(self) -> None:
+        now_us = self._clock.now_us()
+        self._keys = open_keys(self._keys_dir, now_us)
+        self._signer = Signer(self.origin, self._keys, now_us)
+        self._read_s = self._clock.monotonic_s()

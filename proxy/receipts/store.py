@@ -1,0 +1,174 @@
+"""The transparency log in the store: entries, the subtrees above each 256 of them, and how far it reaches.
+
+The log counts settled answers in the order of their `attributed` records, shard by shard, as far as they have
+been carried; where it stands in each shard is written in the same transaction as the entries, so it can be
+killed at any moment and goes on with the next one: no gap, no answer twice, and no fork, because an append
+that does not begin where the log ends is refused. An entry is a mark and a hash, so nothing of a person is in
+the log that would have to be erased.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from proxy.metering.store import store_errors
+from proxy.receipts.tree import TILE_LEVELS, Node, Subtrees, Tile, from_tiles
+from proxy.receipts.verify import HASH_BYTES, leaf_hash
+
+Kind = Literal["receipt", "manifest"]
+MARKS: Final[Mapping[str, bytes]] = {"receipt": b"\x01", "manifest": b"\x02"}
+ROWS_AT_ONCE: Final = 1_000  # one INSERT's parameters stay small on both engines
+_ONLY: Final = 1  # the state is one row, there from the migration on
+
+
+class LogEntryRow(SQLModel, table=True):
+    """One entry: whose it is (a receipt's or a period's id) and the hash of what was signed; append-only."""
+
+    __tablename__: ClassVar[Any] = "log_entry"
+    idx: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    kind: str = Field(sa_type=sa.String)
+    ref: str = Field(sa_type=sa.String, unique=True)
+    digest: bytes = Field(sa_type=sa.LargeBinary)
+
+
+class LogNodeRow(SQLModel, table=True):
+    """The hash of a complete subtree whose level is a multiple of eight; append-only."""
+
+    __tablename__: ClassVar[Any] = "log_node"
+    level: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    idx: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    digest: bytes = Field(sa_type=sa.LargeBinary)
+
+
+class LogStateRow(SQLModel, table=True):
+    """How far the log reaches: entries, the subtrees of its root, and the next record of each shard."""
+
+    __tablename__: ClassVar[Any] = "log_state"
+    id: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    size: int = Field(sa_type=sa.BigInteger)
+    subtrees: bytes = Field(sa_type=sa.LargeBinary)
+    positions: str = Field(sa_type=sa.Text)
+
+
+_tables = SQLModel.metadata.tables
+_entry, _node, _state = _tables["log_entry"], _tables["log_node"], _tables["log_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be logged. ref: an answer's id or a period's label, once in the log; digest: 32 bytes."""
+
+    kind: Kind
+    ref: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far the log reaches. positions: {shard: the next record to be logged}."""
+
+    size: int = 0
+    subtrees: tuple[bytes, ...] = ()
+    positions: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def tree(self) -> Subtrees:
+        """Return its root's subtrees, to append to."""
+        return Subtrees(self.size, self.subtrees)
+
+    @property
+    def root(self) -> bytes:
+        """The hash over all entries."""
+        return self.tree().root()
+
+
+def read_state(engine: sa.Engine) -> State:
+    """Return how far the log reaches. Raises Unavailable when the store is away."""
+    with store_errors(), engine.connect() as connection:
+        row = connection.execute(sa.select(_state.c.size, _state.c.subtrees, _state.c.positions)).one()
+    raw = bytes(row[1])
+    subtrees = tuple(raw[at : at + HASH_BYTES] for at in range(0, len(raw), HASH_BYTES))
+    return State(int(row[0]), subtrees, msgspec.json.decode(row[2], type=dict[str, int]))
+
+
+def append(
+    engine: sa.Engine, state: State, entries: Sequence[Entry], positions: Mapping[str, int]
+) -> State | None:
+    """Append `entries` to the log of `state`, all or nothing. Return how far it reaches then.
+
+    positions: {shard: the next record} after them. None, with nothing changed, when the log is no longer at
+    `state`: another was first. Raises Unavailable when the store is away, Conflict for what is there.
+    """
+    tree = state.tree()
+    nodes: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        rows.append({"idx": tree.size, "kind": entry.kind, "ref": entry.ref, "digest": entry.digest})
+        for level, index, digest in tree.append(leaf_hash(MARKS[entry.kind] + entry.digest)):
+            if level and level % TILE_LEVELS == 0:
+                nodes.append({"level": level, "idx": index, "digest": digest})
+    after = State(tree.size, tree.hashes, {**state.positions, **positions})
+    with store_errors(), engine.begin() as connection:
+        if not _moved(connection, state, after):
+            return None
+        for table, new in ((_entry, rows), (_node, nodes)):
+            for start in range(0, len(new), ROWS_AT_ONCE):
+                connection.execute(sa.insert(table), new[start : start + ROWS_AT_ONCE])
+    return after
+
+
+def _moved(connection: sa.Connection, state: State, after: State) -> bool:
+    """Move the state on before all else: on both engines whoever else appends then waits, and sees it."""
+    values = {
+        "size": after.size,
+        "subtrees": b"".join(after.subtrees),
+        "positions": msgspec.json.encode(after.positions, order="sorted").decode(),
+    }
+    before = msgspec.json.encode(state.positions, order="sorted").decode()
+    at = sa.and_(_state.c.id == _ONLY, _state.c.size == state.size, _state.c.positions == before)
+    return connection.execute(sa.update(_state).where(at).values(values)).rowcount == 1
+
+
+def place_of(engine: sa.Engine, ref: str) -> int | None:
+    """Return where an answer or a period stands in the log; None while it does not."""
+    with store_errors(), engine.connect() as connection:
+        found = connection.scalar(sa.select(_entry.c.idx).where(_entry.c.ref == ref))
+    return None if found is None else int(found)
+
+
+def read_entries(engine: sa.Engine, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes of entries begin to end: a mark and a hash each, 33 bytes."""
+    query = sa.select(_entry.c.kind, _entry.c.digest).where(_entry.c.idx >= begin, _entry.c.idx < end)
+    with store_errors(), engine.connect() as connection:
+        rows: Iterable[Any] = connection.execute(query.order_by(_entry.c.idx)).all()
+    return (MARKS[row[0]] + bytes(row[1]) for row in rows)
+
+
+def read_tile(engine: sa.Engine, tile: Tile) -> bytes:
+    """Return a tile's hashes, as wide as asked; fewer where the log has fewer."""
+    begin = tile.index << TILE_LEVELS
+    end = begin + tile.width
+    if not tile.level:
+        return b"".join(leaf_hash(entry) for entry in read_entries(engine, begin, end))
+    query = sa.select(_node.c.digest).where(
+        _node.c.level == tile.level * TILE_LEVELS, _node.c.idx >= begin, _node.c.idx < end
+    )
+    with store_errors(), engine.connect() as connection:
+        rows: Iterable[Any] = connection.execute(query.order_by(_node.c.idx)).all()
+    return b"".join(bytes(row[0]) for row in rows)
+
+
+def nodes(engine: sa.Engine, size: int) -> Node:
+    """Return the hashes of complete subtrees of a log of `size`, a few tiles read for each proof."""
+    return from_tiles(size, lambda tile: read_tile(engine, tile))
+
+
+def bundle(entries: Iterable[bytes]) -> bytes:
+    """Return entries as tlog-tiles bundles them: each after its length in two bytes."""
+    return b"".join(itertools.chain.from_iterable((len(one).to_bytes(2, "big"), one) for one in entries))
