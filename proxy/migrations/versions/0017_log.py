@@ -7,7 +7,7 @@ from alembic import op
 
 from proxy.migrations.triggers import append_only
 
-revision = "0016_log"
+revision = "0017_log"
 down_revision = "0016_disputes"
 branch_labels = None
 depends_on = None
