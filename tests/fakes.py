@@ -132,6 +132,7 @@ class Credit:
     licence: str = "CC-BY-4.0"
     url: str = "https://works.example/almanac"
     verdict: Any = "paid"
+    excerpt_words: int | None = None
 
 
 WORK = "w_" + "a" * 26

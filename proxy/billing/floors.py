@@ -18,14 +18,13 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from proxy.billing.money import parse
+from proxy.catalogue.works import EXCERPT_WORDS
 from proxy.errors import BadRequest
 
 Kind = Literal["floor", "rate", "excerpt_words"]
 KINDS: Final[tuple[Kind, ...]] = ("floor", "rate", "excerpt_words")
 # What a creator may set themselves; a rate is agreed, so an operator writes it down.
 OWN_KINDS: Final[tuple[Kind, ...]] = ("floor", "excerpt_words")
-# The limits a quotation can have. Few, because each is looked for in every answer while it is written.
-EXCERPT_WORDS: Final = (0, 25, 50, 100, 200, 300, 500, 1_000)
 History = Mapping[str, tuple[tuple[int, int | None], ...]]
 
 

@@ -7,15 +7,14 @@ the server acts on a limit as soon as it sees the number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
 
 from proxy.billing.floors import Asked, Kind, read_value
 from proxy.catalogue.lookup_store import chunks, owner_of
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
-from proxy.catalogue.tables import ClaimDecisionRow, ClaimRow, CreatorRow, WorkRow
+from proxy.catalogue.tables import AskedTermRow, ClaimDecisionRow, ClaimRow, CreatorRow, WorkRow
 from proxy.clock import Clock
 from proxy.database import RegistryChange, append_registry, registry_turn
 from proxy.errors import NotFound
@@ -23,23 +22,8 @@ from proxy.errors import NotFound
 Scope = Literal["work", "creator"]
 
 
-class AskedTermRow(SQLModel, table=True):
-    """One word of a creator's, or one agreed with them. value: grains, or words; none ends what was said."""
-
-    __tablename__: ClassVar[Any] = "asked_term"
-    seq: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
-    scope: str = Field(sa_type=sa.String)
-    scope_id: str = Field(sa_type=sa.String, index=True)
-    kind: str = Field(sa_type=sa.String)
-    value: int | None = Field(sa_type=sa.BigInteger)
-    currency: str = Field(sa_type=sa.String)
-    why: str = Field(sa_type=sa.String)
-    by: str = Field(sa_type=sa.String)
-    at_us: int = Field(sa_type=sa.BigInteger)
-
-
-_tables = SQLModel.metadata.tables
-_asked = _tables["asked_term"]
+_tables = WorkRow.metadata.tables
+_asked = _tables[str(AskedTermRow.__tablename__)]
 _work, _creator, _claim, _decision = (
     _tables[str(row.__tablename__)] for row in (WorkRow, CreatorRow, ClaimRow, ClaimDecisionRow)
 )

@@ -25,7 +25,7 @@ _tables = metadata.tables
 _creator, _work, _consent = _tables["creator"], _tables["work"], _tables["consent"]
 _claim, _decision = _tables["claim"], _tables["claim_decision"]
 _identifier, _event = _tables["work_identifier"], _tables["registry_event"]
-_adaptation = _tables["adaptation"]
+_adaptation, _asked = _tables["adaptation"], _tables["asked_term"]
 
 
 def chunks(names: Iterable[str]) -> Iterator[list[str]]:
@@ -112,6 +112,24 @@ def said_last(connection: sa.Connection, work_ids: list[str] | None) -> dict[tup
         for row in connection.execute(statement):
             said[row.work_id, row.use] = row.verdict
     return said
+
+
+def limits_asked(connection: sa.Connection) -> dict[str, int]:
+    """Return {work or creator: words of it that an answer may repeat}, of those who ask for a limit now."""
+    query = sa.select(_asked.c.scope_id, _asked.c.value).where(_asked.c.kind == "excerpt_words")
+    last = {str(row.scope_id): row.value for row in connection.execute(query.order_by(_asked.c.seq))}
+    return {of: int(words) for of, words in last.items() if words is not None}
+
+
+def changed_works(connection: sa.Connection, after_seq: int, at_most: int) -> list[str]:
+    """Return works whose credit may be another since a number of the registry, up to so many of them."""
+    named = sa.select(_event.c.work_id).where(_event.c.seq > after_seq, _event.c.work_id.is_not(None))
+    asking = sa.select(_asked.c.scope_id).where(_asked.c.seq > after_seq, _asked.c.scope == "creator")
+    found = {str(work): None for work in connection.execute(named.distinct().limit(at_most)).scalars()}
+    if connection.execute(asking.limit(1)).first():
+        theirs = sa.select(_work.c.id).where(owner_now().in_(asking)).limit(at_most)
+        found |= {str(work): None for work in connection.execute(theirs).scalars()}
+    return list(found)[:at_most]
 
 
 def next_split_version(connection: sa.Connection, work_id: str) -> int:

@@ -17,9 +17,11 @@ import sqlalchemy as sa
 
 from proxy.catalogue.lookup_store import (
     adaptation_rows,
+    changed_works,
     chunks,
     creators_by_handle,
     licensed,
+    limits_asked,
     names_of,
     next_split_version,
     originals_by_handle,
@@ -351,12 +353,7 @@ class Catalogue:
                 return CatalogueSnapshot().with_changes(seq, self._credits(connection, None))
             if seq == previous.seq:
                 return previous
-            newer = sa.select(_event.c.work_id).where(
-                _event.c.seq > previous.seq, _event.c.work_id.is_not(None)
-            )
-            changed = [
-                str(row.work_id) for row in connection.execute(newer.distinct().limit(CHANGES_MAX + 1))
-            ]
+            changed = changed_works(connection, previous.seq, CHANGES_MAX + 1)
             if len(changed) > CHANGES_MAX:
                 return CatalogueSnapshot().with_changes(seq, self._credits(connection, None))
             changed = with_adaptations(connection, changed) if changed else []
@@ -370,6 +367,7 @@ class Catalogue:
                 splits.where(_split.c.work_id.in_(work_ids)),
             )
         said, thanked = said_last(connection, work_ids), owners_of_originals(connection, work_ids)
+        limits = limits_asked(connection)
         names = {
             row.id: str(row.name) for row in connection.execute(sa.select(_creator.c.id, _creator.c.name))
         }
@@ -388,6 +386,7 @@ class Catalogue:
                     row.status, said.get((row.id, Use.OUTPUT_INFLUENCE)), self._default, owner=row.owner_id
                 ),
                 excerpts=said.get((row.id, Use.EXCERPT_DISPLAY), "denied") != "denied",
+                excerpt_words=limits.get(row.id, limits.get(row.owner_id)),
             )
             for row in connection.execute(works)
         ]

@@ -157,3 +157,18 @@ class ReviewRow(SQLModel, table=True):
     part_ppm: int = Field(sa_type=sa.BigInteger)
     decided_by: str = Field(sa_type=sa.String)
     at_us: int = Field(sa_type=sa.BigInteger)
+
+
+class AskedTermRow(SQLModel, table=True):
+    """One word of a creator's, or one agreed with them. value: grains, or words; none ends what was said."""
+
+    __tablename__: ClassVar[Any] = "asked_term"
+    seq: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    scope: str = Field(sa_type=sa.String)
+    scope_id: str = Field(sa_type=sa.String, index=True)
+    kind: str = Field(sa_type=sa.String)
+    value: int | None = Field(sa_type=sa.BigInteger)
+    currency: str = Field(sa_type=sa.String)
+    why: str = Field(sa_type=sa.String)
+    by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)

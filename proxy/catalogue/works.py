@@ -30,6 +30,10 @@ LICENCE_CHARACTERS_MAX = 200
 REF_CHARACTERS_MAX = 200
 NAME_CHARACTERS_MAX = 200
 
+# Limits that a creator may set a quotation. Few, because each is looked for in every answer while it is
+# written; the least is as much as anybody may quote of a work that is denied.
+EXCERPT_WORDS = (25, 50, 100, 200, 300, 500, 1_000)
+
 Given = Literal["paid", "free", "denied"]  # what a creator says
 Verdict = Literal["paid", "free", "prohibited"]  # what a credit carries
 Status = Literal["active", "withdrawn"]
@@ -260,6 +264,7 @@ class WorkCredit:
     url: str
     verdict: Verdict
     excerpts: bool = False  # whether the work's own words may be shown
+    excerpt_words: int | None = None  # how many an answer may repeat, where its creator has said so
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ class WorkCredit(Protocol):
         ...
 
     @property
+    def excerpt_words(self) -> int | None:
+        """How many words of it an answer may repeat, None where its creator says nothing."""
+        ...
+
+    @property
     def verdict(self) -> Verdict:
         """What this use is today."""
         ...

@@ -17,10 +17,11 @@ from typing import Protocol
 
 import msgspec
 
+from proxy.catalogue.works import EXCERPT_WORDS
 from proxy.relay.scored import Copied
 from proxy.settings import Guard
 
-EXCERPT, PROHIBITED = 0, 1  # places of the limits that the scorer is told
+EXCERPT, PROHIBITED, OWN = 0, 1, 2  # places of the limits that the scorer is told
 
 
 class Allowed(Protocol):
@@ -34,6 +35,11 @@ class Allowed(Protocol):
     @property
     def verdict(self) -> str:
         """What this use is today."""
+        ...
+
+    @property
+    def excerpt_words(self) -> int | None:
+        """How many words its creator lets an answer repeat, None where they leave it to the operator."""
         ...
 
 
@@ -54,8 +60,22 @@ class Replication(msgspec.Struct, frozen=True):
 
 
 def limits(guard: Guard) -> tuple[int, ...]:
-    """Return what the scorer is to look for, nothing when the guard is off."""
-    return () if guard.action == "off" else (guard.excerpt_words, guard.prohibited_words)
+    """Return what the scorer is to look for, nothing when the guard is off.
+
+    Creators' own limits come behind the operator's two, all that there can be.
+    """
+    if guard.action == "off":
+        return ()
+    return (guard.excerpt_words, guard.prohibited_words, *EXCERPT_WORDS)
+
+
+def limit_of(work: Allowed, guard: Guard) -> tuple[int, int]:
+    """Return (place among `limits`, words): a creator's own limit, or the operator's."""
+    if work.verdict == "prohibited":
+        return PROHIBITED, guard.prohibited_words
+    if work.excerpt_words in EXCERPT_WORDS:
+        return OWN + EXCERPT_WORDS.index(work.excerpt_words), work.excerpt_words
+    return EXCERPT, guard.excerpt_words
 
 
 def replications(
@@ -67,9 +87,8 @@ def replications(
         work = allowed(one.work)
         if work is None or guard.action == "off":
             continue
-        place = PROHIBITED if work.verdict == "prohibited" else EXCERPT
+        place, limit = limit_of(work, guard)
         if len(one.crossed) > place and one.crossed[place] >= 0:
-            limit = (guard.excerpt_words, guard.prohibited_words)[place]
             is_cut = guard.action == "cut"
             found.append(
                 Replication(

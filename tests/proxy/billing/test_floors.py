@@ -40,7 +40,7 @@ def test_values_are_read_as_grains_or_words_and_none_ends_them():
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [("floor", "-1"), ("floor", "0.0000000001"), ("floor", "9" * 19), ("rate", "much"), ("excerpt_words", "7"),
+    [("floor", "-1"), ("floor", "0.0000000001"), ("floor", "9" * 19), ("rate", "much"), ("excerpt_words", "7"), ("excerpt_words", "0"),
      ("excerpt_words", "-1"), ("excerpt_words", "٣"), ("price", "1")],
 )  # fmt: skip
 def test_what_is_no_value_is_refused(kind, text):

@@ -55,3 +55,27 @@ def test_nobody_asks_for_what_is_not_there(desk):
         desk.ask("creator", "c_9", "floor", "1")
     with pytest.raises(BadRequest):
         desk.ask("work", "w_00001", "floor", "a lot")
+
+
+def test_a_limit_of_quotation_reaches_the_servers_view_of_each_work(engine, desk, make):
+    from proxy.catalogue.store import Catalogue
+    from tests.fakes import CountingIds
+
+    creator = owner(make, "w_00001")
+    catalogue = Catalogue(engine, clock=FrozenClock(), ids=CountingIds())
+    seen = [catalogue.snapshot()]
+
+    def limit(work):
+        seen.append(catalogue.snapshot(seen[-1]))
+        return seen[-1].credit(work).excerpt_words
+
+    assert limit("w_00001") is None
+    desk.ask("creator", creator, "excerpt_words", "100")
+    assert limit("w_00001") == 100
+    desk.ask("work", "w_00001", "excerpt_words", "25")
+    assert limit("w_00001") == 25
+    desk.ask("work", "w_00001", "excerpt_words", "none")
+    assert limit("w_00001") == 100
+    desk.ask("creator", creator, "excerpt_words", "none")
+    assert limit("w_00001") is None
+    assert catalogue.snapshot().works == seen[-1].works

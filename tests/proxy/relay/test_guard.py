@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from openai import AsyncOpenAI
 
+from proxy.catalogue.works import EXCERPT_WORDS
 from proxy.relay.guard import ends, limits, replications
 from proxy.relay.scored import Copied
 from proxy.settings import Guard, Settings
@@ -44,7 +45,24 @@ def test_within_the_limit_or_erased_or_off_nothing_is_said():
     assert not replications([copied(work="w_gone")], allowing("paid"), CUT)
     assert not replications([copied()], allowing("paid"), Guard(action="off"))
     assert limits(Guard(action="off")) == ()
-    assert limits(CUT) == (5, 2)
+    assert limits(CUT) == (5, 2, *EXCERPT_WORDS)
+
+
+def test_a_creators_own_limit_holds_for_their_work_and_a_denial_before_it():
+    crossed = (40, 12, *range(101, 101 + len(EXCERPT_WORDS)))
+
+    def told(words, verdict="paid"):
+        credit = fakes.Credit(fakes.WORK, verdict=verdict, excerpt_words=words)
+        return [
+            (one.limit, one.at)
+            for one in replications([copied(crossed=crossed)], {fakes.WORK: credit}.get, CUT)
+        ]
+
+    assert told(25) == [(25, 101)]
+    assert told(1_000) == [(1_000, 100 + len(EXCERPT_WORDS))]
+    assert told(None) == [(5, 40)]
+    assert told(7) == [(5, 40)], "what is no limit of ours is the operator's"
+    assert told(25, "prohibited") == [(2, 12)]
 
 
 def test_a_choice_ends_at_the_first_limit_and_only_where_the_operator_says_so():
