@@ -22,7 +22,7 @@ from proxy.billing.payouts import REASONS, SEPA_CURRENCY, Batch, Debtor, Rules
 from proxy.billing.payouts_store import Payouts
 from proxy.billing.periods_store import not_final
 from proxy.clock import Clock, Ids
-from proxy.errors import BadRequest, SettingsError
+from proxy.errors import BadRequest, Problem, SettingsError
 from proxy.keyfile import secret_file
 from proxy.settings import Settings
 
@@ -82,26 +82,16 @@ class Paying:
                 remedy="pay by stripe or manual",
                 code="payouts_currency",
             )
-        debtor = self.debtor(rail)
+        debtor = debtor_of(self._settings, rail)
         if rail == "sepa" and not (debtor.iban and debtor.name) and not dry_run:
             raise BadRequest(
                 "there is no account that SEPA could pay from",
                 remedy="set [payouts] debtor_name and debtor_iban",
                 code="payouts_debtor",
             )
-        return self.payouts(by).create(self._rules(rail), debtor, dry_run=dry_run, key=key)
-
-    def debtor(self, rail: Rail) -> Debtor:
-        """Return the account that a rail's file asks to pay from. Raises SettingsError for what is none."""
-        said = self._settings.payouts
-        if rail != "sepa" or not said.debtor_iban:
-            return Debtor()
-        try:
-            return Debtor(
-                name=said.debtor_name, iban=payees.iban(said.debtor_iban), bic=payees.bic(said.debtor_bic)
-            )
-        except BadRequest as error:
-            raise SettingsError(f"[payouts] debtor: {error.cause}", remedy=error.remedy) from error
+        return self.payouts(by).create(
+            rules_of(self._settings, rail, self._today()), debtor, dry_run=dry_run, key=key
+        )
 
     def export(self, batch_id: str, *, by: str) -> tuple[Batch, bytes]:
         """Return (batch, its file), written down as exported before anybody has it; see `Payouts.export`."""
@@ -120,7 +110,7 @@ class Paying:
         return self.payees(by).enter(
             creator,
             account,
-            minimum_grains=self._minimum(minimum) if minimum else 0,
+            minimum_grains=minimum_grains(minimum, self.currency) if minimum else 0,
             currency=self.currency,
             verified=verified,
         )
@@ -136,7 +126,9 @@ class Paying:
             known = payees_on(connection, [creator], self._today(), self.currency)
         rail = known[creator].rail if creator in known else None
         drafts = not_final(self._engine, self._clock.now_us(), [creator])
-        paid, unpaid = payouts.plan("", self._rules(rail or "manual"), owed, known, drafts)
+        paid, unpaid = payouts.plan(
+            "", rules_of(self._settings, rail or "manual", self._today()), owed, known, drafts
+        )
         reasons = {one.currency: one.reason for one in unpaid}
         found: list[Standing] = []
         for whose, grains in sorted(owed.items()):
@@ -156,32 +148,60 @@ class Paying:
             )
         return found
 
-    def _rules(self, rail: Rail) -> Rules:
-        said = self._settings.payouts
-        payees.check_withholding(said.withholding)
-        try:
-            minimum = self._minimum(said.minimum)
-        except BadRequest as error:
-            raise SettingsError(f"[payouts] minimum: {error.cause}", remedy=error.remedy) from error
-        return Rules(rail, self.currency, self._today(), minimum, said.withholding)
-
-    def _minimum(self, text: str) -> int:
-        try:
-            grains = parse(text, self.currency)
-        except (ValueError, OverflowError) as error:
-            raise BadRequest(
-                str(error), remedy="write it like 25 or 25.00", code="payouts_minimum"
-            ) from error
-        if grains < 0 or grains % GRAINS_PER_MINOR:
-            raise BadRequest(
-                f"{text} {self.currency} is not a minimum",
-                remedy=f"write 0 or more, with up to {EXPONENTS[self.currency]} digits after the point",
-                code="payouts_minimum",
-            )
-        return grains
-
     def _today(self) -> dt.date:
         return dt.datetime.fromtimestamp(self._clock.now_us() // 1_000_000, dt.UTC).date()
 
     def _key(self) -> bytes:
         return secret_file(self._settings.data_dir / KEY_FILE)
+
+
+def rules_of(settings: Settings, rail: Rail, day: dt.date) -> Rules:
+    """Return the rules of a batch of that day. Raises SettingsError for what cannot be followed."""
+    said, currency = settings.payouts, settings.billing.currency
+    payees.check_withholding(said.withholding)
+    try:
+        minimum = minimum_grains(said.minimum, currency)
+    except BadRequest as error:
+        raise SettingsError(f"[payouts] minimum: {error.cause}", remedy=error.remedy) from error
+    return Rules(rail, currency, day, minimum, said.withholding)
+
+
+def debtor_of(settings: Settings, rail: Rail) -> Debtor:
+    """Return the account that a rail's file asks to pay from. Raises SettingsError for what is none."""
+    said = settings.payouts
+    if rail != "sepa" or not said.debtor_iban:
+        return Debtor()
+    try:
+        return Debtor(
+            name=said.debtor_name, iban=payees.iban(said.debtor_iban), bic=payees.bic(said.debtor_bic)
+        )
+    except BadRequest as error:
+        raise SettingsError(f"[payouts] debtor: {error.cause}", remedy=error.remedy) from error
+
+
+def minimum_grains(text: str, currency: str) -> int:
+    """Return a minimum in grains. Raises BadRequest for what is negative or finer than a minor unit."""
+    try:
+        grains = parse(text, currency)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(str(error), remedy="write it like 25 or 25.00", code="payouts_minimum") from error
+    if grains < 0 or grains % GRAINS_PER_MINOR:
+        raise BadRequest(
+            f"{text} {currency} is not a minimum",
+            remedy=f"write 0 or more, with up to {EXPONENTS[currency]} digits after the point",
+            code="payouts_minimum",
+        )
+    return grains
+
+
+def looked_at(settings: Settings, day: dt.date) -> str:
+    """Return what would be paid by on that day, for `doctor`. Raises Problem for what stands in the way."""
+    rules, debtor = rules_of(settings, "sepa", day), debtor_of(settings, "sepa")
+    key = settings.data_dir / KEY_FILE
+    if key.exists() and key.stat().st_mode & 0o077:
+        raise Problem(f"{key} can be read by other users of this machine", remedy=f"chmod 600 {key}")
+    if debtor.iban:
+        payout_files.sepaxml()
+    rows = sum(row.effective_from <= day for row in rules.withholding)
+    sepa = "SEPA from an account that is set" if debtor.iban else "no account for SEPA"
+    return f"from {settings.payouts.minimum} {rules.currency}, {sepa}, {rows} withholding rows in force"

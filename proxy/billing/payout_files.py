@@ -65,14 +65,7 @@ def _pain001(batch: Batch, accounts: Accounts, approved_us: int) -> bytes:
             remedy="set [payouts] debtor_name and debtor_iban, cancel the batch and create another",
             code="payouts_debtor",
         )
-    try:
-        from sepaxml import SepaTransfer, validation  # noqa: PLC0415  # the extra `payouts`
-    except ImportError as error:
-        raise Problem(
-            "SEPA files are written by sepaxml, which is not installed",
-            remedy="pip install 'endcredits[payouts]'",
-            code="payouts_extra",
-        ) from error
+    writer, validation = sepaxml()
     config = {
         "name": _basic(batch.debtor.name),
         "IBAN": batch.debtor.iban,
@@ -84,7 +77,7 @@ def _pain001(batch: Batch, accounts: Accounts, approved_us: int) -> bytes:
     # A bank may refuse a day that was over when the batch was approved.
     approved = dt.datetime.fromtimestamp(approved_us // 1_000_000, dt.UTC).date()
     day = max(dt.date.fromisoformat(batch.day), approved)
-    made: Any = SepaTransfer(config, schema=SCHEMA, clean=False)
+    made = writer(config, schema=SCHEMA, clean=False)
     for one in batch.payments:
         account = accounts[one.creator]
         payment = {
@@ -111,7 +104,7 @@ def _pain001(batch: Batch, accounts: Accounts, approved_us: int) -> bytes:
         )
         assert count == 1, f"{name} occurs {count} times"  # one day is one block of payments
     try:
-        cast("Any", validation).try_valid_xml(content, SCHEMA)
+        validation.try_valid_xml(content, SCHEMA)
     except validation.ValidationError as error:
         raise Problem(
             f"the file of {batch.id} is not valid {SCHEMA}",
@@ -119,6 +112,19 @@ def _pain001(batch: Batch, accounts: Accounts, approved_us: int) -> bytes:
             code="payouts_invalid",
         ) from error
     return content
+
+
+def sepaxml() -> tuple[Any, Any]:
+    """Return what writes SEPA files and what checks them. Raises Problem where the extra is not installed."""
+    try:
+        from sepaxml import SepaTransfer, validation  # noqa: PLC0415  # the extra `payouts`
+    except ImportError as error:
+        raise Problem(
+            "SEPA files are written by sepaxml, which is not installed",
+            remedy="pip install 'endcredits[payouts]'",
+            code="payouts_extra",
+        ) from error
+    return SepaTransfer, validation
 
 
 def _basic(name: str) -> str:

@@ -49,6 +49,7 @@ def examine(desk: Desk) -> list[Finding]:
         ("index", _index),
         ("journal", _journal),
         ("prices", _prices),
+        ("payouts", _payouts),
         ("port", _port),
         ("backends", _backends),
     )
@@ -153,6 +154,14 @@ def _prices(settings: Settings) -> str:
 
     table = prices.load(Path(settings.billing.prices_dir) if settings.billing.prices_dir else None)
     return f"version {table.version}"
+
+
+def _payouts(settings: Settings) -> str:
+    import datetime as dt
+
+    from proxy.billing import paying
+
+    return paying.looked_at(settings, dt.datetime.now(dt.UTC).date())
 
 
 def _port(settings: Settings) -> str:

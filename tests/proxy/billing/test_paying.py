@@ -2,6 +2,7 @@
 
 import datetime as dt
 import sqlite3
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -11,16 +12,17 @@ from sqlmodel import SQLModel
 from proxy.billing import payees, store
 from proxy.billing.money import GRAINS_PER_MINOR, PPM
 from proxy.billing.payees import TaxProfile
-from proxy.billing.paying import KEY_FILE, Paying
+from proxy.billing.paying import KEY_FILE, Paying, looked_at
 from proxy.billing.run import close_period
 from proxy.billing.statements import Books, SplitSet
-from proxy.errors import BadRequest, Conflict, SettingsError
+from proxy.errors import BadRequest, Conflict, Problem, SettingsError
 from proxy.metering.usage import Line
 from proxy.settings import Billing, Payouts, Settings, WithholdingRow
 from tests.fakes import CountingIds, FrozenClock
 from tests.proxy.billing.conftest import CLOSED_US, make_event, meter, register
 
 IBANS = {"c_a": "DE89370400440532013000", "c_b": "GB82WEST12345698765432"}
+DAY = dt.date(2026, 12, 1)
 DEBTOR = {"debtor_name": "Choir of Machines", "debtor_iban": "NO93 8601 1117 947"}
 KEPT = WithholdingRow(regime="xx", form="W8BEN", ppm=150_000, effective_from=dt.date(2026, 1, 1))
 BOOKS = Books(
@@ -263,6 +265,29 @@ def test_without_an_account_to_pay_from_there_is_only_a_dry_run(engine, prices, 
 def test_settings_that_cannot_be_followed_are_named(engine, prices, tmp_path, said):
     with pytest.raises(SettingsError, match="payouts"):
         Scene(engine, prices, tmp_path, **said).paying.propose("sepa", by="ada")
+
+
+def test_whether_payouts_could_be_made_is_looked_at_without_a_store(tmp_path, monkeypatch):
+    def told(**said):
+        return looked_at(
+            Settings(data_dir=tmp_path, billing=Billing(currency="EUR"), payouts=Payouts(**said)), DAY
+        )
+
+    assert told() == "from 10 EUR, no account for SEPA, 0 withholding rows in force"
+    assert told(**DEBTOR, withholding=(KEPT,)) == (
+        "from 10 EUR, SEPA from an account that is set, 1 withholding rows in force"
+    )
+    with pytest.raises(SettingsError):
+        told(debtor_iban="DE00370400440532013000")
+    (tmp_path / KEY_FILE).write_bytes(bytes(32))
+    (tmp_path / KEY_FILE).chmod(0o644)
+    with pytest.raises(Problem, match="chmod 600"):
+        told()
+    (tmp_path / KEY_FILE).chmod(0o600)
+    monkeypatch.setitem(sys.modules, "sepaxml", None)
+    assert "no account" in told()
+    with pytest.raises(Problem, match=r"endcredits\[payouts\]"):
+        told(**DEBTOR)
 
 
 @pytest.mark.parametrize("minimum", ["-1", "1.001", "much"])
