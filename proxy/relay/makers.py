@@ -21,6 +21,7 @@ ANSWERS_US = 35 * DAY_US  # backends keep answers for 30 days
 THINGS_US = 400 * DAY_US  # files, batches, stores: as long as somebody uses them, mostly far shorter
 REMEMBERED_MAX = 50_000  # some 10 MB; more are asked of the store
 WAITING_MAX = 10_000  # to be written; reached only while the store is away for long
+ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
 GATHER_S, RETRY_S = 0.05, 1.0
 
 
@@ -78,6 +79,22 @@ class Makers:
                 raise NotFound(f"there is no '{one[:64]}'", remedy=remedy, code="id_not_found")
             found = found or apps[app_id]
         return found
+
+    async def others(self, ids: Sequence[str], app_id: str) -> set[str]:
+        """Return those that another app made and this one did not. Raises Unavailable when nobody can say."""
+        unknown = [one for one in ids if app_id not in self._known.get(one, ())]
+        if self._store is not None:
+            for start in range(0, len(unknown), ASKED_AT_ONCE):
+                some = unknown[start : start + ASKED_AT_ONCE]
+                for made in await asyncio.to_thread(self._store.find, some):
+                    self._remember(made.id, made.app_id, made.backend)
+        return {one for one in ids if app_id not in self._known.get(one, {app_id: ""})}
+
+    def lead_to(self, one: str, made: Sequence[str], app_id: str) -> None:
+        """Remember that what this app's thing tells of (a batch of its output) is this app's too."""
+        backend = self._known.get(one, {}).get(app_id)
+        if backend is not None:
+            self.note([new for new in made if app_id not in self._known.get(new, ())], app_id, backend)
 
     async def aclose(self) -> None:
         """Write what waits, if the store takes it."""

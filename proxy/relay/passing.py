@@ -19,9 +19,10 @@ from proxy.access.keys import Principal
 from proxy.errors import NotFound, Problem
 from proxy.relay.batches import BatchOutput
 from proxy.relay.needs import Receive, Scope, Send
+from proxy.relay.owned import asks_for_list, is_list, narrowed
 from proxy.relay.upstream import Answer, UpstreamFailed
 from proxy.wire.batches import file_in, is_output
-from proxy.wire.headers import downward, field_of, id_header, status_header
+from proxy.wire.headers import downward, field_of, id_header, sized, status_header
 from proxy.wire.ids import PEEKED_BYTES_MAX, ids_in_body, ids_in_path, made_in
 from proxy.wire.models import model_in
 
@@ -51,6 +52,7 @@ class PassThrough:
         self._client_is_gone = False
         self._is_too_long = False
         self._output: BatchOutput | None = None  # this is the file of a batch, whose answers are metered
+        self._is_list = asks_for_list(scope)  # of things, as far as the request says
         self._peeked: bytearray | None = None  # the beginning of a reply that may say what was made
 
     async def run(self) -> None:
@@ -65,7 +67,8 @@ class PassThrough:
                 outcome = "cut"
                 return
             try:
-                outcome = await self._carry_down(answer)
+                is_narrowed = self._is_list and is_list(answer)
+                outcome = await (self._list_down(answer) if is_narrowed else self._carry_down(answer))
             finally:
                 await answer.aclose()
         finally:
@@ -110,7 +113,7 @@ class PassThrough:
             routes = relay.routes_for(model, self._id, maker or (relay.first_backend if named else ""))
             if not routes:
                 raise model_not_found(str(model))
-            return await relay.open(routes, self._scope, body, identity=False)
+            return await relay.open(routes, self._scope, body, identity=self._is_list)
         except UpstreamFailed as error:
             if self._is_too_long:
                 raise relay.too_large(self._bytes_max) from error
@@ -218,6 +221,30 @@ class PassThrough:
             made = made_in(bytes(self._peeked))
             self._relay.makers.note(made, self._principal.app_id, answer.backend.name)
         await self._send({"type": "http.response.body", "body": b""})
+        return "complete"
+
+    async def _list_down(self, answer: Answer) -> str:
+        """Send a list without what other apps made."""
+        relay, name = self._relay, answer.backend.name
+        try:
+            async with asyncio.timeout_at(answer.ends_s):
+                body = await narrowed(
+                    answer,
+                    self._scope,
+                    relay.makers,
+                    self._principal.app_id,
+                    lambda scope: self._asked(name, scope, identity=True),
+                )
+        except (UpstreamFailed, TimeoutError) as error:
+            failed = (
+                error if isinstance(error, UpstreamFailed) else UpstreamFailed("timeout", name, "whole_ms")
+            )
+            relay.failed(failed)
+            raise backend_failed(failed) from error
+        plain = [header for header in downward(answer.headers) if header[0].lower() != b"content-encoding"]
+        head = sized(plain, len(body), [id_header(self._id), status_header("off")])
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": head})
+        await self._send({"type": "http.response.body", "body": body})
         return "complete"
 
     def _may_tell_of_things(self, answer: Answer) -> bool:
