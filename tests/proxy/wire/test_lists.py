@@ -12,7 +12,9 @@ from proxy.wire.lists import behind, read_list, without
 IDS = st.sampled_from(["file-1", "file-2", "file-3"])
 ROWS = st.lists(
     st.one_of(
-        st.fixed_dictionaries({"id": IDS, "size": st.floats(allow_nan=False, allow_infinity=False), "name": st.text(max_size=3)}),
+        st.fixed_dictionaries(
+            {"id": IDS, "size": st.floats(allow_nan=False, allow_infinity=False), "name": st.text(max_size=3)}
+        ),
         st.fixed_dictionaries({"object": st.just("new")}),
         st.integers(),
     ),
