@@ -19,6 +19,7 @@ from proxy.access.store import app_names
 from proxy.billing import (
     common_store,
     concentration,
+    escrow_store,
     ledger,
     movements_store,
     periods_store,
@@ -112,7 +113,9 @@ def _close(
         for (code, currency), grains in store.balances(engine, ledger.CLAIMED).items()
         if currency == terms.currency and grains
     }
-    splits = store.splits_of(engine, set(rollup.uses.works) | {work for work, _ in waiting}, registry_seq)
+    unclaimed = escrow_store.unclaimed(engine, terms.currency, registry_seq)
+    works = {*rollup.uses.works, *(work for work, _ in waiting), *unclaimed}
+    splits = store.splits_of(engine, works, registry_seq)
     opening = movements_store.opening(engine, terms.currency)
     moves = movements_store.unreported(engine, terms.currency)
     creators = {party for split in splits.values() for party, _ in split.parties if party != UNCLAIMED}
@@ -126,6 +129,7 @@ def _close(
         claimed=store.claimed_works(engine, registry_seq),
         waiting=waiting,
         moves=moves,
+        unclaimed=unclaimed,
         common_carried=common_store.carried(engine, terms.currency),
     )
     closing = closed(

@@ -41,12 +41,13 @@ class SplitSet(msgspec.Struct, frozen=True):
             raise ValueError(f"a split's parties do not sum to {PPM} ppm: {self.parties}")
 
 
-class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
+class StatementLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One work in one app, by model, day, scheme and verdict. gross: the work's; net: this creator's part.
 
     verdict: as metered; "own_app" where the app was this creator's own, which earns them nothing; "claimed"
     where an open claim holds the money; "released" for what was held before (no app, no answers).
     price_grains: what those answers cost together (royalty); rate_grains: what a whole answer pays (direct).
+    periods: of a released line, those in which nobody had claimed it; written where there are any.
     """
 
     work: str
@@ -64,6 +65,7 @@ class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
     split_version: int
     split_ppm: int
     net_grains: int
+    periods: tuple[str, ...] = ()
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,13 +118,26 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """What waits of a work because nobody had claimed it. before: the split under which it waited last.
+
+    periods: those whose money it is, oldest first.
+    """
+
+    grains: int
+    before: tuple[tuple[str, int], ...]
+    periods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Books:
     """What was known when the period was closed: splits by work, names, and what creators were owed before.
 
     A work that `splits` does not know is paid to nobody: its money waits in escrow as unclaimed. claimed:
     works with an open claim. waiting: {(work, whose own app it was, or ""): what earlier claims hold}.
     opening_grains: by creator, where the last statement ended; moves: what was booked since, by no close.
-    common_carried: by reason, what stands in the common accounts of earlier periods.
+    common_carried: by reason, what stands in the common accounts of earlier periods. unclaimed: by work, what
+    nobody had claimed and somebody is named for now.
     """
 
     splits: Mapping[str, SplitSet]
@@ -135,6 +150,7 @@ class Books:
     waiting: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     moves: Mapping[str, tuple[Move, ...]] = field(default_factory=lambda: MappingProxyType({}))
     common_carried: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    unclaimed: Mapping[str, Unclaimed] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def canonical(value: object) -> bytes:

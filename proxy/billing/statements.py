@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.billing import ledger
+from proxy.billing.escrow import named
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
 from proxy.billing.money import PPM, allocate, apportion, checked
 from proxy.billing.movements import sums
@@ -104,7 +105,7 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class _Release:
-    """What one decided claim lets go: by lines, to escrow as unclaimed, and to nobody as `own_app`."""
+    """What a decided claim, or whoever is named now, lets go: by lines, to escrow, to nobody as `own_app`."""
 
     transfer: Transfer
     grains: int
@@ -276,9 +277,30 @@ class _Close:
                 entries.append(Entry(ledger.common(self.label, OWN_APP), "C", withheld))
             transfer = self._transfer("release", source, work, entries)
             made.append(_Release(transfer, grains, shares.get(UNCLAIMED, 0), withheld, tuple(lines)))
-        return made
+        return sorted([*made, *self._named()], key=lambda one: one.transfer.ref)
 
-    def _release_line(self, work: str, split: SplitSet, gross: int, ppm: int, net: int) -> StatementLine:
+    def _named(self) -> Iterator[_Release]:
+        """What nobody had claimed, of works that somebody is named for now."""
+        for work, waits in sorted(self.books.unclaimed.items()):
+            split = self._split(work)
+            source = f"{self.label}|{work}|{split.version}|{UNCLAIMED}"
+            shares = (
+                {} if work in self.books.claimed else named(waits.grains, waits.before, split.parties, source)
+            )
+            if shares:
+                let_go = sum(shares.values())
+                entries = [Entry(ledger.unclaimed(work), "D", let_go)]
+                entries += [Entry(ledger.payee(party), "C", grains) for party, grains in shares.items()]
+                ppm = dict(split.parties)
+                lines = (
+                    (party, self._release_line(work, split, let_go, ppm[party], grains, waits.periods))
+                    for party, grains in shares.items()
+                )
+                yield _Release(self._transfer("release", source, work, entries), let_go, 0, 0, tuple(lines))
+
+    def _release_line(
+        self, work: str, split: SplitSet, gross: int, ppm: int, net: int, periods: tuple[str, ...] = ()
+    ) -> StatementLine:
         return StatementLine(
             work=work,
             title=split.title,
@@ -295,6 +317,7 @@ class _Close:
             split_version=split.version,
             split_ppm=ppm,
             net_grains=net,
+            periods=periods,
         )
 
     def _transfer(self, kind: str, source: str, ref: str, entries: list[Entry]) -> Transfer:

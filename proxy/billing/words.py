@@ -89,6 +89,9 @@ _PART: Final = (
 def basis(statement: Statement, lines: list[StatementLine], style: Style) -> str:
     """Return, in a few words, what a use is paid by. lines: its own, of one scheme and verdict."""
     line, currency = lines[0], statement.currency
+    if line.periods:
+        first, last = line.periods[0], line.periods[-1]
+        return f"earned while nobody had claimed it: {first if first == last else f'{first} to {last}'}"
     if line.verdict in UNPAID:
         return UNPAID[line.verdict]
     if line.scheme == "direct":

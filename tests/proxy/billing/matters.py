@@ -27,19 +27,19 @@ SIGNS = {"asset": 1, "expense": 1, "liab": -1, "income": -1}
 class Scene:
     """w_1 is Ada's and Bo's, w_2 is Bo's, Cleo has nothing; each close begins with an answer from both works."""
 
-    def __init__(self, engine, prices):
+    def __init__(self, engine, prices, books=BOOKS):
         self.engine, self.prices = engine, prices
         self.clock, self.number = FrozenClock(CLOSED_US), 0
-        register(engine, BOOKS)
+        register(engine, books)
 
-    def close(self, label, *, used=True):
+    def close(self, label, *, used=True, dry_run=False):
         if used:
             for app in ("app_a", "app_b"):
                 self.number += 1
                 lines = (Line("w_1", 500_000), Line("w_2", 300_000))
                 meter(self.engine, [make_event(self.number, lines, app_id=app, price_grains=10_000_019)])
         now_us = self.clock.now_us()
-        made = close_period(self.engine, label, Billing(), self.prices, dry_run=False, now_us=now_us)
+        made = close_period(self.engine, label, Billing(), self.prices, dry_run=dry_run, now_us=now_us)
         return {one.creator: one for one in made.statements}
 
     def disputes(self, *, creator="", by="grace"):
