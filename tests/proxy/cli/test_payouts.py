@@ -174,6 +174,33 @@ def test_a_banks_report_or_a_persons_table_is_booked_in_one_go(ec, owed, tmp_pat
     assert ec("payouts", "settle", batch, "--answers", report, "--payment", adas).status == 2
 
 
+def test_what_the_table_says_is_withheld_and_told(ec, owed, tmp_path):
+    with (tmp_path / "firm.toml").open("a") as file:
+        file.write(
+            '[[payouts.withholding]]\nregime = "xx"\nform = "W8BEN"\nppm = 300000\ntreaty = true\n'
+            "effective_from = 2026-01-01\n"
+            '[[payouts.withholding]]\nregime = "xx"\nform = "W8BEN"\ncountry = "JP"\nppm = 0\n'
+            "effective_from = 2999-01-01\n"
+        )
+    assert (
+        "2: the withholding table has no row for the tax form given, or for none"
+        in ec("payouts", "create").err
+    )
+    form = ("payees", "tax", "ada", "--form", "W8BEN", "--country", "JP", "--from", "2026-01-01")
+    assert ec(*form, "--treaty-ppm", "100000").status == 0
+    assert "withholding 2.40" in ec("payees", "show", "ada").out
+    batch = approved(ec)
+    adas = ec.of(batch, "ada")
+    assert (adas["gross"], adas["withheld"], adas["net"], adas["regime"]) == ("24.00", "2.40", "21.60", "xx")
+    assert ec.json("payouts", "show", batch).row["withheld"] == "2.40"
+    ec("payouts", "export", batch)
+    ec("payouts", "settle", batch)
+    ec("periods", "close", "2026-12")
+    december = statement(ec, "2026-12", "ada")
+    assert (december.paid_grains, december.withheld_grains) == (2_160 * 10**7, 240 * 10**7)
+    assert december.closing_grains == owed - 2_400 * 10**7
+
+
 def test_who_is_not_paid_is_told_with_why(ec):
     ec.use(ec.works)
     ec("periods", "close", "2026-11")
