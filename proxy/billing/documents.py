@@ -178,7 +178,7 @@ def render(statement: Statement, form: str, dress: Dress = PLAIN) -> bytes:
     return MAKERS[form](statement, dress)
 
 
-def dressed(form: str, locale: str = "", state: str = "") -> Dress:
+def dressed(form: str, locale: str = "", *, state: str = "", until_us: int = 0, fonts: str = "") -> Dress:
     """Return how to show it. Raises BadRequest for a locale of a machine format, or one that is none."""
     if locale and form not in FOR_EYES:
         raise BadRequest(
@@ -186,4 +186,4 @@ def dressed(form: str, locale: str = "", state: str = "") -> Dress:
             remedy="leave the locale out, or ask for html or pdf",
             code="locale",
         )
-    return Dress(style_of(locale), state)
+    return Dress(style_of(locale), state, until_us, fonts)

@@ -26,16 +26,23 @@ from proxy.clock import iso_utc
 WORKS_SHOWN_MAX: Final = 200  # beyond that one row says the rest, and the tables hold all
 USES_SHOWN_MAX: Final = 6  # rows under one work, likewise
 SHARDS_SHOWN_MAX: Final = 24  # logs named one by one, likewise
+REASON_MAX: Final = 200  # characters of why a transfer was made; the JSON has all
 MOVES_SHOWN_MAX: Final = 6  # dates and references under one row of the balance, likewise
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, slots=True)
 class Dress:
-    """How a statement is shown, beside what it says. state: of its period, one of words.STATES, or ""."""
+    """How a statement is shown, beside what it says.
+
+    state: of its period, one of words.STATES, or ""; until_us: how long it is a draft. fonts: a folder with
+    more fonts for paper.
+    """
 
     style: Style
     state: str = ""
+    until_us: int = 0
+    fonts: str = ""
 
 
 PLAIN: Final = Dress(English())
@@ -125,7 +132,7 @@ def view(statement: Statement, dress: Dress = PLAIN, *, works_max: int = WORKS_S
         "currency": statement.currency,
         "lang": style.lang,
         "direction": style.direction,
-        "state": words.STATES.get(dress.state, ""),
+        "state": words.state(dress.state, style.date(iso_utc(dress.until_us)[:10]) if dress.until_us else ""),
         "period": style.month(statement.period),
         "closed": style.date(iso_utc(statement.closed_us)[:10]),
         "used_from": style.date(iso_utc(totals.first_occurred_us)[:10]) if totals.events else "",
@@ -171,7 +178,8 @@ def _steps(statement: Statement, style: Style) -> list[Step]:
 
 def _told(move: Move, currency: str, style: Style) -> str:
     when = style.date(iso_utc(move.at_us)[:10])
-    return f"{when}, {move.ref}: {style.exactly(move.grains, currency)}"
+    said = f"{when}, {move.ref}: {style.exactly(move.grains, currency)}"
+    return f"{said} ({move.reason[:REASON_MAX]})" if move.reason else said
 
 
 def _facts(statement: Statement, style: Style) -> list[tuple[str, str]]:

@@ -86,6 +86,12 @@ _PART: Final = (
 )
 
 
+def state(name: str, until: str) -> str:
+    """Return what a period's state means, "" for none. until: the last day of a draft, or ""."""
+    said = STATES.get(name, "")
+    return f"{said} until {until}" if said and until and name == "draft" else said
+
+
 def basis(statement: Statement, lines: list[StatementLine], style: Style) -> str:
     """Return, in a few words, what a use is paid by. lines: its own, of one scheme and verdict."""
     line, currency = lines[0], statement.currency

@@ -13,6 +13,7 @@ import click
 
 from proxy.cli.desk import Desk, command
 from proxy.cli.money import creator_id, statements
+from proxy.clock import SystemClock
 from proxy.errors import BadRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ FORMATS = ("json", "csv", "tsv", "distributor", "html", "pdf")
 @click.option("--creator", help="Only of this creator (id or ref) [all].")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="json", show_default=True)
 @click.option("--locale", default="", metavar="TAG", help="Numbers, money and dates of html and pdf: de-DE.")
+@click.option("--fonts", type=click.Path(exists=True, file_okay=False), help="A folder of fonts for pdf.")
 @click.option("--again", is_flag=True, help="Write files that a folder has already, too.")
 @click.option(
     "--out",
@@ -35,13 +37,22 @@ FORMATS = ("json", "csv", "tsv", "distributor", "html", "pdf")
     help="A file for one statement, or a folder; else standard output.",
 )
 def export(
-    desk: Desk, period: str, creator: str | None, form: str, locale: str, out: Path | None, *, again: bool
+    desk: Desk,
+    period: str,
+    creator: str | None,
+    form: str,
+    locale: str,
+    fonts: str | None,
+    out: Path | None,
+    *,
+    again: bool,
 ) -> None:
     """Write statements as documents: one file each in a folder, or a single one to a file.
 
     A folder that holds some of them already gets the others: an export that stopped goes on.
     """
-    from proxy.billing import documents, export_store
+    from proxy.billing import documents, export_store, periods_store
+    from proxy.billing.periods import state_at
 
     asked = {"label": period, "creator": creator_id(desk, creator)}
     count = export_store.count(desk.engine, **asked)
@@ -54,9 +65,13 @@ def export(
             remedy="give --out a folder, or narrow it with --period and --creator",
             code="several_statements",
         )
-    dress = documents.dressed(form, locale)
+    until_us, now_us = periods_store.windows(desk.engine), SystemClock().now_us()
+    documents.dressed(form, locale)  # what it refuses is refused before anything is written
 
     def rendered(statement: Statement) -> bytes:
+        until = until_us.get(statement.period, 0)
+        state = state_at(until, now_us)
+        dress = documents.dressed(form, locale, state=state, until_us=until, fonts=fonts or "")
         return documents.render(statement, form, dress)
 
     with desk.progress("statements") as told:

@@ -23,11 +23,12 @@ from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.access.made_store import MadeThings
 from proxy.access.store import app_names
-from proxy.billing import documents
+from proxy.billing import documents, periods_store
 from proxy.billing import store as billing
 from proxy.billing.locales import preferred
+from proxy.billing.periods import state_at
 from proxy.catalogue.works import WorkCredit
-from proxy.clock import iso_utc, parse_time_us
+from proxy.clock import Clock, SystemClock, iso_utc, parse_time_us
 from proxy.errors import BadRequest, NotFound
 from proxy.metering import store as metering
 from proxy.metering.batches import line_id
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 
 PAGE_MAX = 500
+_CLOCK = SystemClock()
 # A statement page carries its own style and nothing else may run or load in it.
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
@@ -47,7 +49,10 @@ PAGE_POLICY = (
 
 
 def api_router(
-    engine: sa.Engine, credit: Callable[[str], WorkCredit | None], backends: Sequence[str] = ()
+    engine: sa.Engine,
+    credit: Callable[[str], WorkCredit | None],
+    backends: Sequence[str] = (),
+    clock: Clock = _CLOCK,
 ) -> Router:
     """Return everything under /api. backends: their names, a part of where a batch's answer stands."""
     promised = MadeThings(engine)
@@ -125,7 +130,9 @@ def api_router(
         if caller.role == "creator" and found.creator != caller.creator_id:
             raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
         wanted = locale or (preferred(languages) if form in documents.FOR_EYES else "")
-        dress = documents.dressed(form, wanted)
+        until = await asyncio.to_thread(periods_store.until, engine, found.period)
+        state = state_at(until, clock.now_us())
+        dress = documents.dressed(form, wanted, state=state, until_us=until)
         content = await asyncio.to_thread(documents.render, found, form, dress)
         place = "inline" if form == "html" else "attachment"
         headers = {

@@ -195,3 +195,17 @@ def test_a_creators_own_app_is_told_as_such_and_as_earning_nothing(close, event)
     (row,) = csv.DictReader(io.StringIO(to_csv(own).decode()))
     assert (row["verdict"], row["net_grains"], row["gross_grains"]) == ("own_app", "0", "300000000")
     assert json.loads(to_json(own))["totals"]["common"]["own_app"] == "0.30"
+
+
+def test_a_draft_says_until_when(statement):
+    dress = Dress(style_of("de-DE"), "draft", until_us=1_797_379_200_000_000)
+    assert "Draft: open for comments until 16. Dezember 2026" in Page(to_html(statement, dress)).text
+
+
+def test_a_correction_says_why(close):
+    reason = "<b>counted</b> twice " * 50
+    why = Move(transfer="tr_1", kind="adjustment", ref="adj_1", at_us=1, grains=500_000_000, reason=reason)
+    made = close([], Books({}, {"c_a": "Ada"}, {}, {}, moves={"c_a": (why,)})).statements[0]
+    text = Page(to_html(made)).text
+    assert "Corrections of earlier periods" in text
+    assert "adj_1: $0.50 (<b>counted</b> twice" in text

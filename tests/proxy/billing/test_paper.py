@@ -9,7 +9,7 @@ from proxy.billing.locales import style_of
 from proxy.billing.money import PPM
 from proxy.billing.movements import Move
 from proxy.billing.page import PLAIN, Dress
-from proxy.billing.paper import TITLE_MAX, WORKS_PRINTED_MAX, cut, to_pdf, told
+from proxy.billing.paper import TITLE_MAX, WORKS_PRINTED_MAX, cut, fitting, lacking, to_pdf, told
 from proxy.billing.statements import Books, SplitSet
 from proxy.errors import BadRequest
 from proxy.metering.usage import Line
@@ -128,3 +128,49 @@ def test_without_typst_the_remedy_is_named(statement, monkeypatch):
         to_pdf(statement)
     assert refused.value.code == "pdf_extra"
     assert "endcredits[pdf]" in refused.value.remedy
+
+
+SAMPLES = {  # a letter of each script, and whether typst's own fonts have it
+    "a": True, "é": True, "Ω": True, "Ж": True, "א": True, "ر": True, "٣": True, "प": True, "の": True, "Ա": True,
+    "ა": True, "ệ": True, "²": True, "北": False, "カ": False, "한": False, "ก": False, "ক": False, "க": False,
+    "🎬": False, "￥": False,
+}  # fmt: skip
+
+
+def test_what_is_said_of_the_fonts_is_true():
+    import typst
+
+    def drawn(letter: str) -> set[str]:
+        """Ids of the shapes that are drawn for a letter."""
+        source = f'#set text(font: "Libertinus Serif")\n#text("\\u{{{ord(letter):x}}}")'
+        svg = typst.compile(source.encode(), format="svg", ignore_system_fonts=True).decode()
+        return set(re.findall(r'href="([^"]+)"', svg))
+
+    (nothing,) = drawn("\U0010fffd")
+    assert {letter: nothing not in drawn(letter) for letter in SAMPLES} == SAMPLES
+    assert {letter: not lacking([letter]) for letter in SAMPLES} == SAMPLES
+
+
+def test_letters_that_the_fonts_lack_are_told_of_by_name(close, event):
+    books = Books({"w_1": SplitSet(1, (("c_a", PPM),), "北の港")}, {"c_a": "한"}, {"app_a": "🎬"}, {})
+    made = close([event(1, (Line("w_1", PPM),), price_grains=10)], books).statements[0]
+    text = " ".join(" ".join(text_of(to_pdf(made))).split())
+    assert "no letters for Chinese characters, Hangul, pictures" in text
+    plain = close([], Books({}, {"c_a": "Ada"}, {}, {"c_a": 1})).statements[0]
+    assert "no letters" not in " ".join(text_of(to_pdf(plain)))
+
+
+@pytest.mark.parametrize(
+    ("tag", "lang"),
+    [("ja-JP", "en"), ("ko-KR", "en"), ("de-DE", "de-DE"), ("ar-EG", "ar-EG"), ("hi-IN", "hi-IN")],
+)
+def test_dates_that_the_fonts_could_not_print_are_in_english_and_say_so(statement, tag, lang):
+    dress, said = fitting(statement, Dress(style_of(tag), "final"))
+    assert (dress.style.lang, dress.state) == (lang, "final")
+    assert ("in English" in said) == (lang == "en")
+
+
+def test_whoever_brings_fonts_has_their_own_letters(statement, tmp_path):
+    dress = Dress(style_of("ja-JP"), fonts=str(tmp_path))
+    assert fitting(statement, dress) == (dress, "")
+    assert to_pdf(statement, dress).startswith(b"%PDF-")

@@ -134,6 +134,7 @@ def test_every_format_is_written_and_a_locale_is_for_eyes_only(ec, tmp_path):
     assert ec(*asked, "pdf", "--locale", "de-DE", "--out", tmp_path / "a.pdf").status == 0
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
     german = ec(*asked, "html", "--locale", "de-DE").out
+    assert "Draft: open for comments until" in german
     assert "18. November 2026" in german
     assert "18 November 2026" in ec(*asked, "html").out
     assert ec(*asked, "distributor").out.startswith("Reporting Date\t")
