@@ -28,7 +28,7 @@ CLAIMED: Final = "claimed"
 RELEASED: Final = "released"
 
 
-class SplitSet(msgspec.Struct, frozen=True):
+class SplitSet(msgspec.Struct, frozen=True, gc=False):
     """Who gets a work's money: parties (creator ids, or "~unclaimed") in ppm that sum to 1,000,000."""
 
     version: int
@@ -41,7 +41,7 @@ class SplitSet(msgspec.Struct, frozen=True):
             raise ValueError(f"a split's parties do not sum to {PPM} ppm: {self.parties}")
 
 
-class StatementLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StatementLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One work in one app, by model, day, scheme and verdict. gross: the work's; net: this creator's part.
 
     verdict: as metered; "own_app" where the app was this creator's own, which earns them nothing; "claimed"

@@ -166,7 +166,7 @@ class _Close:
             if charge.pool:
                 yield self._pool(app, charge.pool)
         for work, uses in self.rollup.uses:
-            split, gross = self._split(work), sum(use.due for use in uses)
+            split, gross = self._split(work), sum([use.due for use in uses])
             if work in self.books.claimed:
                 sums.claimed += gross
                 if gross:
@@ -354,8 +354,8 @@ class _Close:
         """
         split, uses, held = self._split(work), self.rollup.uses.of(work), work in self.books.claimed
         ppm = next(ppm for who, ppm in split.parties if who == party)
-        share = 0 if held else self._shares(work, split, sum(use.due for use in uses))[party]
-        seen = seen_by(party, uses)
+        share = 0 if held else self._shares(work, split, sum([use.due for use in uses]))[party]
+        seen = seen_by(party, uses) if self.rollup.uses.any_own else uses
         return [
             StatementLine(
                 work=work,
@@ -418,7 +418,7 @@ class _Close:
         )
 
     def _statement(self, creator: str, lines: list[StatementLine], totals: Totals) -> Statement:
-        earned = sum(line.net_grains for line in lines)
+        earned = sum([line.net_grains for line in lines])
         opening = self.books.opening_grains.get(creator, 0)
         moves = self.books.moves.get(creator, ())
         apps = sorted({line.app for line in lines if line.app})

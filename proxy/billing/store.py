@@ -27,7 +27,7 @@ from proxy.billing.tables import AccountRow, EntryRow, PeriodRow, ReportedRow, S
 from proxy.catalogue.lookup_store import ancestry
 from proxy.catalogue.tables import ClaimDecisionRow, ClaimRow, CreatorRow, SplitRow, WorkRow
 from proxy.catalogue.works import COMMONS
-from proxy.database import insert_rows, registry_seq
+from proxy.database import insert_rows, much_cache, registry_seq
 from proxy.errors import Conflict, NotFound
 from proxy.metering.store import AttributedRow, EventRow
 
@@ -219,7 +219,7 @@ def write(
     Raises Conflict (code "close_raced") when another period was closed meanwhile; nothing is then written.
     """
     try:
-        with engine.begin() as connection:
+        with engine.begin() as connection, much_cache(connection):
             insert_rows(connection, _period, _PERIOD, [_period_row(closing, after_seq + 1)])
             known: dict[str, int] = {}
             for some in _gathered(closing.transfers):

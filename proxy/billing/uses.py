@@ -109,6 +109,7 @@ class Uses:
         self._apps: list[str] = []
         self._charges = np.zeros((0, 2), np.int64)  # app and work, and what it is due there
         self.works: list[str] = []  # sorted
+        self.any_own = False  # whether any use was by somebody's own app
 
     def rest(self, rest: Rest) -> int:
         """Return the number of what a line says beside its work, for `add`."""
@@ -151,6 +152,7 @@ class Uses:
         """Sum what was taken. No line can be added after that."""
         self.works = sorted(self._work_ids)
         self._rests = sorted(self._rest_ids)
+        self.any_own = any(rest[-1] for rest in self._rests)
         self._apps = sorted({rest[0] for rest in self._rests})
         work_places, rest_places = _places(self._work_ids, self.works), _places(self._rest_ids, self._rests)
         apps = {app: place for place, app in enumerate(self._apps)}
