@@ -29,6 +29,7 @@ from proxy.access.made_store import MadeThings
 from proxy.access.store import KeyRing
 from proxy.billing import prices
 from proxy.billing.paying import Paying
+from proxy.billing.users_store import UsersRefresher
 from proxy.catalogue import indexing
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
@@ -128,6 +129,7 @@ class Running:
         self._logs = crew is None or crew.slot == 0  # one worker is enough
         pause_s = settings.receipts.append_ms / 1_000
         self.appender = Appender(self.engine, self.issuer.secrets_of, pause_s=pause_s)
+        self.users = UsersRefresher(self.engine, settings.billing, self._digest_key)
         self.relay: Relay | None = None
         self.journal: Journal | None = None
         self.sink: Sink | None = None
@@ -137,6 +139,7 @@ class Running:
         settings = self.settings
         await self.keyring.refresh()
         await self.registry.refresh()
+        await self.users.refresh()
         if self.keyring.away:  # without a single key it could only refuse what other workers can serve
             raise Unavailable(
                 "the store does not answer, and no key is in memory yet",
@@ -169,6 +172,7 @@ class Running:
             made=self.made,
             metered=functools.partial(metering.known_ids, self.engine),
             auditing=self.auditing,
+            subject_of=self.users.digest,
             transport=self._transport,
         )
         self.attributing.on_late = relay.settle_late
@@ -180,6 +184,7 @@ class Running:
         for name, work in (
             ("keys", self.keyring.run()),
             ("registry", self.registry.run()),
+            ("users", self.users.run()),
             ("index", watcher.run()),
             ("sink", sink.run()),
             ("left over", self._take_up(journal, pending)),

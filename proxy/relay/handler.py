@@ -45,6 +45,7 @@ from proxy.relay.needs import (
     Receive,
     Scope,
     Send,
+    SubjectOf,
 )
 from proxy.relay.passing import PassThrough
 from proxy.relay.patience import Patience
@@ -86,6 +87,7 @@ class Relay:
         made: MadeLike | None = None,
         metered: Known | None = None,
         auditing: Auditing | None = None,
+        subject_of: SubjectOf | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         drain_s: float = 30.0,
@@ -107,6 +109,7 @@ class Relay:
         self._works_at = works_at
         self._registry_seq = registry_seq
         self._digest_key = digest_key
+        self._subject_of = subject_of
         self._ids = ids
         self._backends = Backends(
             settings, clock=clock, metrics=metrics, log=log, transport=transport, environ=environ
@@ -197,6 +200,12 @@ class Relay:
     def digest(self, kind: str, text: str) -> str:
         """Return a keyed digest in hex, "" for an empty text."""
         return hmac.new(self._digest_key, f"{kind}\0{text}".encode(), "sha256").hexdigest() if text else ""
+
+    def subject(self, app: str, model: str, endpoint: str, occurred_us: int, subject: str) -> str:
+        """Return what is kept of an end user's id: a keyed digest, or nothing where none is needed."""
+        if self._subject_of is None:
+            return self.digest("subject", subject)
+        return self._subject_of(app, model, endpoint, occurred_us, subject)
 
     def output_digest(self, exchange: Exchange) -> str:
         """Return the keyed digest of all that the answer told."""

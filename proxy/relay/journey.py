@@ -415,7 +415,9 @@ class Journey:
             output_tokens=told,
             estimated=wanted.counts.input is None or wanted.counts.output is None,
             output_digest=relay.output_digest(exchange),
-            subject_digest=relay.digest("subject", exchange.wishes.subject),
+            subject_digest=relay.subject(
+                self._app, wanted.model, exchange.endpoint.name, self._occurred_us, exchange.wishes.subject
+            ),
             price_version=version,
             price_grains=grains,
             currency=currency,

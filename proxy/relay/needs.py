@@ -18,6 +18,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 GONE = "endcredits.gone"
 # (model, occurred_us, input tokens, output tokens) -> (price table's version, grains or None, currency)
 PriceOf = Callable[[str, int, int, int], tuple[str, int | None, str]]
+# (app, model, endpoint, when, an end user's id) -> the digest that is kept of the user, or "".
+SubjectOf = Callable[[str, str, str, int, str], str]
 
 
 class KeyRing(Protocol):

@@ -7,6 +7,7 @@ import pytest
 from proxy.billing.prices import load
 from proxy.billing.run import close_period
 from proxy.clock import SystemClock
+from proxy.metering.store import find_event
 from proxy.metering.usage import Line
 from proxy.settings import Billing
 from tests.live import live, settings_in
@@ -139,3 +140,19 @@ async def test_a_creator_asks_for_their_own_works_only_and_never_sets_a_rate(peo
     assert (await people("ada", "GET", f"terms?work={people.hers}"))[1]["items"] == [asked]
     assert (await people("ada", "GET", "terms"))[1]["items"] == [every]
     assert len((await people("ines", "GET", "terms"))[1]["items"]) == 3
+
+
+async def test_an_end_user_is_known_only_where_a_pool_pays_and_by_a_digest(people):
+    people.app.answers("The barge carried tar.")
+
+    async def kept():
+        reply = await people.app.chat(people.keys["shop"] | {"x-attribution-subject": "user-7"})
+        event_id = reply.headers["x-attribution-id"]
+        assert (await people("shop", "GET", f"receipts/{event_id}"))[0] in {200, 202}
+        return find_event(people.app.running.engine, event_id).subject_digest
+
+    assert await kept() == ""
+    _, made = await people("ines", "POST", "policies", {"name": "p", "rules": {"scheme": "pool"}})
+    await people("ines", "POST", f"policies/{made['id']}/activate", {})
+    await people.app.running.users.refresh()
+    assert len(await kept()) == 64
