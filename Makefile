@@ -18,7 +18,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
 LOCKED := $(PIP) --require-hashes -r
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help demo serve test test-all test-more lint format bench bench-attribution crash soak lock train wheel clean
+.PHONY: help demo serve test test-all test-more lint format bench bench-attribution bench-close crash soak lock train wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -59,6 +59,9 @@ else
 	$(BIN)/python -m attribution.scale $(BENCH) $(SCALE) --work build/scale
 	$(BIN)/python $(BENCH)/score.py --truth $(BENCH)/dev/outputs.jsonl.gz --pred build/scale/predictions-$(SCALE).jsonl
 endif
+
+bench-close: $(VENV)/.test  ## closing periods of LINES="100000 1000000" lines: CPU, memory, time a line (10000000 needs 8 GB of disk)
+	LINES="$(LINES)" $(BIN)/python -m tests.bench.closing
 
 soak: $(VENV)/.test  ## mixed load for ten minutes (HOURS=n for longer): does memory grow, is anything lost
 	HOURS=$(HOURS) $(BIN)/python -m tests.bench.soak
