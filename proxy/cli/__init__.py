@@ -14,6 +14,7 @@ from __future__ import annotations
 from proxy.cli import (
     access,
     apps,
+    audit,
     causal,
     compensation,
     licences,
@@ -31,6 +32,7 @@ from proxy.cli.desk import main
 __all__ = [
     "access",
     "apps",
+    "audit",
     "causal",
     "compensation",
     "licences",

@@ -1,0 +1,51 @@
+import pytest
+import sqlalchemy as sa
+
+from proxy.billing.invariants import INVARIANTS
+from proxy.database import open_engine
+from tests.proxy.cli.test_money import ec, meter
+
+__all__ = ["ec"]
+
+
+@pytest.fixture
+def closed(ec):
+    meter(ec, ("rct_1", 1_000_000, {"r1": 500_000}), ("rct_2", 3_000_000, {"r2": 250_000}))
+    assert ec("periods", "close", "2026-11").status == 0
+    return ec
+
+
+def test_sound_books_are_a_line_each_and_exit_0(closed):
+    ran = closed("audit")
+    assert ran.status == 0
+    assert [line.split()[0] for line in ran.out.splitlines()] == list(INVARIANTS)
+    assert "BROKEN" not in ran.out
+    assert "I15  not yet" in ran.out
+
+
+def test_broken_books_exit_1_and_name_the_rows(closed):
+    engine = open_engine(f"sqlite:///{closed.data / 'endcredits.db'}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER entry_no_update")
+        connection.execute(sa.text("UPDATE entry SET amount = amount + 1 WHERE side = 'D'"))
+    engine.dispose()
+    ran = closed("audit")
+    assert ran.status == 1
+    assert "BROKEN" in ran.out
+    assert "debits exceed credits by 1 grains" in ran.out
+    rows = {row["id"]: row for row in closed.json("audit").rows}
+    assert rows["I1"]["state"] == rows["I2"]["state"] == "broken"
+    assert rows["I10"]["named"] == [
+        "entry can be changed: its trigger entry_no_update is gone",
+        "period 2026-11 is not what its manifest was made of",
+    ]
+
+
+def test_more_broken_rows_than_are_named_are_counted(closed):
+    engine = open_engine(f"sqlite:///{closed.data / 'endcredits.db'}")
+    with engine.begin() as connection:
+        names = connection.execute(sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars()
+        for name in list(names):
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+    engine.dispose()
+    assert "more" in closed("audit").out
