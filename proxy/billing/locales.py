@@ -33,6 +33,10 @@ from proxy.errors import BadRequest
 RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur", "yi", "ps", "sd", "ckb", "dv"})
 LANGUAGES_MAX: Final = 200  # characters of a header that are looked at
 _TAG: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", re.ASCII)
+# Where the ten digits of CLDR's numbering systems begin.
+_ZEROS: Final = {
+    "latn": 0x30, "arab": 0x660, "arabext": 0x6F0, "deva": 0x966, "beng": 0x9E6, "mymr": 0x1040,
+}  # fmt: skip
 DIGITS_MAX: Final = 40  # of a Decimal: an int64 with its point, and room
 
 
@@ -188,6 +192,11 @@ class Localised:
                 code="locale",
             ) from error
         self.lang: str = str(self._locale).replace("_", "-")
+        system = str(self._locale.default_numbering_system)
+        # One whose digits are not known here is written with 0 to 9 and the signs that go with them.
+        self._system = system if system in _ZEROS else "latn"
+        zero = _ZEROS.get(system, ord("0"))
+        self._digits = {ord("0") + digit: zero + digit for digit in range(10)}
         self.direction: str = "rtl" if self._locale.language in RIGHT_TO_LEFT else "ltr"
 
     def _money(self, grains: int, currency: str, places: int) -> str:
@@ -198,9 +207,17 @@ class Localised:
             exact = Decimal(grains).scaleb(-digits(currency))
             text: str = pattern.apply(
                 exact, self._locale, currency=currency, currency_digits=False, decimal_quantization=False,
-                numbering_system="default",
+                numbering_system=self._system,
             )  # fmt: skip
-        return text.replace("-", "−")
+        symbol = str(self._numbers.get_currency_symbol(currency, self._locale))
+        if self.direction == "rtl":
+            # "US$" stays so among letters that run the other way: a mark keeps its sign behind its letters.
+            text = text.replace(symbol, f"{symbol}\u200e")
+        return self._own(text.replace("-", "−"))
+
+    def _own(self, text: str) -> str:
+        """Return it with the digits that the language's own texts use: babel sets their signs only."""
+        return text.translate(self._digits)
 
     def amount(self, grains: int, currency: str) -> Amount:
         text = self._money(grains, currency, digits(currency))
@@ -225,29 +242,33 @@ class Localised:
         return self._money(grains, currency, len(point))
 
     def count(self, number: int) -> str:
-        return str(self._numbers.format_decimal(number, locale=self._locale, numbering_system="default"))
+        text = self._numbers.format_decimal(number, locale=self._locale, numbering_system=self._system)
+        return self._own(str(text))
 
     def percent(self, part: int, whole: int) -> str:
         tenths = Decimal(permille(part, whole)).scaleb(-3)
-        return str(
-            self._numbers.format_percent(
-                tenths, locale=self._locale, decimal_quantization=False, numbering_system="default"
-            )
+        text = self._numbers.format_percent(
+            tenths, locale=self._locale, decimal_quantization=False, numbering_system=self._system
         )
+        return self._own(str(text))
 
     def date(self, day: str) -> str:
-        return str(self._dates.format_date(dt.date.fromisoformat(day), "long", locale=self._locale))
+        return self._own(
+            str(self._dates.format_date(dt.date.fromisoformat(day), "long", locale=self._locale))
+        )
 
     def span(self, first: str, last: str) -> str:
         start, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
         skeleton = "MMMd" if start.year == end.year else "yMMMd"
         if start == end:
-            return str(self._dates.format_skeleton(skeleton, end, locale=self._locale))
-        return str(self._dates.format_interval(start, end, skeleton, locale=self._locale))
+            return self._own(str(self._dates.format_skeleton(skeleton, end, locale=self._locale)))
+        return self._own(str(self._dates.format_interval(start, end, skeleton, locale=self._locale)))
 
     def month(self, label: str) -> str:
         date = month_of(label)
-        return str(self._dates.format_skeleton("yMMMM", date, locale=self._locale)) if date else label
+        if date is None:
+            return label
+        return self._own(str(self._dates.format_skeleton("yMMMM", date, locale=self._locale)))
 
 
 def preferred(languages: str) -> str:

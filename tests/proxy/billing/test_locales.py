@@ -129,3 +129,23 @@ def test_no_header_is_an_error(header):
 def test_amounts_below_nothing_carry_one_minus_in_front():
     assert English().exactly(-12_340_000_000, "USD") == "−$12.34"
     assert English().spoken(-12_340_000_000, "USD") == "−$12.34"
+
+
+@pytest.mark.parametrize(
+    ("tag", "zero"),
+    [("ar-EG", "٠"), ("fa-IR", "۰"), ("mr-IN", "०"), ("bn-BD", "০"), ("ar-AE", "0"), ("hi-IN", "0")],
+)
+def test_digits_are_those_of_the_language_in_amounts_and_dates_alike(tag, zero):
+    style = style_of(tag)
+    said = [
+        text_of(style.amount(-1_234_567_890_123, "USD")), style.spoken(10**12, "USD"), style.exactly(2_000_000, "USD"),
+        style.count(1_234_567), style.percent(412_345, 10**6), style.date("2026-11-03"), style.month("2026-11"),
+        style.span("2025-12-30", "2026-11-30"),
+    ]  # fmt: skip
+    digits = {letter for text in said for letter in text if letter.isdigit()}
+    assert digits <= {chr(ord(zero) + digit) for digit in range(10)}
+
+
+def test_a_sign_stays_behind_its_letters_among_those_that_run_the_other_way():
+    assert style_of("ar-EG").spoken(10**12, "USD").endswith("US$\u200e")
+    assert "\u200e" not in style_of("de-DE").spoken(10**12, "USD")
