@@ -26,7 +26,7 @@ from proxy.billing.page import PLAIN, Dress, view
 from proxy.billing.statements import Statement, canonical
 from proxy.errors import BadRequest
 
-# Works on paper: some 20 pages when each has one row, 42 measured with the most each may have; CSV has them all.
+# Works on paper: 42 pages were measured with the most uses that each may have; the tables have them all.
 WORKS_PRINTED_MAX: Final = 120
 SCRIPTS_NAMED_MAX: Final = 8
 # First words of the Unicode names of letters and digits that typst's own fonts have (a test asks the fonts).
