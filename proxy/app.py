@@ -50,6 +50,7 @@ from proxy.portal.apps import apps_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.health import health_handlers
 from proxy.portal.log import log_router, proofs_router
+from proxy.portal.matters import matters_router
 from proxy.portal.payouts import payouts_router
 from proxy.portal.problems import answer_problem
 from proxy.receipts.appending import Appender
@@ -361,6 +362,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
                 Catalogue(running.engine, clock=running.clock, ids=running.ids),
             ),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
+            matters_router(running.engine, settings.billing, running.clock),
             log_router(running.engine, running.issuer),
             proofs_router(running.engine, running.issuer),
             *health_handlers(running.metrics, running.checks, running.about),

@@ -204,10 +204,10 @@ def _closing_text(closing: Closing, *, dry_run: bool) -> str:
 
 @command(periods, "list")
 def list_periods(desk: Desk) -> None:
-    """List closed periods, newest first."""
-    from proxy.billing import store
+    """List closed periods, newest first: drafts may still be commented on, final ones are paid out."""
+    from proxy.billing.periods_store import summaries
 
-    rows = [_period_row(summary) for summary in store.list_periods(desk.engine)]
+    rows = [_period_row(summary) for summary in summaries(desk.engine, SystemClock().now_us())]
     columns = ("label", "state", "closed", "answers", "statements", "charged", "currency")
     desk.table(rows, columns, empty="no period closed yet; `endcredits periods close 2026-11` closes one")
 
