@@ -165,6 +165,7 @@ class Running:
             registry_seq=lambda: self.registry.snapshot.seq,
             price_of=self.price_of,
             digest_key=self._digest_key,
+            issuer=self.issuer,
             clock=self.clock,
             ids=self.ids,
             metrics=self.metrics,

@@ -17,7 +17,8 @@ import uvicorn
 from proxy.access.keys import Principal
 from proxy.clock import base32
 from proxy.errors import Unavailable
-from proxy.metering.usage import Attributed, Begun, Record, Used
+from proxy.metering.usage import Attributed, Begun, MeteredEvent, Record, Used
+from proxy.receipts.receipt import Secrets
 from proxy.relay.scored import Copied, Evidence, Failed, Scored, ScoredWork
 
 START_US = 1_700_000_000_000_000
@@ -37,6 +38,16 @@ class FrozenClock:
 
     def advance(self, seconds: float) -> None:
         self.time_us += int(seconds * 1_000_000)
+
+
+class StillIssuer:
+    """Signs nothing; what it says is the answer's id."""
+
+    def secrets_of(self, _occurred_us: int) -> Secrets:
+        return Secrets(b"s" * 32)
+
+    def receipt(self, event: MeteredEvent) -> str:
+        return f"signed {event.id}"
 
 
 class CountingIds:

@@ -22,7 +22,7 @@ from sqlmodel import Field, SQLModel
 from proxy.database import insert_rows
 from proxy.errors import Conflict, Unavailable
 from proxy.metering.frames import Frame
-from proxy.metering.usage import PPM, Attributed, Begun, Line, MeteredEvent, Used
+from proxy.metering.usage import PPM, Attributed, Begun, Line, MeteredEvent, Used, stored_text
 
 PAGE_EVENTS = 2_000  # rows read at once: a few MB with their lines, whatever a period holds
 LOOKUP_IDS = 500  # ids asked for in one statement, under every engine's limit of parameters
@@ -213,11 +213,6 @@ def _insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
     return insert_rows(connection, table, tuple(rows[0]), values, at_once=len(rows), pass_over=True)
 
 
-def _text(outside: str) -> str:
-    """Names that clients and backends choose may hold a NUL, which PostgreSQL refuses in text."""
-    return outside.replace("\0", "\ufffd")
-
-
 def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
     batch = _Batch()
     for frame in frames:
@@ -234,9 +229,9 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
                         "idx": frame.index,
                         "occurred_us": record.occurred_us,
                         "app_id": record.app,
-                        "backend": _text(record.backend),
-                        "model": _text(record.model),
-                        "endpoint": _text(record.endpoint),
+                        "backend": stored_text(record.backend),
+                        "model": stored_text(record.model),
+                        "endpoint": stored_text(record.endpoint),
                         "outcome": record.outcome,
                         "input_tokens": record.input_tokens,
                         "output_tokens": record.output_tokens,

@@ -112,6 +112,11 @@ class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
 Record = Begun | Used | Attributed
 
 
+def stored_text(outside: str) -> str:
+    """Return a name as the store keeps it: from outside it may hold a NUL, which PostgreSQL refuses."""
+    return outside.replace("\0", "\ufffd")
+
+
 class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One answer as billing sees it: what was used and whose works it drew on, read back from the store.
 
@@ -143,3 +148,29 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     backend: str = ""
     output_digest: str = ""
     subject_digest: str = ""
+
+    @classmethod
+    def of(cls, used: Used, attributed: Attributed) -> MeteredEvent:
+        """Return the answer of these two facts, as it will be read back from the store."""
+        return cls(
+            id=used.id,
+            occurred_us=used.occurred_us,
+            app_id=used.app,
+            model=stored_text(used.model),
+            endpoint=stored_text(used.endpoint),
+            outcome=used.outcome,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            estimated=used.estimated,
+            price_version=used.price_version,
+            price_grains=used.price_grains,
+            currency=used.currency,
+            unattributed_ppm=attributed.unattributed_ppm,
+            reason=attributed.reason,
+            lines=attributed.lines,
+            method=attributed.method,
+            registry_seq=attributed.registry_seq,
+            backend=stored_text(used.backend),
+            output_digest=used.output_digest,
+            subject_digest=used.subject_digest,
+        )

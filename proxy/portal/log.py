@@ -24,7 +24,7 @@ from proxy.receipts.issuing import Issuer
 from proxy.receipts.receipt import open_line, to_object
 from proxy.receipts.signing import proof_file
 from proxy.receipts.tree import Tile, consistency_path, inclusion_path, parse_path
-from proxy.receipts.verify import HASH_BYTES, b64
+from proxy.receipts.verify import HASH_BYTES, b64, b64url
 
 FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -80,6 +80,7 @@ def _shown(engine: sa.Engine, issuer: Issuer, event: MeteredEvent) -> dict[str, 
     secrets = issuer.secrets_of(event.occurred_us)
     return {
         "receipt": issuer.receipt(event),
+        "nonce": b64url(secrets.nonce(event.id)),
         "proof": proof_of(engine, issuer, event.id),
         "lines": [to_object(open_line(event, secrets, line.work)) for line in event.lines],
     }

@@ -173,7 +173,7 @@ class BatchOutput:
             input_tokens=given or 0,
             output_tokens=output,
             estimated=is_estimated,
-            output_digest=relay.digest_of(told),
+            output_digest=relay.digest_of(told, event_id, occurred_us),
             price_version=version,
             price_grains=grains,
             currency=currency,

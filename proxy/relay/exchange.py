@@ -228,9 +228,9 @@ class Exchange:
         self.outcome = self._judged()
         return [Record(self.outcome, self.model, self.counts, credits_)]
 
-    def recorded(self) -> list[Action]:
-        """The event is durable: what was held goes out."""
-        self._phase = Phase.RELEASED
+    def recorded(self, receipt: str = "") -> list[Action]:
+        """The event is durable: what was held goes out, with the receipt that was signed for it."""
+        self._phase, self._showing.receipt = Phase.RELEASED, receipt
         if self._client_is_gone or self.promised:
             self._phase = Phase.OVER
             return [Close(is_clean=False)]

@@ -22,6 +22,7 @@ from proxy.access.keys import Action as May
 from proxy.access.keys import Principal, may, presented
 from proxy.clock import Clock, Ids
 from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
+from proxy.metering.usage import Attributed, MeteredEvent, Used
 from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
 from proxy.relay import crossing, listing
@@ -38,6 +39,7 @@ from proxy.relay.journey import Journey
 from proxy.relay.makers import MadeLike, Makers
 from proxy.relay.needs import (
     AttributingLike,
+    IssuerLike,
     JournalLike,
     KeyRing,
     PendingLike,
@@ -79,6 +81,7 @@ class Relay:
         registry_seq: Callable[[], int],
         price_of: PriceOf,
         digest_key: bytes,
+        issuer: IssuerLike,
         clock: Clock,
         ids: Ids,
         metrics: Metrics,
@@ -109,6 +112,7 @@ class Relay:
         self._works_at = works_at
         self._registry_seq = registry_seq
         self._digest_key = digest_key
+        self._issuer = issuer
         self._subject_of = subject_of
         self._ids = ids
         self._backends = Backends(
@@ -207,13 +211,17 @@ class Relay:
             return self.digest("subject", subject)
         return self._subject_of(app, model, endpoint, occurred_us, subject)
 
-    def output_digest(self, exchange: Exchange) -> str:
-        """Return the keyed digest of all that the answer told."""
-        return self.digest_of(exchange.told)
+    def digest_of(self, told: Told, event_id: str, occurred_us: int) -> str:
+        """Return the digest of all that an answer told, under a key that is given to its app alone."""
+        return told.digest(self._issuer.secrets_of(occurred_us).nonce(event_id))
 
-    def digest_of(self, told: Told) -> str:
-        """Return the keyed digest of a text."""
-        return told.digest(self._digest_key)
+    def receipt(self, exchange: Exchange, records: Sequence[JournalRecord]) -> str:
+        """Return the signed receipt of an answer that is settled and shown with it, else ""."""
+        match records:
+            case [Used() as used, Attributed() as shares] if exchange.wishes.view not in {"off", "headers"}:
+                return self._issuer.receipt(MeteredEvent.of(used, shares))
+            case _:
+                return ""
 
     async def open(
         self,

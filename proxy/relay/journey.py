@@ -377,7 +377,7 @@ class Journey:
             for record in self._records(Record(outcome, wanted.model, counts, wanted.credits), counts):
                 relay.journal.offer(record)
         else:
-            actions = exchange.recorded()
+            actions = exchange.recorded(relay.receipt(exchange, records))
         if wanted.credits is None:
             await relay.late_is_recorded(exchange.id)
         await self._perform(actions)
@@ -414,7 +414,7 @@ class Journey:
             input_tokens=given,
             output_tokens=told,
             estimated=wanted.counts.input is None or wanted.counts.output is None,
-            output_digest=relay.output_digest(exchange),
+            output_digest=relay.digest_of(exchange.told, exchange.id, self._occurred_us),
             subject_digest=relay.subject(
                 self._app, wanted.model, exchange.endpoint.name, self._occurred_us, exchange.wishes.subject
             ),

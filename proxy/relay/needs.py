@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from proxy.access.keys import Principal
-from proxy.metering.usage import Record
+from proxy.metering.usage import MeteredEvent, Record
+from proxy.receipts.receipt import Secrets
 from proxy.relay.scored import Copied, Failed, Scored
 
 Scope = dict[str, Any]
@@ -47,6 +48,18 @@ class JournalLike(Protocol):
 
     def offer(self, record: Record) -> None:
         """Queue without waiting."""
+        ...
+
+
+class IssuerLike(Protocol):
+    """Who signs receipts (receipts.issuing.Issuer)."""
+
+    def secrets_of(self, occurred_us: int, /) -> Secrets:
+        """Return what salts the receipts of answers of that time."""
+        ...
+
+    def receipt(self, event: MeteredEvent, /) -> str:
+        """Return a settled answer's receipt."""
         ...
 
 

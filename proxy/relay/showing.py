@@ -6,6 +6,8 @@ an answer may be shown at all (settled or late, usage on disk) is the exchange's
 
 from __future__ import annotations
 
+import msgspec
+
 from proxy.relay.credits import Credited, citations_of, view_of
 from proxy.relay.guard import ends
 from proxy.wire.annotate import (
@@ -34,6 +36,7 @@ class Showing:
         self._wishes = wishes
         self._method = method
         self._choices = choices
+        self.receipt = ""  # once the answer is settled and recorded
 
     def headers(self, status: Status | None) -> Headers:
         """Return the headers of a reply whose credits are not in its head; None: not known yet."""
@@ -81,7 +84,7 @@ class Showing:
     def _view(self, credits_: Credited | None) -> AttributionView:
         if self._endpoint.unscored:
             return AttributionView(self._id, "off", self._method, None, reason=self._endpoint.unscored)
-        return view_of(
+        view = view_of(
             self._id,
             credits_,
             view=self._wishes.view,
@@ -89,3 +92,4 @@ class Showing:
             choices=self._choices,
             method=self._method,
         )
+        return msgspec.structs.replace(view, receipt=self.receipt) if self.receipt else view

@@ -67,6 +67,7 @@ class AttributionView(msgspec.Struct, frozen=True):
     works: tuple[WorkView, ...] = ()
     reason: str | msgspec.UnsetType = msgspec.UNSET  # why the status is off
     replication: tuple[ReplicationView, ...] | msgspec.UnsetType = msgspec.UNSET
+    receipt: str | msgspec.UnsetType = msgspec.UNSET  # a compact JWS, of a settled answer
 
 
 class UrlCitation(msgspec.Struct, frozen=True):

@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 import anyio
 import pytest
 
 from proxy.receipts.tree import Tile, tiles_of
-from proxy.receipts.verify import Keys, check_consistency, check_file, from_b64, leaf_hash, open_checkpoint
+from proxy.receipts.verify import (
+    Keys,
+    check_consistency,
+    check_file,
+    from_b64,
+    from_b64url,
+    from_canonical,
+    leaf_hash,
+    open_checkpoint,
+    open_jws,
+)
 from proxy.settings import Receipts
 from tests.live import live, settings_in
 
@@ -115,3 +128,24 @@ async def test_what_the_log_does_not_have_is_not_found(settings, path):
         (event_id,) = await answered(app, headers)
         await proven(app, event_id, headers)
         assert (await app.client.get(f"/log/{path}")).status_code == 404
+
+
+async def test_a_reply_carries_the_receipt_that_the_log_then_holds(settings):
+    async with live(settings) as app:
+        (work,) = app.register("a text of hers")
+        await app.running.registry.refresh()
+        headers = app.key(name="shop")
+        text = f"{work} beside it"
+        app.answers(text)
+        reply = (await app.chat(headers)).json()["attribution"]
+        shown = (await proven(app, reply["id"], headers)).json()
+        saved = (await app.client.get("/.well-known/endcredits.json")).content
+        app.answers(text)
+        quiet = await app.chat({**headers, "x-attribution": "headers"})
+    assert reply["receipt"] == shown["receipt"]
+    assert "attribution" not in quiet.json()
+    payload = open_jws(reply["receipt"], Keys.parse(saved).kids)
+    # What the app was told is what was attributed: docs/receipts.md says how the digest is made.
+    told = b"output\0" + (0).to_bytes(4, "big") + hashlib.sha256(text.encode()).digest()
+    nonce = from_b64url(shown["nonce"], "the nonce")
+    assert from_canonical(payload, "it")["oc"] == hmac.new(nonce, told, hashlib.sha256).hexdigest()
