@@ -7,9 +7,12 @@ import pytest
 from proxy.billing import focus_store, store
 from proxy.billing.ledger import receivable
 from proxy.billing.money import parse
+from proxy.billing.pools_store import Pools
 from proxy.billing.run import close_period
 from proxy.errors import Conflict, NotFound
+from proxy.metering.usage import Line
 from proxy.settings import Billing, Payouts, Scheme, Settings
+from tests.fakes import CountingIds, FrozenClock
 from tests.proxy.billing.conftest import CLOSED_US, make_month, meter, register
 
 RULES = Billing(schemes=(Scheme(scheme="direct", app="app_3"),))
@@ -97,3 +100,35 @@ def test_what_is_not_there_is_said(engine, prices):
     closed(engine, prices, 40, 4)
     assert read(focus_store.invoice(engine, SETTINGS, "2026-11", "app_nobody")) == []
     assert read(focus_store.usage(engine, SETTINGS, prices, "2026-11", "app_nobody")) == []
+
+
+def test_what_a_pool_paid_is_a_row_of_its_own_and_sums_to_the_ledger_too(engine, prices, event, into_store):
+    into_store.register(engine, make_month(count=0, works=3, creators=4).books)
+    rules = Billing(schemes=(Scheme(scheme="pool", app="app_1"),))
+    settings = Settings(billing=rules)
+    line = (Line("w_00001", 600_000),)
+    into_store.meter(
+        engine,
+        [
+            event(n, line, app_id=f"app_{1 + n % 2}", subject_digest=f"u{n}", price_grains=10**9)
+            for n in range(9)
+        ],
+    )
+    ids, clock = CountingIds(), FrozenClock()
+    made = Pools(engine, clock=clock, ids=ids, by="ada", currency="USD").declare(
+        "app_1", "2026-11", "20.01", users=7
+    )
+    Pools(engine, clock=clock, ids=ids, by="ben", currency="USD").decide(made.id, "approved")
+    close_period(engine, "2026-11", rules, prices, dry_run=False, now_us=CLOSED_US)
+    for app in ("app_1", "app_2"):
+        usage = focus_store.usage(engine, settings, prices, "2026-11", app)
+        invoice = focus_store.invoice(engine, settings, "2026-11", app)
+        assert (
+            total(usage) == total(invoice) == store.balances(engine, receivable(app))[receivable(app), "USD"]
+        )
+    pooled = read(focus_store.usage(engine, settings, prices, "2026-11", "app_1"))
+    assert {(row["ChargeCategory"], row["x_Scheme"]) for row in pooled} == {
+        ("Usage", "pool"),
+        ("Purchase", "pool"),
+    }
+    assert sum(int(row["ConsumedQuantity"] or 0) for row in pooled) == 5

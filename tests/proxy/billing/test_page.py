@@ -4,7 +4,10 @@ import json
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.access.links import AppLinks
 from proxy.billing.documents import to_csv, to_json
@@ -209,3 +212,18 @@ def test_a_correction_says_why(close):
     text = Page(to_html(made)).text
     assert "Corrections of earlier periods" in text
     assert "adj_1: $0.50 (<b>counted</b> twice" in text
+
+
+@given(title=st.text(max_size=60), name=st.text(max_size=60))
+def test_no_title_and_no_name_adds_a_tag_to_the_page(statement, title, name):
+    line = msgspec.structs.replace(statement.lines[0], title=title, model=name)
+    made = msgspec.structs.replace(statement, name=name, lines=(line,), app_names={line.app: title})
+    page = Page(to_html(made))
+    assert set(page.tags) <= PLAIN_TAGS
+    assert not any(key.startswith("on") or key in {"src", "href", "srcdoc"} for key, _ in page.attributes)
+
+
+PLAIN_TAGS = {
+    "html", "head", "meta", "title", "style", "body", "header", "p", "br", "h1", "h2", "h3", "dl", "dt", "dd", "div",
+    "span", "i", "b", "section", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "ul", "li", "footer",
+}  # fmt: skip
