@@ -119,10 +119,6 @@ def read_policy(raw: bytes) -> Policy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the policy is not TOML: {error}", remedy="docs/money.md shows one") from error
     name = table.pop("name", "")
-    if misplaced := sorted(_NOT_RULES & table.keys()):
-        raise BadRequest(
-            f"'{misplaced[0]}' is a setting, no rule", remedy="leave it in config/endcredits.toml"
-        )
     return policy_of(name, table)
 
 
@@ -134,6 +130,10 @@ def from_text(text: str) -> Policy:
 
 def policy_of(name: object, rules: dict[str, Any]) -> Policy:
     """Return the policy of a name and keys of [billing]. Raises BadRequest naming what cannot be read."""
+    if misplaced := sorted(_NOT_RULES & rules.keys()):
+        raise BadRequest(
+            f"'{misplaced[0]}' is a setting, no rule", remedy="leave it in config/endcredits.toml"
+        )
     try:
         policy = msgspec.convert({"name": name, "rules": rules}, Policy)
     except msgspec.ValidationError as error:

@@ -266,13 +266,16 @@ def list_common(desk: Desk) -> None:
 def _whose(desk: Desk, work: str | None, creator: str | None) -> tuple[Scope, str]:
     if (work is None) == (creator is None):
         raise click.UsageError("name a --work, or a --creator for all of theirs")
-    return ("creator", open_catalogue(desk).creator(creator).id) if creator else ("work", str(work))
+    catalogue = open_catalogue(desk)
+    if creator is not None:
+        return "creator", catalogue.creator(creator).id
+    return "work", catalogue.find_work(str(work)).id
 
 
 @command(terms, "set")
 @click.argument("kind", type=click.Choice(TERMS))
 @click.argument("value")
-@click.option("--work", help="Of this work.")
+@click.option("--work", help="Of this work (id or ref).")
 @click.option("--creator", help="Of all works of this creator (id or ref).")
 @click.option("--why", default="", help="Where that was said or agreed.")
 @by_option
@@ -290,7 +293,7 @@ def set_terms(
 
 
 @command(terms, "list")
-@click.option("--work", help="Of this work.")
+@click.option("--work", help="Of this work (id or ref).")
 @click.option("--creator", help="Of this creator (id or ref), said of all their works.")
 def list_terms(desk: Desk, work: str | None, creator: str | None) -> None:
     """List everything that was ever asked, oldest first; the last word holds."""

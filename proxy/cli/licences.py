@@ -78,16 +78,28 @@ def list_licences(desk: Desk, work: str, creator: str) -> None:
 @click.option("--creator", default="", help="The creator (id or ref) whose works it is about.")
 @click.option("--use", default="output_influence", show_default=True, help="What was agreed about.")
 @click.option("--why", required=True, help="Which agreement: its date and place; kept for ever.")
+@click.option("--rate", default="", help="What a whole answer pays under the direct scheme, if agreed.")
 @click.option("--by", default="operator", show_default=True, help="Who enters it.")
 @click.argument("effect", type=click.Choice(EFFECTS))
-def contract(desk: Desk, effect: str, work: str, creator: str, use: str, why: str, by: str) -> None:
+def contract(
+    desk: Desk, effect: str, work: str, creator: str, use: str, why: str, *, rate: str, by: str
+) -> None:
     """Record what was agreed with a creator, allow or deny: it holds before every signal until revoked."""
+    from proxy.billing.floors import read_value
+    from proxy.billing.floors_store import AskedTerms
     from proxy.catalogue.works import Consent
 
     scope, scope_id = _scope(desk, work, creator)
+    currency = desk.settings.billing.currency
+    if rate:
+        read_value("rate", rate, currency)  # before anything is written
     named = Consent.of(use, "paid").use
     agreed = "allow" if effect == "allow" else "deny"
     _tell(desk, open_licences(desk, by).contract(scope, scope_id, named, agreed, why))
+    if rate:
+        asked = AskedTerms(desk.engine, clock=SystemClock(), by=by, currency=currency)
+        asked.ask(scope, scope_id, "rate", rate, why=why)
+        desk.note(f"a whole answer pays {rate} {currency} where the scheme is direct")
 
 
 @command(licences)

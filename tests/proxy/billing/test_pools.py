@@ -1,10 +1,12 @@
 import random
 from fractions import Fraction
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.billing.ledger import balances
 from proxy.billing.money import parse
 from proxy.billing.pools import (
     UNNAMED,
@@ -16,8 +18,11 @@ from proxy.billing.pools import (
     name_of,
     refuse_undeclared,
 )
+from proxy.billing.rollup import roll_up
+from proxy.billing.schemes import Terms
+from proxy.billing.statements import close_period
 from proxy.errors import Conflict
-from proxy.settings import PoolRule
+from proxy.settings import Billing, PoolRule, Scheme
 
 CENTRIC = PoolRule()
 PRO_RATA = PoolRule(division="pro_rata")
@@ -234,3 +239,44 @@ def test_a_million_lines_of_use_are_divided_within_a_few_bytes_each():
     for number in range(20_000):
         use.add(f"u{number % 500}", 1, [(work(f"w{draw.randrange(300)}"), 200_000) for _ in range(5)])
     assert sum(divide(10**12, use, CENTRIC, "s").lines.values()) == 10**12
+
+
+def test_a_month_with_pools_royalties_and_direct_rates_is_one_ledger_to_the_grain(month, prices):
+    rules = Billing(
+        schemes=(
+            Scheme(scheme="pool", app="app_1"),
+            Scheme(scheme="pool", app="app_2"),
+            Scheme(scheme="direct", app="app_3"),
+        ),
+        pools=(PoolRule(app="app_2", division="pro_rata", unattributed="spread", creators_ppm=333_333),),
+    )
+    terms = Terms.from_settings(rules)
+    events = [
+        msgspec.structs.replace(one, subject_digest=f"u{place % 37}")
+        for place, one in enumerate(month.events)
+    ]
+    revenues = [declared("app_1", 10**12 + 10**7), declared("app_2", 7 * 10**7), declared("app_9", 10**9)]
+    facts = {"start_bounds": {}, "end_bounds": {"s": 1}, "closed_us": 0, "books": month.books, "terms": terms}
+
+    def closed(some):
+        rollup = roll_up("p", some, terms, prices, revenues=revenues)
+        return close_period(label="p", rollup=rollup, **facts)
+
+    closing = closed(events)
+    totals, left = closing.totals, balances(closing.transfers)
+    assert totals.charged_grains == sum(closing.charged_by_app.values())
+    assert totals.charged_grains == (
+        totals.creators_grains
+        + totals.escrow_grains
+        + sum(totals.common_grains.values())
+        + totals.platform_grains
+    )
+    for pool in totals.pools:
+        assert left[f"liab:pool:{pool.app}:p", "USD"] == 0
+        told = pool.works_grains + sum(pool.common_grains.values()) + pool.platform_grains
+        assert pool.pool_grains == told == closing.charged_by_app[pool.app]
+    assert [pool.app for pool in totals.pools] == ["app_1", "app_2", "app_9"]
+    for statement in closing.statements:
+        assert statement.earned_grains == sum(line.net_grains for line in statement.lines)
+    assert {line.scheme for one in closing.statements for line in one.lines} == {"royalty", "direct", "pool"}
+    assert closed(events[::-1]).manifest_sha256 == closing.manifest_sha256

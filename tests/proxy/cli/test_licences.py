@@ -76,3 +76,14 @@ def test_a_file_without_a_signal_is_refused_with_what_could_be_given(ec, tmp_pat
     ran = ec("import-licence", tmp_path / "note.txt", "--work", "ferry.txt")
     assert ran.status == 1
     assert "tdmrep.json" in ran.err
+
+
+def test_a_contract_may_agree_on_a_rate_and_a_bad_one_records_nothing(ec):
+    agreed = ("licences", "contract", "allow", "--work", "ferry.txt", "--why", "Letter of 3 May.", "--rate")
+    ran = ec.json(*agreed, "lots")
+    assert (ran.status, ran.row["error"]) == (1, "terms")
+    assert ec.json("licences", "list", "--work", "ferry.txt").rows == []
+    assert ec.json(*agreed, "0.004").status == 0
+    (asked,) = ec.json("terms", "list", "--work", "ferry.txt").rows
+    assert ec.json("terms", "set", "floor", "0.01", "--work", "ferry.txt").row["of"] == asked["of"]
+    assert (asked["kind"], asked["value"], asked["why"]) == ("rate", "0.004", "Letter of 3 May.")
