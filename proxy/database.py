@@ -18,12 +18,12 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
 from proxy.errors import Unavailable
@@ -41,6 +41,8 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 CLOSE_S = 5.0  # what a thread at work on the store may take to end; as long as SQLite waits for a lock
+# What a value of COPY's text format may not hold as it is.
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 ROWS_AT_ONCE = 2_000  # in one statement: a MB of them
 CACHE_KIB = 1 << 17  # 128 MiB, while a period is written
 BUSY_TIMEOUT_MS = 5_000  # a carrier batch or a period close holds the write lock well under a second
@@ -247,8 +249,8 @@ def insert_rows(
 ) -> int:
     """Insert rows by the driver's own means, `at_once` in memory, and return how many there were new.
 
-    An executemany with positions on SQLite, one array a column on PostgreSQL. pass_over: rows whose key is
-    taken are left out and not counted; else they raise IntegrityError.
+    An executemany with positions on SQLite, COPY on PostgreSQL. pass_over: rows whose key is taken are left
+    out and not counted (COPY cannot do that: there it is one array a column); else they raise IntegrityError.
     """
     into = f"INSERT INTO {table.name} ({', '.join(columns)})"
     # ON CONFLICT and not OR IGNORE, which would also pass over a broken CHECK without a word.
@@ -259,12 +261,40 @@ def insert_rows(
         for some in _batches(rows, at_once):
             count += connection.exec_driver_sql(statement, some).rowcount
         return count
+    if not pass_over:
+        for some in _batches(rows, at_once):
+            _copy(connection, f"COPY {table.name} ({', '.join(columns)}) FROM STDIN", some)
+            count += len(some)
+        return count
     types = (table.c[name].type.compile(connection.dialect) for name in columns)
     arrays = ", ".join(f"CAST(%s AS {kind}[])" for kind in types)
     statement = f"{into} SELECT * FROM unnest({arrays}){last}"  # noqa: S608  our own names
     for some in _batches(rows, at_once):
         count += connection.exec_driver_sql(statement, tuple(map(list, zip(*some, strict=True)))).rowcount
     return count
+
+
+def _copy(connection: sa.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Stream rows of text, integers, booleans and None into a table of PostgreSQL, in the transaction."""
+    driver = cast("Any", connection.dialect.dbapi)
+    raw = cast("Any", connection.connection.driver_connection)
+    try:
+        with raw.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write("".join(map(_copied, rows)))
+    except driver.IntegrityError as error:
+        raise IntegrityError(statement, None, error) from error
+    except driver.Error as error:
+        raise OperationalError(statement, None, error) from error
+
+
+def _copied(row: tuple[object, ...]) -> str:
+    """Return a row as a line of COPY's text format."""
+    line = "\t".join(map(str, row))
+    # Most rows need no second look; one that does is written value by value.
+    if None in row or line.count("\t") >= len(row) or "\\" in line or "\n" in line or "\r" in line:
+        values = ("\\N" if value is None else str(value).translate(_ESCAPED) for value in row)
+        line = "\t".join(values)
+    return line + "\n"
 
 
 def _batches(rows: Iterable[tuple[object, ...]], size: int) -> Iterator[list[tuple[object, ...]]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from proxy.metering.frames import Frame
 from proxy.metering.usage import PPM, Attributed, Begun, Line, MeteredEvent, Used, stored_text
 
 PAGE_EVENTS = 2_000  # rows read at once: a few MB with their lines, whatever a period holds
+BATCH_ROWS = 20_000  # inserted by one statement: the lines of a whole batch
 LOOKUP_IDS = 500  # ids asked for in one statement, under every engine's limit of parameters
 
 
@@ -110,11 +112,14 @@ class Carried:
 
 @dataclass(slots=True)
 class _Batch:
-    """The rows of a batch, by table, and the sha256 of each fact by its id."""
+    """The rows of a batch by table, values in the order of columns: the id first, the body's sha256 last.
 
-    events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    attributed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    lines: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    lines: by the sha256 and not by the id, so that two contradicting records of one id do not mix theirs.
+    """
+
+    events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
+    attributed: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
+    lines: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict[str, list[tuple[Any, ...]]])
 
 
 def carry(engine: sa.Engine, shard_id: str, frames: Sequence[Frame]) -> Carried | None:
@@ -144,15 +149,14 @@ class _NotAllNew(Exception):
 
 def _insert_all_new(engine: sa.Engine, shard_id: str, first: int, end: int, batch: _Batch) -> Carried | None:
     """The common case: nothing of the batch is there, so nothing is looked up."""
-    lines = [line for lines in batch.lines.values() for line in lines]
+    lines = list(itertools.chain.from_iterable(batch.lines.values()))
     try:
         with engine.begin() as connection:
             if not _move_mark(connection, shard_id, first, end):
                 return None
             for table, rows in ((event, batch.events), (attributed, batch.attributed), (event_line, lines)):
-                if rows and _insert_new(connection, table, rows) != len(rows):
-                    raise _NotAllNew
-    except IntegrityError as error:  # SQLite's trigger: an id is taken with other content
+                _insert(connection, table, rows)
+    except IntegrityError as error:  # an id is taken, by the same or by other content
         raise _NotAllNew from error
     return Carried(end)
 
@@ -166,21 +170,18 @@ def _insert_what_is_new(
         if not _move_mark(connection, shard_id, first, end):
             return None
         for table, key, rows in ((event, "id", batch.events), (attributed, "event_id", batch.attributed)):
-            known = _bodies(connection, table, key, [row[key] for row in rows])
-            new: list[dict[str, Any]] = []
+            known = _bodies(connection, table, key, [row[0] for row in rows])
+            new: list[tuple[Any, ...]] = []
             for row in rows:
-                body = known.setdefault(row[key], row["body_sha256"])
-                if body != row["body_sha256"]:
-                    contradicted.append(row[key])
-                elif row[key] not in known.taken:
-                    known.taken.add(row[key])
+                answer, body = row[0], row[-1]
+                if known.setdefault(answer, body) != body:
+                    contradicted.append(answer)
+                elif answer not in known.taken:
+                    known.taken.add(answer)
                     new.append(row)
-            if new:
-                connection.execute(sa.insert(table), new)
+            _insert(connection, table, new)
             if table is attributed:
-                lines = [line for row in new for line in batch.lines[row["body_sha256"]]]
-                if lines:
-                    connection.execute(sa.insert(event_line), lines)
+                _insert(connection, event_line, [line for row in new for line in batch.lines[row[-1]]])
     return Carried(end, tuple(contradicted))
 
 
@@ -207,10 +208,8 @@ def _move_mark(connection: sa.Connection, shard_id: str, first: int, end: int) -
     return connection.execute(statement.values(next_index=end)).rowcount == 1
 
 
-def _insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose key is free; return how many. All name the same columns in the same order."""
-    values = (tuple(row.values()) for row in rows)
-    return insert_rows(connection, table, tuple(rows[0]), values, at_once=len(rows), pass_over=True)
+def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    insert_rows(connection, table, table.c.keys(), rows, at_once=BATCH_ROWS)
 
 
 def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
@@ -223,49 +222,42 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
                 pass  # only a restart needs it
             case Used():
                 batch.events.append(
-                    {
-                        "id": record.id,
-                        "shard_id": shard_id,
-                        "idx": frame.index,
-                        "occurred_us": record.occurred_us,
-                        "app_id": record.app,
-                        "backend": stored_text(record.backend),
-                        "model": stored_text(record.model),
-                        "endpoint": stored_text(record.endpoint),
-                        "outcome": record.outcome,
-                        "input_tokens": record.input_tokens,
-                        "output_tokens": record.output_tokens,
-                        "estimated": record.estimated,
-                        "output_digest": record.output_digest,
-                        "subject_digest": record.subject_digest,
-                        "price_version": record.price_version,
-                        "price_grains": record.price_grains,
-                        "currency": record.currency,
-                        "body_sha256": body,
-                    }
+                    (
+                        record.id,
+                        shard_id,
+                        frame.index,
+                        record.occurred_us,
+                        record.app,
+                        stored_text(record.backend),
+                        stored_text(record.model),
+                        stored_text(record.endpoint),
+                        record.outcome,
+                        record.input_tokens,
+                        record.output_tokens,
+                        record.estimated,
+                        record.output_digest,
+                        record.subject_digest,
+                        record.price_version,
+                        record.price_grains,
+                        record.currency,
+                        body,
+                    )
                 )
             case Attributed():
                 batch.attributed.append(
-                    {
-                        "event_id": record.id,
-                        "shard_id": shard_id,
-                        "idx": frame.index,
-                        "unattributed_ppm": record.unattributed_ppm,
-                        "reason": record.reason,
-                        "method": record.method,
-                        "registry_seq": record.registry_seq,
-                        "body_sha256": body,
-                    }
+                    (
+                        record.id,
+                        shard_id,
+                        frame.index,
+                        record.unattributed_ppm,
+                        record.reason,
+                        record.method,
+                        record.registry_seq,
+                        body,
+                    )
                 )
-                # By body and not by id: two contradicting records of one id must not mix their lines.
                 batch.lines[body] = [
-                    {
-                        "event_id": record.id,
-                        "ord": number,
-                        "work_id": line.work,
-                        "ppm": line.ppm,
-                        "verdict": line.verdict,
-                    }
+                    (record.id, number, line.work, line.ppm, line.verdict)
                     for number, line in enumerate(record.lines)
                 ]
     return batch
@@ -295,7 +287,7 @@ def watermark(engine: sa.Engine, shard_id: str) -> int:
     with store_errors(), engine.begin() as connection:
         found = connection.scalar(sa.select(shard.c.next_index).where(shard.c.id == shard_id))
         if found is None:
-            _insert_new(connection, shard, [{"id": shard_id, "next_index": 0}])
+            insert_rows(connection, shard, ("id", "next_index"), [(shard_id, 0)], pass_over=True)
             return 0
         return int(found)
 

@@ -103,7 +103,8 @@ def test_rows_go_in_by_the_thousand_and_those_that_are_there_are_passed_over_or_
         "thing", sa.MetaData(), sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("name", sa.String)
     )
     table.create(engine)
-    rows = [(number, f"thing {number}" if number % 3 else None) for number in range(25)]
+    names = ["\\N", "a\tb", "a\\tb", "line\nline\r", "", "\\", "None", "\\.", "ä\u2028", None]
+    rows = [(number, names[number] if number < len(names) else f"thing {number}") for number in range(25)]
     with engine.begin() as connection:
         assert insert_rows(connection, table, ("id", "name"), iter(rows), at_once=10) == 25
         assert insert_rows(connection, table, ("id", "name"), [], at_once=10) == 0

@@ -101,7 +101,8 @@ async def test_killed_at_any_point_of_a_batch_it_goes_on_without_loss_or_double(
         if failpoint.seen < at:
             break
         at += 1
-    assert deaths >= 8
+    # COPY, by which PostgreSQL takes rows, is no statement that SQLAlchemy tells of: there are fewer points.
+    assert deaths >= (8 if engine.dialect.name == "sqlite" else 4)
     rows = dumped(engine)
     assert rows["shard"] == [(journal.shard_id, journal.next_index)]
     assert (len(rows["event"]), len(rows["attributed"])) == (3 + at, 3)
