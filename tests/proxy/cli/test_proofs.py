@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxy.receipts.issuing import Issuer
+from proxy.receipts.verify import canonical
+from tests.commands import Commands
+from tests.fakes import FrozenClock
+from tests.proxy.receipts.making import answer
+
+
+@pytest.fixture
+def ec(tmp_path):
+    return Commands(tmp_path / "data")
+
+
+@pytest.fixture
+def issuer(tmp_path):
+    return Issuer(tmp_path / "data", "endcredits.local/log", FrozenClock())
+
+
+def test_a_receipt_holds_with_saved_keys_on_any_machine_and_with_the_operators_own(ec, issuer, tmp_path):
+    (tmp_path / "receipt").write_text(issuer.receipt(answer()))
+    (tmp_path / "keys.json").write_bytes(canonical(issuer.about()))
+    ran = ec("verify", tmp_path / "receipt")
+    assert (ran.status, ran.out.split(":")[0]) == (0, "signed")
+    elsewhere = Commands(tmp_path / "elsewhere")
+    assert (
+        elsewhere.json("verify", tmp_path / "receipt", "--keys", tmp_path / "keys.json").row["holds"] is True
+    )
+    assert elsewhere.json("verify", tmp_path / "receipt").row["error"] == "no_signing_keys"
+
+
+def test_a_receipt_that_was_changed_does_not_hold(ec, issuer, tmp_path):
+    (tmp_path / "receipt").write_text(json.dumps({"receipt": issuer.receipt(answer())[:-4] + "AAAA"}))
+    ran = ec.json("verify", tmp_path / "receipt")
+    assert (ran.status, ran.row["holds"]) == (1, False)
+    assert "signature" in ran.row["why"]
+
+
+def test_a_new_key_signs_and_the_old_one_stays_listed_with_its_end(ec, issuer, tmp_path):
+    old = issuer.signer.kid
+    new = ec.json("signing", "rotate", "--overlap-days", "1").row["kid"]
+    rows = ec.json("signing", "list").rows
+    assert {row["kid"]: row["until_us"] is None for row in rows} == {old: False, new: True}
+    (tmp_path / "receipt").write_text(issuer.receipt(answer()))
+    assert ec("verify", tmp_path / "receipt").status == 0
+    assert old in ec("signing", "list").out
+
+
+def test_keys_are_not_made_by_looking_for_them(ec, tmp_path):
+    assert ec("signing", "list").status == 1
+    assert not (tmp_path / "data" / "signing").exists()
