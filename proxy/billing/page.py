@@ -158,6 +158,7 @@ def view(statement: Statement, dress: Dress = PLAIN, *, works_max: int = WORKS_S
         "claimed": money(claimed) if claimed else None,
         "one": style.count(1),
         "words": words.words(statement, style),
+        "notes": words.notes(statement, style),
         "facts": _facts(statement, style),
     }
 

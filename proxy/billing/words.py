@@ -13,6 +13,7 @@ from proxy.billing.money import PPM, decimal_text
 from proxy.billing.schemes import BELOW_FLOOR
 from proxy.billing.statements import CLAIMED, OWN_APP, RELEASED, Statement, StatementLine
 
+POOLS_SHOWN_MAX: Final = 12  # of a period's pools; the JSON has all
 STATES: Final = {
     "draft": "Draft: open for comments",
     "final": "Final",
@@ -140,3 +141,28 @@ def words(statement: Statement, style: Style) -> list[tuple[str, str]]:
         meaning = f"{style.count(estimated)} answers of the period ended before their length was reported; it"
         rows.append(("Estimates", f"{meaning} was counted by us, and is marked as an estimate."))
     return rows
+
+
+def notes(statement: Statement, style: Style) -> list[str]:
+    """Return what else there is to say of the whole period: its pools, and what earlier ones left over."""
+    currency, totals = statement.currency, statement.totals
+    said: list[str] = []
+    for pool in totals.pools[:POOLS_SHOWN_MAX]:
+        users = style.count(pool.users_counted or pool.users_seen)
+        divided = "all use alike" if pool.division == "pro_rata" else f"equal parts for {users} users"
+        said.append(
+            f"{statement.app_names.get(pool.app, pool.app)} declared a revenue of"
+            f" {style.exactly(pool.revenue_grains, currency)}: creators' part is"
+            f" {style.percent(pool.creators_ppm, PPM)}, {style.exactly(pool.pool_grains, currency)}, divided"
+            f" over {divided}. {style.exactly(pool.works_grains, currency)} of it reached works."
+        )
+    if len(totals.pools) > POOLS_SHOWN_MAX:
+        said.append(f"{style.count(len(totals.pools) - POOLS_SHOWN_MAX)} more pools are in the JSON.")
+    carried = {reason: grains for reason, grains in totals.common_carried_grains.items() if grains}
+    if carried:
+        parts = "; ".join(
+            f"{REASONS.get(reason, (reason, ''))[0]}: {style.exactly(grains, currency)}"
+            for reason, grains in sorted(carried.items())
+        )
+        said.append(f"From earlier periods the common account holds, given to nobody yet: {parts}.")
+    return said

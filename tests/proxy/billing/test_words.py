@@ -3,8 +3,10 @@ import pytest
 
 from proxy.billing.locales import English
 from proxy.billing.movements import KINDS
+from proxy.billing.page import to_html
+from proxy.billing.pools import PoolTold
 from proxy.billing.statements import Statement
-from proxy.billing.words import MASSES, MOVEMENTS, REASONS, UNPAID, basis, words
+from proxy.billing.words import MASSES, MOVEMENTS, POOLS_SHOWN_MAX, REASONS, UNPAID, basis, notes, words
 
 STYLE = English()
 
@@ -62,3 +64,23 @@ def test_only_words_that_the_statement_uses_are_explained(statement, scheme, wor
     assert word in said
     assert len({"Direct rate", "Pool", "Royalty, 30%"} & said.keys()) == 1
     assert "USD 0.000000001" in said["Digits"]
+
+
+def test_pools_and_what_earlier_periods_left_are_told_to_everybody(statement):
+    pool = PoolTold(
+        app="app_1", policy="pol_1", revenue_grains=20 * 10**9, creators_ppm=500_000, pool_grains=10 * 10**9,
+        division="user_centric", users_seen=2, users_counted=4, works_grains=4 * 10**9, common_grains={},
+        platform_grains=0, declared=("rev_1",),
+    )  # fmt: skip
+    totals = msgspec.structs.replace(
+        statement.totals, pools=(pool,), common_carried_grains={"unattributed": 1_500_000_001, "free": 0}
+    )
+    made = msgspec.structs.replace(statement, totals=totals)
+    divided, carried = notes(made, STYLE)
+    assert "declared a revenue of $20.00: creators' part is 50%, $10.00" in divided
+    assert "equal parts for 4 users. $4.00 of it reached works." in divided
+    assert carried.endswith("given to nobody yet: Not traced to a work: $1.500000001.")
+    assert carried in to_html(made).decode()
+    assert notes(statement, STYLE) == []
+    many = msgspec.structs.replace(made, totals=msgspec.structs.replace(totals, pools=(pool,) * 20))
+    assert len(notes(many, STYLE)) == POOLS_SHOWN_MAX + 2
