@@ -22,6 +22,7 @@ ROLES: tuple[Role, ...] = ("app", "creator", "operator")
 SECRET_BYTES = 20  # 160 bits: 32 base32 characters without padding
 _SHAPE = re.compile(r"ec_(app|creator|operator)_[a-z2-7]{32}", re.ASCII)
 _HEADERS = (b"authorization", b"x-api-key", b"api-key")  # in the order they are believed
+_ANY_HEADER = frozenset(_HEADERS)
 
 
 class Action(enum.StrEnum):
@@ -109,7 +110,7 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """
     found: dict[bytes, str] = {}
     for name, value in headers:
-        if name in _HEADERS and name not in found:
+        if name in _ANY_HEADER and name not in found:
             text = value.decode("latin-1").strip()
             if name == b"authorization":
                 scheme, _, text = text.partition(" ")

@@ -39,6 +39,32 @@ def test_what_a_library_logs_is_one_line_of_json_too():
     assert 'it said "no"' in json.loads(line)["message"]
 
 
+TWICE = """
+from proxy.observability import configure_logging, get_log
+configure_logging("info")
+fields = {"id": "rct_1", "text": 'a "b" \\n', "number": 1.5, "none": None, "level_of_care": 3}
+get_log().info("told", **fields)
+get_log().warning("told", **fields)
+"""
+
+
+def test_what_is_told_of_every_answer_has_the_form_of_any_other_event():
+    short, long = map(json.loads, lines_of(TWICE))
+    assert len(short.pop("at")) == len(long.pop("at"))
+    assert short == {**long, "level": "info"}
+
+
+def test_what_is_counted_by_label_is_counted_once_whoever_finds_it():
+    metrics = Metrics()
+    for _ in range(3):
+        metrics.requests.labels("chat", "complete").inc()
+    metrics.requests.labels(endpoint="chat", outcome="complete").inc()
+    metrics.request_seconds.labels("chat").observe(0.004)
+    told = generate_latest(metrics.registry).decode()
+    assert 'endcredits_requests_total{endpoint="chat",outcome="complete"} 4.0' in told
+    assert 'endcredits_request_seconds_count{endpoint="chat"} 1.0' in told
+
+
 def test_two_apps_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.client_left.inc()
