@@ -17,6 +17,7 @@ GATEWAY := $(VENV)-litellm
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
 LOCKED := $(PIP) --require-hashes -r
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+KILLS ?= 2000
 
 .PHONY: help demo serve test test-all test-more lint format bench bench-attribution bench-close crash soak lock train wheel clean
 .DELETE_ON_ERROR:
@@ -66,8 +67,11 @@ bench-close: $(VENV)/.test  ## closing periods of LINES="100000 1000000" lines: 
 soak: $(VENV)/.test  ## mixed load for ten minutes (HOURS=n for longer): does memory grow, is anything lost
 	HOURS=$(HOURS) $(BIN)/python -m tests.bench.soak
 
-crash: $(VENV)/.test  ## kill -9 in the middle of things: nothing lost, nothing doubled
+crash: $(VENV)/.test  ## kill -9 in the middle of things (KILLS=2000 of parts, and of the whole server): nothing lost, nothing doubled
 	$(PYTEST) -m crash
+	$(BIN)/python -m tests.crash.journal_kill --kills $$(($(KILLS) / 2))
+	$(BIN)/python -m tests.crash.ledger_kill --kills $$(($(KILLS) / 2))
+	$(BIN)/python -m tests.crash.server_kill --kills $(KILLS)
 
 lock: $(VENV)/.made  ## write every lock file again from pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null && PYTHON=$(BIN)/python .ci/lock

@@ -304,7 +304,7 @@ def test_whatever_is_done_every_invariant_holds_and_amounts_are_exact(machine):
     _run(machine, examples=25, steps=30)
 
 
-@pytest.mark.crash
+@pytest.mark.bench
 @pytest.mark.timeout(1200)
 def test_whatever_is_done_at_length_every_invariant_holds(machine):
     _run(machine, examples=60, steps=60)
