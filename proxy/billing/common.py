@@ -24,17 +24,22 @@ KIND: Final = "distribution"
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """A proposal: who gets what of a period's common money. parts: by account, as each reason is divided."""
+    """A proposal: by which rule a period's common money is given out. to: whom the rule `to` pays.
+
+    Who gets what follows from this and from what the period's closing gave, which never changes (`parts`);
+    parties counts them.
+    """
 
     id: str
     period: str
     currency: str
     policy: str
     rule: Rule
+    to: str
     by: str
     at_us: int
     reasons: dict[str, int]
-    parts: dict[str, dict[str, int]]
+    parties: int
 
     @property
     def grains(self) -> int:
@@ -72,32 +77,41 @@ def plan(
             remedy="`endcredits common list` shows what is there; common_reasons says what the rule is for",
             code="common_empty",
         )
-    weights = _weights(rule, to, shares)
-    if not weights:
+    if not _weights(rule, to, shares):
         raise Conflict(
             f"nobody was given anything in period {period}, so there is nobody to divide it among",
             remedy="use the rule `to`, or carry it on",
             code="common_nobody",
         )
-    parts = {
-        reason: {
-            account: part
-            for account, part in allocate(checked(grains), weights, f"{period}|{reason}|{KIND}").items()
-            if part
-        }
-        for reason, grains in there.items()
-    }
-    return Distribution(
+    made = Distribution(
         id=id_,
         period=period,
         currency=currency,
         policy=policy,
         rule=rule,
+        to=to,
         by=by,
         at_us=at_us,
         reasons=there,
-        parts=parts,
-    )  # fmt: skip
+        parties=0,
+    )
+    parties = {account for divided in parts(made, shares).values() for account in divided}
+    return msgspec.structs.replace(made, parties=len(parties))
+
+
+def parts(distribution: Distribution, shares: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return {reason: {account: grains}}: who gets what. shares: as for `plan`."""
+    weights = _weights(distribution.rule, distribution.to, shares)
+    return {
+        reason: {
+            account: part
+            for account, part in allocate(
+                checked(grains), weights, f"{distribution.period}|{reason}|{KIND}"
+            ).items()
+            if part
+        }
+        for reason, grains in distribution.reasons.items()
+    }
 
 
 def _weights(rule: Rule, to: str, shares: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -107,7 +121,7 @@ def _weights(rule: Rule, to: str, shares: Mapping[str, int]) -> list[tuple[str, 
     return [(account, 1) for account, _ in given] if rule == "equal" else given
 
 
-def transfers(distribution: Distribution, at_us: int) -> list[Transfer]:
+def transfers(distribution: Distribution, shares: Mapping[str, int], at_us: int) -> list[Transfer]:
     """Return what is booked when it is approved: one transfer a reason, the same every time."""
     return [
         Transfer(
@@ -118,9 +132,9 @@ def transfers(distribution: Distribution, at_us: int) -> list[Transfer]:
             "",
             f"{distribution.period} {reason}",
             (
-                Entry(ledger.common(distribution.period, reason), "D", grains),
-                *(Entry(account, "C", part) for account, part in distribution.parts[reason].items()),
+                Entry(ledger.common(distribution.period, reason), "D", distribution.reasons[reason]),
+                *(Entry(account, "C", part) for account, part in divided.items()),
             ),
         )
-        for reason, grains in distribution.reasons.items()
+        for reason, divided in parts(distribution, shares).items()
     ]

@@ -151,7 +151,8 @@ class Common:
                 remedy=f"`endcredits common cancel {made.id}` and propose again",
                 code="common_changed",
             )
-        store.book(connection, common.transfers(made, self._clock.now_us()), made.currency)
+        shares = _given(connection, made.period, made.currency)
+        store.book(connection, common.transfers(made, shares, self._clock.now_us()), made.currency)
 
 
 def available(engine: sa.Engine, label: str, currency: str) -> dict[str, int]:

@@ -80,7 +80,7 @@ def proposal_row(proposal: Proposal) -> Row:
         "amount_grains": made.grains,
         "currency": made.currency,
         "reasons": {reason: decimal_text(grains, made.currency) for reason, grains in made.reasons.items()},
-        "parties": len({account for parts in made.parts.values() for account in parts}),
+        "parties": made.parties,
         "proposed": iso_utc(made.at_us),
         "by": made.by,
         "state": proposal.outcome or "proposed",

@@ -7,7 +7,7 @@ the server acts on a limit as soon as it sees the number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
@@ -20,6 +20,7 @@ from proxy.database import RegistryChange, append_registry, registry_turn
 from proxy.errors import NotFound
 
 Scope = Literal["work", "creator"]
+LISTED_MAX: Final = 10_000  # rows of one answer: some MB
 
 
 _tables = WorkRow.metadata.tables
@@ -102,9 +103,11 @@ def _last(connection: sa.Connection, scope_id: str, kind: str) -> AskedTerm | No
     return None if row is None else AskedTerm(**row._mapping)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
-def asked_terms(engine: sa.Engine, scope_id: str = "") -> list[AskedTerm]:
-    """Return everything that was ever asked, of one work or creator or of all, oldest first."""
-    query = sa.select(_asked).order_by(_asked.c.seq)
+def asked_terms(
+    engine: sa.Engine, scope_id: str = "", *, after_seq: int = 0, limit: int = LISTED_MAX
+) -> list[AskedTerm]:
+    """Return what was asked after a number of the registry, of a work or creator or of all, oldest first."""
+    query = sa.select(_asked).where(_asked.c.seq > after_seq).order_by(_asked.c.seq).limit(limit)
     if scope_id:
         query = query.where(_asked.c.scope_id == scope_id)
     with engine.connect() as connection:

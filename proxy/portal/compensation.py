@@ -20,7 +20,7 @@ import msgspec
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
-from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from proxy.access.guards import provide_principal, requires, requires_role
 from proxy.access.keys import ROLES, Action, Principal
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 Row = dict[str, Any]
+PAGE_MAX = 500
 OPERATORS = [requires(Action.OPERATE)]
 ANYBODY = [requires_role(*ROLES)]
 
@@ -230,12 +231,20 @@ def _common(engine: sa.Engine, billing: Billing, clock: Clock, ids: Ids) -> Sequ
 
 def _terms(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[BaseRouteHandler]:
     @get("/terms", guards=[requires(Action.EDIT_OWN_WORKS)])
-    async def terms(caller: NamedDependency[Principal], work: FromQuery[str] = "") -> Row:
+    async def terms(
+        caller: NamedDependency[Principal],
+        work: FromQuery[str] = "",
+        cursor: FromQuery[int] = 0,
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 100,
+    ) -> Row:
         """What a work asked for, or a creator of all their works; everything, for an operator."""
         if caller.role == "creator" and work:
             await asyncio.to_thread(_check_owner, engine, caller, work)
-        found = await asyncio.to_thread(asked_terms, engine, work or caller.creator_id)
-        return {"items": [term_row(one) for one in found]}
+        found = await asyncio.to_thread(
+            asked_terms, engine, work or caller.creator_id, after_seq=cursor, limit=limit + 1
+        )
+        following = found[limit - 1].seq if len(found) > limit else None
+        return {"items": [term_row(one) for one in found[:limit]], "next_cursor": following}
 
     @post("/terms", guards=[requires(Action.EDIT_OWN_WORKS)], status_code=200)
     async def ask(caller: NamedDependency[Principal], data: JSONBody[TermIn]) -> Row:

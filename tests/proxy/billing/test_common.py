@@ -20,18 +20,18 @@ def plan(**changes):
 def test_pro_rata_gives_each_as_the_period_gave_them_and_escrow_its_part():
     made = plan()
     assert made.reasons == {"no_text": 7, "unattributed": 1_000}
-    assert made.parts["unattributed"] == {
+    assert common.parts(made, SHARES)["unattributed"] == {
         "liab:payee:c_1": 600, "liab:payee:c_2": 300, "liab:escrow:unclaimed:w_9": 100,
     }  # fmt: skip
-    assert sum(made.parts["no_text"].values()) == 7
-    assert made.grains == 1_007
+    assert sum(common.parts(made, SHARES)["no_text"].values()) == 7
+    assert (made.grains, made.parties) == (1_007, 3)
 
 
 def test_equal_gives_alike_to_all_who_got_something_and_to_gives_it_to_one():
-    assert plan(rule="equal").parts["unattributed"] == {
+    assert common.parts(plan(rule="equal"), SHARES)["unattributed"] == {
         "liab:escrow:unclaimed:w_9": 334, "liab:payee:c_1": 333, "liab:payee:c_2": 333,
     }  # fmt: skip
-    assert plan(rule="to", to="c_7").parts["unattributed"] == {"liab:payee:c_7": 1_000}
+    assert common.parts(plan(rule="to", to="c_7"), SHARES)["unattributed"] == {"liab:payee:c_7": 1_000}
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_without_a_rule_or_money_or_anybody_nothing_is_divided(changes, code):
 )
 def test_what_is_booked_empties_each_reason_to_the_grain_and_is_the_same_every_time(there, shares, rule):
     made = plan(available=there, shares=shares, rule=rule, to="c_1" if rule == "to" else "")
-    booked = common.transfers(made, 9)
-    assert booked == common.transfers(made, 9)
+    booked = common.transfers(made, shares, 9)
+    assert booked == common.transfers(made, shares, 9)
     left = balances(booked)
     for reason, grains in there.items():
         assert left[f"liab:common:2026-11:{reason}", "USD"] == -grains

@@ -140,6 +140,9 @@ async def test_a_creator_asks_for_their_own_works_only_and_never_sets_a_rate(peo
     assert (await people("ada", "GET", f"terms?work={people.hers}"))[1]["items"] == [asked]
     assert (await people("ada", "GET", "terms"))[1]["items"] == [every]
     assert len((await people("ines", "GET", "terms"))[1]["items"]) == 3
+    _, page = await people("ines", "GET", "terms?limit=2")
+    _, rest = await people("ines", "GET", f"terms?limit=2&cursor={page['next_cursor']}")
+    assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)
 
 
 async def test_an_end_user_is_known_only_where_a_pool_pays_and_by_a_digest(people):
