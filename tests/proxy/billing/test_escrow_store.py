@@ -29,24 +29,23 @@ class Waiting(Scene):
 
     def __init__(self, engine, prices):
         super().__init__(engine, prices, BOOKS)
-        self.version = 1
+        self.registry = Ownership(engine, clock=self.clock, ids=CountingIds())
 
     def split(self, *parties):
         """Say anew whose w_1 is, from the registry's next number on."""
-        self.version += 1
         tables = SQLModel.metadata.tables
         with self.engine.begin() as connection:
             event = tables["registry_event"]
             seq = connection.execute(sa.select(sa.func.max(event.c.seq))).scalar_one() + 1
             change = {"seq": seq, "kind": "test", "work_id": "w_1", "payload_sha256": "", "actor": "t"}
             connection.execute(sa.insert(event), [change | {"at_us": 0}])
-            row = {"work_id": "w_1", "version": self.version, "role": "author", "valid_from_seq": seq}
+            split = tables["split"]
+            version = connection.execute(
+                sa.select(sa.func.max(split.c.version)).where(split.c.work_id == "w_1")
+            ).scalar_one()
+            row = {"work_id": "w_1", "version": version + 1, "role": "author", "valid_from_seq": seq}
             rows = [row | {"party": party, "ppm": ppm} for party, ppm in parties]
-            connection.execute(sa.insert(tables["split"]), rows)
-
-    @property
-    def ownership(self):
-        return Ownership(self.engine, clock=self.clock, ids=CountingIds())
+            connection.execute(sa.insert(split), rows)
 
     @property
     def waits(self):
@@ -69,8 +68,8 @@ def test_an_upheld_claim_is_paid_the_whole_history_and_told_from_when(scene):
     scene.close("2")
     before = store.load_closing(scene.engine, "1")
     history = scene.waits
-    claim = scene.ownership.open_claim("w_1", "c_c", "I wrote it.")
-    scene.ownership.decide_claim(claim.id, "upheld", "The manuscript is hers.")
+    claim = scene.registry.open_claim("w_1", "c_c", "I wrote it.")
+    scene.registry.decide_claim(claim.id, "upheld", "The manuscript is hers.")
     third = scene.close("3", used=False)
     (line,) = released(third, "c_c")
     assert (line.net_grains, line.gross_grains, line.periods) == (history, history, ("1", "2"))
@@ -110,12 +109,12 @@ def test_what_is_unclaimed_still_waits_on(scene):
 def test_while_a_claim_is_open_nothing_leaves_and_when_it_is_rejected_the_split_of_then_decides(scene):
     scene.close("1")
     there = scene.waits
-    claim = scene.ownership.open_claim("w_1", "c_c", "I wrote it.")
+    claim = scene.registry.open_claim("w_1", "c_c", "I wrote it.")
     scene.split(("c_a", 400_000), ("c_b", 200_000), (UNCLAIMED, 400_000))
     second = scene.close("2", used=False)
     assert released(second, "c_a") == []
     assert scene.waits == there
-    scene.ownership.decide_claim(claim.id, "rejected", "It is not hers.")
+    scene.registry.decide_claim(claim.id, "rejected", "It is not hers.")
     third = scene.close("3", used=False)
     assert abs(released(third, "c_b")[0].net_grains - there / 3) < 1
 
