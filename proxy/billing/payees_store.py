@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -189,6 +189,19 @@ class Payees:
             verified = _verified_by(connection, None)
             rows = sorted(_newest(connection, _account, None), key=lambda row: row.creator_id)
         return [_known(row, verified.get((row.creator_id, row.version), "")) for row in rows]
+
+    def of_versions(self, wanted: Iterable[tuple[str, int]]) -> dict[str, KnownAccount]:
+        """Return {creator: account} of these (creator, version): by whom each was entered and checked."""
+        versions = dict(wanted)
+        found: dict[str, KnownAccount] = {}
+        with self._engine.connect() as connection:
+            for some in _some(sorted(versions)):
+                verified = _verified_by(connection, some)
+                for row in connection.execute(sa.select(_account).where(_account.c.creator_id.in_(some))):
+                    if versions[row.creator_id] == row.version:
+                        by = verified.get((row.creator_id, row.version), "")
+                        found[row.creator_id] = _known(row, by)
+        return found
 
     def unsealed(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Account]:
         """Return {creator: account} of these (creator, version). Raises Problem where one does not open."""

@@ -115,6 +115,11 @@ class Paying:
             verified=verified,
         )
 
+    def accounts(self, batch: Batch) -> dict[str, KnownAccount]:
+        """Return {creator: account} as this batch pays them: who entered each, and who has checked it."""
+        wanted = ((one.creator, one.account_version) for one in batch.payments)
+        return self.payees("operator").of_versions(wanted)
+
     def standing(self, creator: str) -> list[Standing]:
         """Return where a creator stands, by currency: those of the books' currency always, others if owed."""
         owed = {(creator, self.currency): 0} | {

@@ -7,7 +7,8 @@ but its rail and last four: the only place with all of it is the file for the ba
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from proxy.billing.money import GRAINS_PER_MINOR, decimal_text
@@ -49,13 +50,27 @@ def batch_row(batch: Batch, events: Sequence[Event]) -> Row:
     }
 
 
-def payment_rows(batch: Batch, events: Sequence[Event]) -> list[Row]:
-    """Return a batch's payments with their states."""
+def payment_rows(
+    batch: Batch, events: Sequence[Event], accounts: Mapping[str, KnownAccount] = MappingProxyType({})
+) -> list[Row]:
+    """Return a batch's payments with their states.
+
+    accounts: {creator: account} as the batch pays them. Whoever approves sees who entered each, who has
+    checked it and when: one person could send somebody's money elsewhere, and the second is to notice.
+    """
     states = payment_states(batch, events)
-    return [
-        {"payment": one.id, "creator": one.creator, "state": states[one.id], **_amounts(one, batch.currency)}
-        for one in batch.payments
-    ]
+    rows: list[Row] = []
+    for one in batch.payments:
+        row: Row = {"payment": one.id, "creator": one.creator, "state": states[one.id]}
+        row |= _amounts(one, batch.currency)
+        account = accounts.get(one.creator)
+        if account is not None:
+            row["account_version"] = account.version
+            row["account_entered_by"] = account.by
+            row["account_entered"] = iso_utc(account.at_us)
+            row["account_verified_by"] = account.verified_by
+        rows.append(row)
+    return rows
 
 
 def unpaid_rows(batch: Batch) -> list[Row]:

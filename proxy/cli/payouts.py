@@ -245,7 +245,7 @@ def show(desk: Desk, batch: str) -> None:
     found, events = find(desk.engine, batch)
     row = batch_row(found, events)
     lists = {
-        "payment_rows": payment_rows(found, events),
+        "payment_rows": payment_rows(found, events, open_paying(desk).accounts(found)),
         "unpaid_rows": unpaid_rows(found),
         "events": event_rows(events),
     }
@@ -253,7 +253,7 @@ def show(desk: Desk, batch: str) -> None:
         desk.say(row | lists, "")
         return
     click.echo(_head(row, found, events))
-    columns = ("payment", "creator", "state", "gross", "withheld", "net", "account")
+    columns = ("payment", "creator", "state", "gross", "withheld", "net", "account", "account_entered_by")
     desk.table(lists["payment_rows"][:SHOWN_MAX], columns, empty="")
     desk.table(lists["unpaid_rows"][:SHOWN_MAX], ("creator", "owed", "currency", "why"), empty="")
     desk.table(lists["events"][:SHOWN_MAX], ("at", "what", "by", "payment", "detail"), empty="")

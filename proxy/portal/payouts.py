@@ -234,7 +234,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         )
         kept = bool(batch.payments) and not data.dry_run
         events = (await asyncio.to_thread(payouts_store.batch, engine, batch.id))[1] if kept else []
-        body = _whole(batch, events) | {"kept": kept, "new": is_new}
+        body = await asyncio.to_thread(_whole, paying, batch, events) | {"kept": kept, "new": is_new}
         return Response(body, status_code=201 if is_new else 200)
 
     @get("/payouts/batches", guards=operators)
@@ -252,7 +252,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
     @get("/payouts/batches/{batch:str}", guards=operators)
     async def one(batch: FromPath[str]) -> Row:
         """One batch with its payments, who is not paid by it and why, and all that happened to it."""
-        return _whole(*await asyncio.to_thread(payouts_store.batch, engine, _id(batch)))
+        return await asyncio.to_thread(lambda: _whole(paying, *payouts_store.batch(engine, _id(batch))))
 
     @post("/payouts/batches/{batch:str}/approve", guards=operators, status_code=200)
     async def approve(caller: NamedDependency[Principal], batch: FromPath[str]) -> Row:
@@ -329,9 +329,9 @@ def _id(name: str) -> str:
     return name
 
 
-def _whole(batch: Batch, events: Sequence[Event]) -> Row:
+def _whole(paying: Paying, batch: Batch, events: Sequence[Event]) -> Row:
     return batch_row(batch, events) | {
-        "payment_rows": payment_rows(batch, events),
+        "payment_rows": payment_rows(batch, events, paying.accounts(batch)),
         "unpaid_rows": unpaid_rows(batch),
         "events": event_rows(events),
     }

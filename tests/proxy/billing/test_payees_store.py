@@ -81,6 +81,15 @@ def test_an_account_is_not_changed_without_end(kept, monkeypatch):
     assert refused.value.code == "payee_versions"
 
 
+def test_of_any_version_it_is_known_who_entered_and_who_checked_it(kept):
+    kept.enter("c_a", ADA, minimum_grains=1, currency="EUR", verified=False)
+    kept.enter("c_a", ADA, minimum_grains=2, currency="EUR")
+    (first,) = kept.of_versions([("c_a", 1), ("c_b", 1)]).values()
+    assert (first.version, first.by, first.verified_by) == (1, "ada", "")
+    assert kept.of_versions([("c_a", 2)])["c_a"].verified_by == "ada"
+    assert kept.of_versions([]) == {}
+
+
 def test_another_key_opens_nothing(engine, kept):
     kept.enter("c_a", ADA, minimum_grains=0, currency="EUR")
     other = Payees(engine, clock=FrozenClock(), key=lambda: bytes([1] * 32))

@@ -36,6 +36,11 @@ def test_a_payment_shows_its_state_and_nothing_of_the_account_but_its_last_four(
     made = batch()
     (row,) = payout_rows.payment_rows(made, [happened(1, "created"), happened(2, "approved")])
     assert (row["account"], row["state"], row["net"]) == ("···· 3000", "pending", "12345")
+    assert "account_entered_by" not in row
+    known = {"c_a": KnownAccount("c_a", 1, "manual", "3000", 0, "JPY", "eve", 0, "eve")}
+    (row,) = payout_rows.payment_rows(made, [], known)
+    assert (row["account_entered_by"], row["account_verified_by"]) == ("eve", "eve")
+    assert row["account_entered"].startswith("1970-01-01")
     (told,) = payouts.told(
         made, [happened(1, "created"), happened(2, "cancelled", detail="Wrong day.")], "c_a"
     )

@@ -159,6 +159,11 @@ async def test_who_creates_a_batch_cannot_approve_it_and_the_file_is_the_same_ag
     assert "attachment" in files[0].headers["content-disposition"]
     assert IBAN.encode() in files[0].content
     shown = await people("ines", "GET", f"payouts/batches/{batch}")
+    (hers, _) = sorted(shown.json()["payment_rows"], key=lambda row: row["account"])
+    assert (hers["account"], hers["account_verified_by"]) == ("···· 3000", "Ines"), (
+        "Omar sees who let it be paid"
+    )
+    assert hers["account_entered_by"] == hers["creator"]
     assert [event["what"] for event in shown.json()["events"]] == ["created", "approved", "exported"]
     assert IBAN not in shown.text
     assert "Sandmark" not in shown.text
