@@ -216,8 +216,20 @@ class Journal:
         for answer in begun:
             for record in cut_by_crash(answer, attributed=self._unfinished.early(answer.id)):
                 self._queue.append(_Entry(record, encode_record(record)))
-        while self._queue:  # nobody shares the queue yet: `open` returns with them durable
-            self._write(self._next_group())
+        group: list[_Entry] = []
+        try:
+            while self._queue:  # nobody shares the queue yet: `open` returns with them durable
+                group = self._next_group()
+                self._write(group)
+        except OSError as error:
+            # A full disk keeps nobody from starting: the writer tries again, and if it never can, what says
+            # that they began is still here for the next start.
+            self._queue.extendleft(reversed(group))
+            self._failing = True
+            self._log.error(
+                "journal_write_failed", shard=self.shard_id, error=str(error), records=len(self._queue)
+            )
+            return
         if begun:
             self._log.info("answers_cut_by_crash", shard=self.shard_id, answers=len(begun))
 

@@ -151,6 +151,40 @@ async def test_a_record_nobody_waits_for_outlives_a_full_disk(open_journal, fold
     assert {record.id for record in recorded(folder)} == {"rct_1", "rct_3"}
 
 
+async def test_a_full_disk_keeps_nobody_from_starting_and_cut_answers_are_booked_when_there_is_room(
+    open_journal, folder, made
+):
+    journal = open_journal()
+    for number in (1, 2):
+        await journal.append(made.begun(number), durable=False)
+    await journal.close()
+    disk = FailingDisk()
+    disk.full = True
+    journal = open_journal(disk=disk)
+    with pytest.raises(Unavailable):
+        await journal.append(made.used(3))
+    disk.full = False
+    await journal.append(made.used(4))
+    await journal.close()
+    cut = [record.id for record in recorded(folder) if getattr(record, "outcome", "") == "cut"]
+    assert cut == ["rct_1", "rct_2"]
+    again = open_journal()
+    await again.close()
+    assert [record.id for record in recorded(folder) if getattr(record, "outcome", "") == "cut"] == cut
+
+
+async def test_a_disk_that_stays_full_leaves_cut_answers_for_the_next_start(open_journal, folder, made):
+    journal = open_journal()
+    await journal.append(made.begun(1), durable=False)
+    await journal.close()
+    disk = FailingDisk()
+    disk.full = True
+    await open_journal(disk=disk).close()
+    assert recorded(folder) == [made.begun(1)]
+    await open_journal().close()
+    assert [type(record).__name__ for record in recorded(folder)] == ["Begun", "Used", "Attributed"]
+
+
 async def test_after_a_full_disk_an_answer_s_records_are_still_in_their_order(open_journal, folder, made):
     disk = FailingDisk()
     journal = open_journal(disk=disk)
