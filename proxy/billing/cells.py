@@ -9,11 +9,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+_FORMULAS: Final = frozenset("=+-@\t\r")  # how a formula, or what a spreadsheet takes for one, begins
 
 
 def safe_cell(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: those begin with an apostrophe."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if cell[:1] in _FORMULAS else cell
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

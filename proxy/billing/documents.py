@@ -20,7 +20,7 @@ from proxy.billing.money import decimal_text
 from proxy.billing.page import PLAIN, Dress, to_html
 from proxy.billing.paper import to_pdf
 from proxy.billing.schemes import HELD
-from proxy.billing.statements import Closing, Statement, canonical
+from proxy.billing.statements import Closing, Statement, StatementLine, canonical
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest
 
@@ -42,8 +42,44 @@ DISTRIBUTOR_COLUMNS: Final = (
 
 def to_json(statement: Statement) -> bytes:
     """Return canonical JSON: beside every `x_grains` its exact decimal text as `x`."""
-    plain = cast("dict[str, Any]", msgspec.to_builtins(statement))
-    return canonical({"format": FORMAT, **_with_texts(plain, statement.currency)}) + b"\n"
+    head = msgspec.structs.replace(statement, lines=())
+    plain = cast("dict[str, Any]", msgspec.to_builtins(head))
+    said = _with_texts(plain, statement.currency)
+    said["lines"] = [_line_with_texts(line, statement.currency) for line in statement.lines]
+    return canonical({"format": FORMAT, **said}) + b"\n"
+
+
+class _LineWithTexts(StatementLine, frozen=True, kw_only=True, gc=False):
+    """A line as JSON says it. A struct and not a dictionary: statements of a period have millions of them."""
+
+    price: str
+    rate: str
+    gross: str
+    net: str
+
+
+def _line_with_texts(line: StatementLine, currency: str) -> _LineWithTexts:
+    return _LineWithTexts(
+        work=line.work,
+        title=line.title,
+        app=line.app,
+        model=line.model,
+        day=line.day,
+        scheme=line.scheme,
+        verdict=line.verdict,
+        answers=line.answers,
+        ppm_sum=line.ppm_sum,
+        price_grains=line.price_grains,
+        rate_grains=line.rate_grains,
+        gross_grains=line.gross_grains,
+        split_version=line.split_version,
+        split_ppm=line.split_ppm,
+        net_grains=line.net_grains,
+        price=decimal_text(line.price_grains, currency),
+        rate=decimal_text(line.rate_grains, currency),
+        gross=decimal_text(line.gross_grains, currency),
+        net=decimal_text(line.net_grains, currency),
+    )
 
 
 def _with_texts(value: Any, currency: str) -> Any:

@@ -71,8 +71,10 @@ def parse(text: str, currency: str) -> int:
 
 def decimal_text(grains: int, currency: str) -> str:
     """Return the exact amount for machines: "12.50", "0.001649380" as "0.00164938"; `parse` reads it back."""
-    sign, whole, minor, fine = parts(grains, currency)
-    point = (minor + fine).rstrip("0").ljust(EXPONENTS[currency], "0")
+    places = digits(currency)
+    whole, rest = divmod(abs(grains), 10**places)
+    point = str(rest).rjust(places, "0").rstrip("0").ljust(EXPONENTS[currency], "0")
+    sign = "-" if grains < 0 else ""
     return f"{sign}{whole}.{point}" if point else f"{sign}{whole}"
 
 
