@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from proxy.billing.money import GRAINS_PER_MINOR, PPM, allocate, checked
+from proxy.billing.money import GRAINS_PER_MINOR, PPM, allocate, apportion, checked
 from proxy.billing.schemes import Terms
 from proxy.errors import Conflict
 from proxy.settings import PoolRule
@@ -73,20 +73,28 @@ class PoolUse:
         """Every user who was seen, those who are not named as one."""
         return sorted(self._users)
 
+    def total(self) -> list[tuple[Key, int]]:
+        """Return every line with the sum of ppm over all users."""
+        sums = np.zeros(len(self._keys), np.int64)
+        np.add.at(sums, np.asarray(self._key), np.asarray(self._ppm, np.int64))
+        return list(zip(self._keys, sums.tolist(), strict=True))
+
     def masses(self) -> Iterator[tuple[str, list[tuple[Key, int]]]]:
-        """Yield (user, their lines with sums of ppm), users and lines in the order of their names."""
-        keys = list(self._keys)
-        names = [name_of(key) for key in keys]
-        order = np.lexsort((np.asarray(self._key), np.asarray(self._user)))
-        user = np.asarray(self._user)[order]
-        starts = np.searchsorted(user, np.arange(len(self._users) + 1))
-        for name, number in sorted(self._users.items()):
-            mine = order[int(starts[number]) : int(starts[number + 1])]
-            places, inverse = np.unique(np.asarray(self._key)[mine], return_inverse=True)
-            sums = np.zeros(len(places), np.int64)
-            np.add.at(sums, inverse, np.asarray(self._ppm, np.int64)[mine])
-            found: list[tuple[int, int]] = list(zip(places.tolist(), sums.tolist(), strict=True))
-            yield name, [(keys[place], ppm) for place, ppm in sorted(found, key=lambda one: names[one[0]])]
+        """Yield (user, their lines with sums of ppm), each user once."""
+        if not len(self._ppm):
+            yield from ((user, []) for user in self._users)
+            return
+        keys, count = list(self._keys), len(self._keys)
+        pairs = np.asarray(self._user, np.int64) * count + np.asarray(self._key, np.int64)
+        order = np.argsort(pairs, kind="stable")
+        pairs = pairs[order]
+        first = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
+        sums: list[int] = np.add.reduceat(np.asarray(self._ppm, np.int64)[order], first).tolist()
+        users, places = pairs[first] // count, (pairs[first] % count).tolist()
+        bounds = np.searchsorted(users, np.arange(len(self._users) + 1)).tolist()
+        for user, number in self._users.items():
+            mine = range(bounds[number], bounds[number + 1])
+            yield user, [(keys[places[at]], sums[at]) for at in mine]
 
 
 class Revenue(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,27 +160,31 @@ class _Sums:
 
     def weights(self, masses: Sequence[tuple[Key, int]]) -> list[tuple[Key, int]]:
         """Return what counts: under `spread` the part that no work explains does not."""
-        spread = self.rule.unattributed == "spread"
-        return [(key, ppm) for key, ppm in masses if ppm and not (spread and key in _UNEXPLAINED)]
+        if self.rule.unattributed != "spread":
+            return list(masses)
+        return [(key, ppm) for key, ppm in masses if not (isinstance(key, str) and key in _UNEXPLAINED)]
 
-    def divide(self, grains: int, weights: Sequence[tuple[Key, int]], seed: str) -> None:
-        named = {name_of(key): key for key, _ in weights}
-        parts = allocate(grains, [(name_of(key), ppm) for key, ppm in weights], seed)
-        for name, part in parts.items():
-            self.give(named[name], part)
+    def divide(self, grains: int, masses: Sequence[tuple[Key, int]], seed: str) -> None:
+        """Divide by what counts, or let it be without use where nothing does."""
+        weights = self.weights(masses)
+        if not weights:
+            self.give(WITHOUT_USE, grains)
+            return
+        parts = apportion(grains, [ppm for _, ppm in weights], seed, lambda at: name_of(weights[at][0]))
+        for (key, _), part in zip(weights, parts, strict=True):
+            self.give(key, part)
 
     def give(self, key: Key, grains: int) -> None:
         if not grains:
             return
-        to_platform = (key in _UNEXPLAINED and self.rule.unattributed == "platform") or (
-            key == WITHOUT_USE and self.rule.without_use == "platform"
-        )
-        if to_platform:
-            self.platform += grains
-        elif isinstance(key, str):
-            self.common[key] = self.common.get(key, 0) + grains
-        else:
+        if not isinstance(key, str):
             self.lines[key] = self.lines.get(key, 0) + grains
+        elif (key in _UNEXPLAINED and self.rule.unattributed == "platform") or (
+            key == WITHOUT_USE and self.rule.without_use == "platform"
+        ):
+            self.platform += grains
+        else:
+            self.common[key] = self.common.get(key, 0) + grains
 
 
 def creators_part(revenue_grains: int, creators_ppm: int) -> int:
@@ -193,15 +205,7 @@ def divide(
     sums = _Sums(rule)
     seen = use.users
     if rule.division == "pro_rata":
-        total: dict[Key, int] = {}
-        for _, masses in use.masses():
-            for key, ppm in masses:
-                total[key] = total.get(key, 0) + ppm
-        weights = sums.weights(sorted(total.items(), key=lambda one: name_of(one[0])))
-        if weights:
-            sums.divide(grains, weights, seed)
-        else:
-            sums.give(WITHOUT_USE, grains)
+        sums.divide(grains, use.total(), seed)
         return Divided(sums.lines, sums.common, sums.platform, len(seen), 0)
     counted = max(users_declared or 0, len(seen))
     absent = counted - len(seen)
@@ -211,11 +215,7 @@ def divide(
     parts = allocate(grains, [*((user, 1) for user in seen), (f"~{WITHOUT_USE}", absent)], seed)
     sums.give(WITHOUT_USE, parts[f"~{WITHOUT_USE}"])
     for user, masses in use.masses():
-        weights = sums.weights(masses)
-        if weights:
-            sums.divide(parts[user], weights, f"{seed}|{user}")
-        else:
-            sums.give(WITHOUT_USE, parts[user])
+        sums.divide(parts[user], masses, f"{seed}|{user}")
     return Divided(sums.lines, sums.common, sums.platform, len(seen), counted)
 
 
