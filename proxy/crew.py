@@ -73,7 +73,7 @@ class _Member:
     due_s: float = 0.0
     pause_s: float = RESTART_S_MIN
 
-    def start(self, now_s: float) -> None:
+    def start(self, now_s: float, starting_s: float) -> None:
         for path in self.folder.glob(self.gauges) if self.gauges else ():
             path.unlink()
         # -P and this path: members run the code we run, wherever it was started from.
@@ -90,7 +90,7 @@ class _Member:
         ours.setblocking(False)
         self.line = ours
         self.began_s = now_s
-        self.silent_at_s = now_s + STARTING_S if self.is_worker else math.inf
+        self.silent_at_s = now_s + starting_s if self.is_worker else math.inf
 
     def listen(self, now_s: float, silent_s: float) -> None:
         """Take what it has said, and give it `silent_s` until the next word."""
@@ -136,10 +136,11 @@ class Supervisor:
         nice: int,
         shutdown_s: float,
         silent_s: float = SILENT_S,
+        starting_s: float = STARTING_S,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="endcredits-"))  # short: a socket's path has 107 bytes
         self._shutdown_s = shutdown_s
-        self._silent_s = silent_s
+        self._silent_s, self._starting_s = silent_s, starting_s
         self._stopping = False
         self._log = get_log()
         scoring = socket.socket(socket.AF_UNIX)
@@ -188,7 +189,7 @@ class Supervisor:
                 if ended == FAILED_TO_START and not self._is_any_steady(now_s):
                     return 1  # it would fail again, and so would the others
             if member.process is None and member.due_s <= now_s:
-                member.start(now_s)
+                member.start(now_s, self._starting_s)
                 assert member.process is not None  # it was just started
                 self._log.info("member_started", member=member.name, pid=member.process.pid)
         return 0

@@ -189,7 +189,8 @@ from proxy.observability import configure_logging
 configure_logging("info")
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
-sys.exit(Supervisor(listener, workers=2, nice=0, shutdown_s=1, silent_s=6.0).run())
+# It may be stopped before its first word, so that the bound of a start counts too.
+sys.exit(Supervisor(listener, workers=2, nice=0, shutdown_s=1, silent_s=8.0, starting_s=40.0).run())
 """
 
 
