@@ -1,6 +1,6 @@
 """Which policies hold and how many periods are closed, kept fresh in a process that meters.
 
-Commands write to the store and tell nobody; the server looks at two numbers every REFRESH_S. When the store
+Commands write to the store and tell nobody; the server looks at two numbers every REFRESH_MS. When the store
 is away, what was known last goes on being used.
 """
 
@@ -20,7 +20,7 @@ from proxy.errors import Problem
 from proxy.observability import get_log
 from proxy.settings import Billing
 
-REFRESH_S: Final = 0.5  # a policy that is put in force acts within a second
+REFRESH_S: Final = 1 / 2  # a policy that is put in force acts within a second
 _tables = PeriodRow.metadata.tables
 _period, _activation = _tables[str(PeriodRow.__tablename__)], _tables[str(ActivationRow.__tablename__)]
 
@@ -68,4 +68,4 @@ class UsersRefresher:
         """Look for ever; cancel it to stop."""
         while True:
             await self.refresh()
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(REFRESH_MS / 1_000)
