@@ -245,9 +245,9 @@ def _booked(connection: sa.Connection, period: Period) -> Booked:
         receivable={code.removeprefix(owed): -net(code) for code in codes if code.startswith(owed)},
         common={code.removeprefix(common): net(code) for code in codes if code.startswith(common)},
         payees=net("payee"),
-        unclaimed=net("unclaimed"),
+        unclaimed=sums.get(("unclaimed", "C"), 0),
         claimed=sums.get(("claimed", "C"), 0),
-        released=sums.get(("claimed", "D"), 0),
+        released=sums.get(("claimed", "D"), 0) + sums.get(("unclaimed", "D"), 0),
         platform=net("platform"),
         on_the_way={str(c): int(g) for c, g in _ask(connection, _ON_THE_WAY, label=period.label)},
     )

@@ -53,6 +53,9 @@ class Oracle:
         self.due: dict[str, Fraction] = defaultdict(Fraction)
         self.rounded: dict[str, int] = defaultdict(int)
         self.claims: dict[str, tuple[str, str]] = {}
+        self.before = {work: dict(split) for work, split in self.splits.items()}
+        self.waiting: dict[str, Fraction] = defaultdict(Fraction)
+        self.waiting_rounded: dict[str, int] = defaultdict(int)
         self.charged = 0
         self.open_charge = 0
 
@@ -66,6 +69,8 @@ class Oracle:
 
     def close(self) -> None:
         claimed = {work for work, _ in self.claims.values()}
+        for work in self.splits.keys() - claimed:
+            self._name(work)
         for work in sorted(self.held):
             if self.held[work] and work not in claimed:
                 self._divide(work, self.held.pop(work), self.held_rounded.pop(work))
@@ -79,8 +84,28 @@ class Oracle:
         self.open_rounded.clear()
         self.charged, self.open_charge = self.charged + self.open_charge, 0
 
+    def _name(self, work: str) -> None:
+        """Let go what nobody had claimed of a work, as far as somebody is named for it since."""
+        was, now = self.before[work], self.splits[work]
+        self.before[work] = now
+        smaller = was.get(UNCLAIMED, 0) - now.get(UNCLAIMED, 0)
+        if smaller <= 0:
+            return
+        leaving = self.waiting[work] * Fraction(smaller, was[UNCLAIMED])
+        self.waiting[work] -= leaving
+        self.waiting_rounded[work] += 1
+        more = {who: max(0, ppm - was.get(who, 0)) for who, ppm in now.items() if who != UNCLAIMED}
+        for who, ppm in more.items():
+            if ppm:
+                self.due[who] += leaving * Fraction(ppm, sum(more.values()))
+                self.rounded[who] += self.waiting_rounded[work] + 1
+
     def _divide(self, work: str, dues: Fraction, rounded: int) -> None:
         for party, ppm in self.splits[work].items():
+            if party == UNCLAIMED:
+                self.waiting[work] += dues * Fraction(ppm, PPM)
+                self.waiting_rounded[work] += rounded + 1
+                continue
             self.due[party] += dues * Fraction(ppm, PPM)
             self.rounded[party] += rounded + 1
 
