@@ -20,7 +20,7 @@ from proxy.errors import Problem
 from proxy.observability import get_log
 from proxy.settings import Billing
 
-REFRESH_S: Final = 1 / 2  # a policy that is put in force acts within a second
+REFRESH_MS: Final = 500  # a policy that is put in force acts within a second
 _tables = PeriodRow.metadata.tables
 _period, _activation = _tables[str(PeriodRow.__tablename__)], _tables[str(ActivationRow.__tablename__)]
 
