@@ -61,7 +61,7 @@ else
 	$(BIN)/python $(BENCH)/score.py --truth $(BENCH)/dev/outputs.jsonl.gz --pred build/scale/predictions-$(SCALE).jsonl
 endif
 
-bench-close: $(VENV)/.test  ## closing periods of LINES="100000 1000000" lines: CPU, memory, time a line (10000000 needs 8 GB of disk)
+bench-close: $(VENV)/.test  ## closing periods of LINES="100000 1000000" lines: CPU, memory, time a line (10000000 needs 12 GB of disk)
 	LINES="$(LINES)" $(BIN)/python -m tests.bench.closing
 
 soak: $(VENV)/.test  ## mixed load for ten minutes (HOURS=n for longer): does memory grow, is anything lost

@@ -188,6 +188,8 @@ HISTORY: Final = (
     "consent",
     "claim",
     "claim_decision",
+    "log_entry",
+    "log_node",
     "account",
     "transfer",
     "entry",

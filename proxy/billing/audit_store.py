@@ -38,6 +38,7 @@ from proxy.billing.payouts import Batch, Event
 from proxy.billing.statement import canonical
 from proxy.billing.totals import Basis, Totals
 from proxy.errors import Unavailable
+from proxy.receipts import store as log
 
 STATEMENTS_AT_ONCE: Final = 200
 TRANSFERS_AT_ONCE: Final = 1_000
@@ -68,6 +69,7 @@ def audit(engine: sa.Engine, *, progress: Progress = lambda _done, _all: None) -
             _balances(connection, tally, closings)
             _claims(connection, tally, last.basis.registry_seq if last else 0)
             _batches(connection, tally)
+            _logged(connection, tally)
     except OperationalError as error:
         raise Unavailable(
             f"the store went away while it was audited: {error.__class__.__name__}",
@@ -460,6 +462,13 @@ def _batches(connection: sa.Connection, tally: Tally) -> None:
         if kept != {one.id for one in batch.payments}:
             tally.found("I11", f"batch {id_} does not pay those whom it is kept for")
         tally.take(batch_findings(batch, events, _paid(connection, [one.id for one in batch.payments])))
+
+
+def _logged(connection: sa.Connection, tally: Tally) -> None:
+    """The transparency log. That it continues what it was, only those can tell who kept a checkpoint."""
+    entries, found = log.differences(connection)
+    tally.looked("I15", entries)
+    tally.take(("I15", what) for what in found)
 
 
 def _paid(connection: sa.Connection, payments: Iterable[str]) -> dict[str, int]:

@@ -40,7 +40,7 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "I12": "what claims hold is let go to the grain, and only of works that are claimed",
     "I13": "each version of a split sums to 1,000,000 ppm, one after the other",
     "I14": "prohibited, free and withdrawn works are paid nothing",
-    "I15": "each checkpoint of the log continues the one before",
+    "I15": "the public log holds each settled answer once, and its root is that of its entries",
     "I16": "every amount is at least 0 and fits 63 bits",
     "I17": "balances that statements tell are those of the ledger",
     "I18": "erasing a person changes no amount and no hash",
@@ -48,7 +48,6 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "I20": "amounts and shares are stored as integers",
 }
 NOT_YET: Final[Mapping[str, str]] = {
-    "I15": "checkpoints are checked by `endcredits verify`, against those that somebody else has kept",
     "I18": "no command erases a person yet; names are in no hash that I8 and I10 make again",
 }
 

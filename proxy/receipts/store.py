@@ -59,6 +59,7 @@ class LogStateRow(SQLModel, table=True):
 
 _tables = SQLModel.metadata.tables
 _entry, _node, _state = _tables["log_entry"], _tables["log_node"], _tables["log_state"]
+_attributed = _tables["attributed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +173,49 @@ def nodes(engine: sa.Engine, size: int) -> Node:
 def bundle(entries: Iterable[bytes]) -> bytes:
     """Return entries as tlog-tiles bundles them: each after its length in two bytes."""
     return b"".join(itertools.chain.from_iterable((len(one).to_bytes(2, "big"), one) for one in entries))
+
+
+def differences(connection: sa.Connection) -> tuple[int, list[str]]:
+    """Return (entries, what does not hold), the root and its subtrees made anew of every entry.
+
+    Places have no gap, and each settled answer that the log has passed is in it. Memory: a page of entries.
+    """
+    row = connection.execute(sa.select(_state.c.size, _state.c.subtrees, _state.c.positions)).one()
+    found: list[str] = []
+    tree = Subtrees()
+    made: list[dict[str, Any]] = []
+    kept = connection.execution_options(stream_results=True, max_row_buffer=ROWS_AT_ONCE)
+    query = sa.select(_entry.c.idx, _entry.c.kind, _entry.c.digest).order_by(_entry.c.idx)
+    with kept.execute(query) as entries:
+        for place, kind, digest in entries:
+            if place != tree.size:
+                found.append(f"after entry {tree.size - 1} of the log comes {place}")
+                break
+            for level, index, hashed in tree.append(leaf_hash(MARKS[kind] + bytes(digest))):
+                if level and level % TILE_LEVELS == 0:
+                    made.append({"level": level, "idx": index, "digest": hashed})
+            if len(made) >= ROWS_AT_ONCE:
+                found += _other_nodes(connection, made)
+                made = []
+    found += _other_nodes(connection, made)
+    if (tree.size, b"".join(tree.hashes)) != (int(row[0]), bytes(row[1])) and not found:
+        found.append(f"the log says {row[0]} entries and another root than its {tree.size} entries have")
+    positions = msgspec.json.decode(row[2], type=dict[str, int])
+    passed = sum(
+        int(connection.scalar(sa.select(sa.func.count()).select_from(_attributed).where(*below)) or 0)
+        for below in (
+            (_attributed.c.shard_id == shard, _attributed.c.idx < mark) for shard, mark in positions.items()
+        )
+    )
+    receipts = connection.scalar(sa.select(sa.func.count()).where(_entry.c.kind == "receipt"))
+    if passed != receipts:
+        found.append(f"the log has passed {passed} settled answers and holds {receipts}")
+    return tree.size, found
+
+
+def _other_nodes(connection: sa.Connection, made: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for node in made:
+        at = (_node.c.level == node["level"], _node.c.idx == node["idx"])
+        kept = connection.scalar(sa.select(_node.c.digest).where(*at))
+        if kept is None or bytes(kept) != node["digest"]:
+            yield f"subtree {node['idx']} of level {node['level']} of the log is not that of its entries"

@@ -15,7 +15,9 @@ from proxy.billing.invariants import INVARIANTS, NOT_YET
 from proxy.database import open_engine, upgrade
 from proxy.errors import Unavailable
 from proxy.metering.usage import Line
+from proxy.receipts.appending import drain
 from tests.books import Bookkeeping, a_year_of_everything
+from tests.proxy.receipts.making import SECRETS
 
 COPIES = itertools.count()
 
@@ -24,6 +26,7 @@ def written(url: str) -> None:
     upgrade(url)
     engine = open_engine(url)
     a_year_of_everything(Bookkeeping(engine))
+    drain(engine, lambda _us: SECRETS)
     engine.dispose()
 
 
@@ -165,6 +168,11 @@ BREAKS = [
     ("I14", "UPDATE event_line SET verdict = 'paid' WHERE verdict = 'prohibited'"),
     ("I14", "UPDATE registry_event SET kind = 'work_withdrawn', work_id = 'w_0' WHERE seq = 1"),
     ("I14", "UPDATE statement SET body = replace(body, '\"verdict\":\"paid\"', '\"verdict\":\"prohibited\"')"),
+    ("I15", "DELETE FROM log_entry WHERE idx = 1"),
+    ("I15", "DELETE FROM log_entry WHERE idx = (SELECT max(idx) FROM log_entry)"),
+    ("I15", "UPDATE log_entry SET digest = (SELECT digest FROM log_entry WHERE idx = 1) WHERE idx = 0"),
+    ("I15", "UPDATE log_entry SET kind = 'manifest' WHERE idx = 0"),
+    ("I15", "UPDATE log_state SET size = size - 1"),
     ("I16", "UPDATE entry SET amount = -amount WHERE transfer_id = (SELECT min(id) FROM transfer)"),
     ("I16", "UPDATE statement SET body = replace(body, '\"gross_grains\":', '\"gross_grains\":-')"),
     ("I17", "UPDATE statement SET closing = closing + 1 WHERE period_label = '2026-12' AND creator_id = 'c_1'"),

@@ -5,10 +5,12 @@ import sqlalchemy as sa
 
 from proxy.errors import Conflict
 from proxy.receipts import store
+from proxy.receipts.appending import drain
 from proxy.receipts.signing import proof_file
 from proxy.receipts.tree import Subtrees, Tile, consistency_path, inclusion_path, tiles_of
 from proxy.receipts.verify import EMPTY_ROOT, check_consistency, check_proof, leaf_hash
-from tests.proxy.receipts.making import ORIGIN, SIGNER
+from tests.proxy.receipts.conftest import carry
+from tests.proxy.receipts.making import ORIGIN, SECRETS, SIGNER
 
 
 def entries(begin, end):
@@ -85,3 +87,23 @@ def test_every_entry_and_every_growth_can_be_shown_from_tiles(engine):
     assert store.read_tile(engine, Tile(1, 0, 2)) == b"".join(
         store.nodes(engine, 700)(8, at) for at in (0, 1)
     )
+
+
+def test_a_log_that_was_tampered_with_is_told_from_a_sound_one(engine):
+    carry(engine, range(600))
+    drain(engine, lambda _us: SECRETS)
+    with engine.connect() as connection:
+        assert store.differences(connection) == (600, [])
+    for change, says in (
+        ("DELETE FROM log_entry WHERE idx = 300", "after entry 299 of the log comes 301"),
+        ("UPDATE log_node SET digest = zeroblob(32) WHERE idx = 1", "subtree 1 of level 8"),
+        ("UPDATE log_state SET size = 599", "another root"),
+        ("DELETE FROM attributed WHERE event_id = 'rct_5'", "passed 599 settled answers and holds 600"),
+    ):
+        with engine.connect() as connection:
+            for trigger in ("log_entry_no_delete", "log_node_no_update", "attributed_no_delete"):
+                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger}")
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+            connection.exec_driver_sql(change)
+            assert says in store.differences(connection)[1][0]
+            connection.rollback()
