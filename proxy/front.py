@@ -28,6 +28,8 @@ from proxy.relay.needs import GONE
 from proxy.wire.errors import error_body, error_shape
 
 BEGUN_AT_ONCE = 8  # about two milliseconds
+HEAD_BYTES_MAX = 65_536  # a request's line and headers; a long session cookie has some 8,000
+FIELD_BYTES = 4  # of each header beside its name and value
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS = bytes({*range(32), 127} - {9, 10, 13})  # line breaks are counted, tabs may be
@@ -63,17 +65,97 @@ class Turns:
             self.waiting.popleft()()
 
 
+class _HeadTooLarge(Exception):
+    """A request's line and headers are over HEAD_BYTES_MAX."""
+
+
+class _UnknownVersion(Exception):
+    """A request of a version that has no headers, or that we do not speak."""
+
+
 class Front(HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection.
+
+    A head is whole within `client_idle_s` of its first byte and no larger than HEAD_BYTES_MAX; a connection
+    on which nothing comes is closed after that time too, also before its first request.
+    """
 
     _turns: ClassVar[Turns | None] = None  # of the loop that serves; a process has one
     _serving: Cycle | None = None  # the request that is answered; `cycle` is the one that is read
+    _in_head = False
+    _head_bytes = 0  # of the head that is read, as far as it came in earlier pieces
+    _piece_bytes = 0  # that are parsed now
+    _head_timer: asyncio.TimerHandle | None = None  # only where a head came in pieces
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection, for as long as a kept one may be silent."""
+        super().connection_made(transport)
+        wait_s, close = self.timeout_keep_alive, self.timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(wait_s, close)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came. What is no HTTP, or a head without end, is refused and the connection closed."""
+        self._unset_keepalive_if_required()
+        self._piece_bytes = len(data)
+        try:
+            cast("Any", self.parser).feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _HeadTooLarge):
+                self._refuse(400, "the request cannot be read as HTTP/1.1", code="bad_http")
+            else:
+                self._refuse(431, f"the request's head is over {HEAD_BYTES_MAX} bytes", code="head_too_large")
+        except httptools.HttpParserError:
+            self._refuse(400, "the request cannot be read as HTTP/1.1", code="bad_http")
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+        else:
+            if self._in_head:
+                self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        self._head_bytes += self._piece_bytes
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(431, f"the request's head is over {HEAD_BYTES_MAX} bytes", code="head_too_large")
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        why = f"the request's head was not whole after {self.timeout_keep_alive} s"
+        self._refuse(408, why, code="client_idle")
+
+    def _refuse(self, status: int, why: str, *, code: str) -> None:
+        """Answer what is no request, unless an answer has begun: then only end."""
+        self._head_is_over()
+        transport, serving = self.transport, self._serving
+        is_free = serving is None or serving.response_complete or not serving.response_started
+        if is_free and not transport.is_closing():
+            body = error_body(status, why, code=code, shape=error_shape("/v1/"))
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            transport.write(STATUS_LINE[status] + head % len(body) + body)
+        transport.close()
+
+    def _head_is_over(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def on_message_begin(self) -> None:
+        """Begin to read a head."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
         """Begin a request, or queue it behind the one that is answered."""
+        if self._head_bytes + self._piece_bytes > HEAD_BYTES_MAX:
+            self._check_head()
+        self._head_is_over()
         parser = cast("Any", self.parser)
         app = cast("Any", self).app
         version: str = parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            raise _UnknownVersion
         scope: Any = self.scope
         scope["method"] = parser.get_method().decode("ascii")
         if version != "1.1":
@@ -118,8 +200,16 @@ class Front(HttpToolsProtocol):
         else:
             turns.waiting.append(functools.partial(super()._start_asgi_task, cycle, app))
 
+    def _check_head(self) -> None:
+        # What came with the head may be its body, or the next request.
+        fields = sum(len(name) + len(value) + FIELD_BYTES for name, value in self.headers)
+        if len(self.url) + fields > HEAD_BYTES_MAX:
+            raise _HeadTooLarge
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is answered, even if another was read behind it."""
+        self._head_is_over()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         serving, self._serving = self._serving, None
         if serving is not None:

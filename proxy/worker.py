@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import socket
@@ -30,6 +32,7 @@ from proxy.relay.sockets import MESSAGE_BYTES_MAX
 from proxy.settings import Server, serving
 
 PR_SET_PDEATHSIG = 1
+FILES_MAX = 1_048_576  # beyond what one loop serves; some systems allow "unlimited" and count through it
 GIVES_WAY_S = 0.001  # for so long at most a thread at work (the carrier of usage) holds up the event loop
 
 
@@ -99,6 +102,14 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def room_for_connections() -> None:
+    """Let this process have as many open files as it may: the usual 1,024 are a few hundred streams."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):  # some systems name a limit that cannot be set
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES_MAX)), hard))
+
+
 def main() -> int:
     """Serve until asked to stop; return 0 then, FAILED_TO_START when the application could not start."""
     parser = argparse.ArgumentParser(prog="python -m proxy.worker")
@@ -107,6 +118,7 @@ def main() -> int:
     parser.add_argument("--crew", type=Path, help="the folder that all workers share")
     parser.add_argument("--slot", type=int, default=0, help="this worker's number")
     arguments = parser.parse_args()
+    room_for_connections()
     settings = serving()
     sys.setswitchinterval(GIVES_WAY_S)
     configure_logging(settings.server.log_level)

@@ -459,10 +459,10 @@ def http_chunk(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application with uvicorn on a loopback port; yield its base URL."""
+async def served(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application with uvicorn on a loopback port; yield its base URL. options: uvicorn's."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", server_header=False,
-                            date_header=False, timeout_graceful_shutdown=2)  # fmt: skip
+                            date_header=False, timeout_graceful_shutdown=2, **options)  # fmt: skip
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
     started = asyncio.Event()

@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 
 from proxy.access.store import create_key
-from proxy.app import Running, create_app
+from proxy.app import Running, at_once, create_app
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import NewWork
 from proxy.clock import RandomIds, SystemClock
+from proxy.front import Front
 from proxy.settings import Attribution, Settings
 from tests.builders import SSE, chat_reply, chat_request, chat_stream
 from tests.fakes import FakeBackend, served
@@ -79,7 +80,7 @@ async def live(settings: Settings, *, scorer: Any = TOY_SCORER, **parts: Any) ->
     await running.start()
     try:
         async with (
-            served(app) as base,
+            served(at_once(app), http=Front, timeout_keep_alive=settings.server.client_idle_s) as base,
             httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as client,
         ):
             yield Live(base, running, backend, client)
