@@ -76,7 +76,11 @@ class Backend(Section, frozen=True):
 
 
 class Routing(Section, frozen=True):
-    """[routing]: when another backend is asked, or the same again, and when one is left alone."""
+    """[routing]: when another backend is asked, or the same again, and when one is left alone.
+
+    client_left: what becomes of an answer whose client has left. `drain` reads the backend on for its usage,
+    for at most drain_ms; `abort` ends it at once, and its tokens are estimated.
+    """
 
     attempts_max: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
     retry_status: tuple[Annotated[int, msgspec.Meta(ge=400, le=599)], ...] = (429, 503)
@@ -85,6 +89,8 @@ class Routing(Section, frozen=True):
     circuit_ms: Positive = 1_000
     circuit_ms_max: Positive = 30_000
     promise_wait_ms: Positive = 1_000
+    client_left: Literal["drain", "abort"] = "drain"
+    drain_ms: Positive = 30_000
 
 
 class Attribution(Section, frozen=True):

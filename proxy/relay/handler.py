@@ -93,7 +93,7 @@ class Relay:
         subject_of: SubjectOf | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
-        drain_s: float = 30.0,
+        drain_s: float | None = None,
         promise_wait_s: float | None = None,
     ) -> None:
         self.settings = settings
@@ -104,7 +104,8 @@ class Relay:
         self.clock = clock
         self.metrics = metrics
         self.log = log
-        self.drain_s = drain_s
+        read_on_s = settings.routing.drain_ms / 1_000 if settings.routing.client_left == "drain" else 0.0
+        self.drain_s = read_on_s if drain_s is None else drain_s
         waited_s = settings.routing.promise_wait_ms / 1_000
         self.promises = Promises(self, wait_s=waited_s if promise_wait_s is None else promise_wait_s)
         self.keyring = keyring

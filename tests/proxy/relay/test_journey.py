@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from proxy.settings import Backend, Server, Settings
+from proxy.settings import Backend, Routing, Server, Settings
 from tests import fakes
 from tests.builders import DONE, SSE, World, chat_reply, chat_request, chat_stream, chunk, usage_chunk
 
@@ -85,6 +85,23 @@ async def test_a_client_that_leaves_mid_stream_is_one_cut_event_with_the_backend
     assert (used.outcome, used.output_tokens, used.estimated) == ("cut", 2, False)
     assert len(world.journal.attributed) == 1
     assert client.body == chunk("The ")
+    assert steps.is_closed
+
+
+async def test_where_the_operator_says_so_the_backend_is_left_with_the_client_and_what_was_told_is_estimated():
+    steps = Stepwise()
+    world = steps.world(settings=Settings(routing=Routing(client_left="abort")))
+    client = fakes.AsgiClient(world.relay)
+    task = asking(world, client)
+    steps.queue.put_nowait(chunk("The lamp burned"))
+    while (await client.sent.get())["type"] != "http.response.body":
+        pass
+    client.leave()
+    await task
+    (used,) = world.journal.used
+    assert (used.outcome, used.estimated) == ("cut", True)
+    assert used.output_tokens > 0
+    assert len(world.journal.attributed) == 1
     assert steps.is_closed
 
 
