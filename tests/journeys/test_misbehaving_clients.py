@@ -230,7 +230,7 @@ async def test_a_client_that_ends_its_side_has_left_and_what_was_asked_for_it_is
         await said(app, head(app) + BODY, pause_s=pause_s, half_closed=True)
         assert (await app.chat(app.headers)).status_code == 200  # by then the other is over
         async with asyncio.timeout(20):
-            while len(list(metering.usage(app.running.engine))) < asked(app):
+            while len(list(metering.usage(app.running.engine))) < asked(app):  # noqa: ASYNC110  no event
                 await asyncio.sleep(0.02)
         found = list(metering.usage(app.running.engine))
         assert len({event.id for event in found}) == len(found) == asked(app)
