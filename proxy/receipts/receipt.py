@@ -11,17 +11,20 @@ nothing can be opened any more that was not opened before, and no signature or h
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from proxy.metering.usage import Line, MeteredEvent
 from proxy.receipts.tree import Subtrees, inclusion_path
-from proxy.receipts.verify import SALT_BYTES, b64url, canonical, leaf_hash, node_hash
+from proxy.receipts.verify import SALT_BYTES, b64url, leaf_hash, node_hash
 
 VERSION: Final = 1
+# The spelling of verify.canonical, a tenth of its time.
+_canonical: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Secrets:
         return self._drawn(f"nonce|{receipt}")
 
     def _drawn(self, what: str) -> bytes:
-        return hmac.new(self._key, what.encode("utf-8"), hashlib.sha256).digest()[:SALT_BYTES]
+        return hmac.digest(self._key, what.encode("utf-8"), "sha256")[:SALT_BYTES]
 
 
 def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
@@ -85,12 +88,12 @@ def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
     }
     if event.price_grains is not None:
         said["price"] = event.price_grains
-    return canonical(said)
+    return _canonical(said)
 
 
 def line_entry(line: Line, salt: bytes) -> bytes:
     """Return the bytes of a line that its leaf hashes: the salt, then the line canonically."""
-    return salt + canonical({"ppm": line.ppm, "verdict": line.verdict, "work": line.work})
+    return salt + _canonical({"ppm": line.ppm, "verdict": line.verdict, "work": line.work})
 
 
 def open_line(event: MeteredEvent, secrets: Secrets, work: str) -> Opened:
