@@ -21,7 +21,8 @@ from proxy.receipts.verify import VerifierKey, b64url
 KEYS_DIR: Final = "signing"
 SECRETS_DIR: Final = "receipt-secrets"
 REFRESH_S: Final = 1.0
-MONTHS_HELD_MAX: Final = 24  # secrets in memory: a close reads a month at a time
+DAY_US: Final = 86_400_000_000
+DAYS_HELD_MAX: Final = 400  # secrets in memory, by the day: the log goes through a period in its order
 
 
 class Issuer:
@@ -33,7 +34,7 @@ class Issuer:
         self._keys_dir, self._secrets_dir = data_dir / KEYS_DIR, data_dir / SECRETS_DIR
         self._secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
-        self._months: dict[str, Secrets] = {}
+        self._days: dict[int, Secrets] = {}
         self._read()
 
     @property
@@ -45,13 +46,14 @@ class Issuer:
 
     def secrets_of(self, occurred_us: int) -> Secrets:
         """Return the secrets of the month, in UTC, in which an answer was given."""
-        when = dt.datetime.fromtimestamp(occurred_us // 1_000_000, dt.UTC)
-        month = f"{when:%Y-%m}"
-        if month not in self._months:
-            while len(self._months) >= MONTHS_HELD_MAX:
-                self._months.pop(next(iter(self._months)))
-            self._months[month] = Secrets(secret_file(self._secrets_dir / f"{month}.key"))
-        return self._months[month]
+        day = occurred_us // DAY_US  # to ask what month it is costs more than all the rest of a digest
+        secrets = self._days.get(day)
+        if secrets is None:
+            while len(self._days) >= DAYS_HELD_MAX:
+                self._days.pop(next(iter(self._days)))
+            month = f"{dt.date(1970, 1, 1) + dt.timedelta(days=day):%Y-%m}"
+            secrets = self._days[day] = Secrets(secret_file(self._secrets_dir / f"{month}.key"))
+        return secrets
 
     def receipt(self, event: MeteredEvent) -> str:
         """Return a settled answer's receipt: a compact JWS."""
