@@ -77,12 +77,15 @@ class Front(HttpToolsProtocol):
     """One client's connection.
 
     A head is whole within `client_idle_s` of its first byte and no larger than HEAD_BYTES_MAX; a connection
-    on which nothing comes is closed after that time too, also before its first request.
+    on which no request begins is closed after that time too, whatever else comes: before its first request,
+    and behind an answer that did not wait for its request's body. Trailers are bounded and dropped.
     """
 
     _turns: ClassVar[Turns | None] = None  # of the loop that serves; a process has one
     _serving: Cycle | None = None  # the request that is answered; `cycle` is the one that is read
     _in_head = False
+    _in_body = False
+    _beside_bytes = 0  # of trailers and chunk extensions since a byte of the body came
     _head_bytes = 0  # of the head that is read, as far as it came in earlier pieces
     _piece_bytes = 0  # that are parsed now
     _head_timer: asyncio.TimerHandle | None = None  # only where a head came in pieces
@@ -95,8 +98,8 @@ class Front(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came. What is no HTTP, or a head without end, is refused and the connection closed."""
-        self._unset_keepalive_if_required()
         self._piece_bytes = len(data)
+        self._beside_bytes += len(data)
         try:
             cast("Any", self.parser).feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -112,6 +115,9 @@ class Front(HttpToolsProtocol):
         else:
             if self._in_head:
                 self._wait_for_head()
+            elif self._in_body and self._beside_bytes > HEAD_BYTES_MAX:
+                why = f"trailers or a chunk's extensions are over {HEAD_BYTES_MAX} bytes"
+                self._refuse(431, why, code="head_too_large")
 
     def _wait_for_head(self) -> None:
         self._head_bytes += self._piece_bytes
@@ -129,6 +135,8 @@ class Front(HttpToolsProtocol):
         self._head_is_over()
         transport, serving = self.transport, self._serving
         is_free = serving is None or serving.response_complete or not serving.response_started
+        if self._in_body and self.cycle.response_complete:
+            is_free = False  # the request that this belongs to has its answer
         if is_free and not transport.is_closing():
             body = error_body(status, why, code=code, shape=error_shape("/v1/"))
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
@@ -143,6 +151,7 @@ class Front(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to read a head."""
+        self._unset_keepalive_if_required()  # blank lines and the rest of a body begin nothing
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
@@ -151,6 +160,7 @@ class Front(HttpToolsProtocol):
         if self._head_bytes + self._piece_bytes > HEAD_BYTES_MAX:
             self._check_head()
         self._head_is_over()
+        self._unset_keepalive_if_required()  # it was set anew if an answer ended while this head came
         parser = cast("Any", self.parser)
         app = cast("Any", self).app
         version: str = parser.get_http_version()
@@ -168,6 +178,9 @@ class Front(HttpToolsProtocol):
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
         scope["query_string"] = url.query or b""
+        # What is named from here on is a trailer: a header that was looked for must not come after the look.
+        self.headers = []
+        self._in_body, self._beside_bytes = True, 0
         before = self.cycle
         cycle = Cycle(
             scope=scope,
@@ -189,6 +202,16 @@ class Front(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._beside_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take note that the body is whole."""
+        self._in_body = False
+        super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._serving = cycle

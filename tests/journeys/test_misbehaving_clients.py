@@ -6,6 +6,7 @@ docs/wire.md, "Bad requests", has the table of these. Whatever they send, the ne
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -72,6 +73,14 @@ async def said(
     return got
 
 
+async def said_before(reader: asyncio.StreamReader) -> bytes:
+    """Return what came before the other side broke off, if that is still there."""
+    try:
+        return await reader.read(-1)
+    except ConnectionError:
+        return b""
+
+
 def is_whole(got: bytes) -> bool:
     top, found, body = got.partition(b"\r\n\r\n")
     length = [
@@ -101,6 +110,65 @@ async def test_a_head_that_never_ends_is_ended(tmp_path):
 async def test_a_connection_on_which_nothing_comes_is_closed(tmp_path):
     async with server(tmp_path, client_idle_s=1) as app:
         assert await said(app) == b""
+
+
+@pytest.mark.parametrize("before", ["nothing", "an answer"])
+async def test_blank_lines_begin_no_request_and_keep_no_connection(tmp_path, before):
+    async with server(tmp_path, client_idle_s=1) as app:
+        first = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n" if before == "an answer" else b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        writer.write(first + b"\r\n")
+        async with asyncio.timeout(20):
+            got = await reader.read(-1)
+        writer.close()
+        assert got.count(b"HTTP/1.1 ") == (before == "an answer")
+
+
+async def test_the_rest_of_a_body_behind_its_answer_keeps_no_connection(tmp_path):
+    async with server(tmp_path, client_idle_s=1) as app:
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n")
+        got = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x")
+        async with asyncio.timeout(20):
+            await reader.read(-1)
+        writer.close()
+        assert status(got) == 401
+
+
+async def test_a_trailer_is_no_header(tmp_path):
+    async with server(tmp_path) as app:
+        key = app.headers["authorization"].encode()
+        for name, value in ((b"authorization", key), (b"x-attribution", b"nonsense")):
+            lines = [b"POST /v1/chat/completions HTTP/1.1", b"host: a", b"transfer-encoding: chunked"]
+            if name != b"authorization":
+                lines.append(b"authorization: " + key)
+            top = b"\r\n".join(lines) + b"\r\n\r\n"
+            trailer = b"0\r\n" + name + b": " + value + b"\r\n\r\n"
+            got = await said(app, top + b"%x\r\n" % len(BODY) + BODY + b"\r\n" + trailer)
+            assert status(got) == (401 if name == b"authorization" else 200)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("part", [b"x-a: b\r\n", b"b"], ids=["many trailers", "one without end"])
+async def test_trailers_without_end_are_ended(tmp_path, is_known, part):
+    async with server(tmp_path) as app:
+        top = head(app, b"transfer-encoding: chunked", length=None)
+        top = top if is_known else top.replace(b"Bearer ec_app_", b"Bearer ec_app_x")
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        writer.write(top + b"2\r\nhi\r\n0\r\nx-first: ")
+        sent, piece = 0, part * (16_384 // len(part))
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                for _ in range(2_560):  # 40 MB: more than sockets hold
+                    writer.write(piece)
+                    await writer.drain()
+                    sent += 1
+        got = await said_before(reader)
+        writer.close()
+        assert sent < 2_560
+        assert got.count(b"HTTP/1.1 ") <= 1
+        assert asked(app) == 0
 
 
 async def test_a_body_that_stops_is_ended(tmp_path):
