@@ -72,7 +72,8 @@ def test_a_damaged_or_exchanged_text_is_erased_and_the_others_are_loaded(opened,
     for number in range(3):
         texts.put(f"rct_{number}", f"{TEXT} {number}")
     path = tmp_path / "pending" / "rct_0.text"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     (tmp_path / "pending" / "rct_1.text").write_bytes((tmp_path / "pending" / "rct_2.text").read_bytes())
     again = opened()
     assert [text.id for text in again.load_all()] == ["rct_2"]
