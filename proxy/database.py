@@ -99,7 +99,7 @@ def upgrade(url: str) -> None:
     Raises Unavailable when the store cannot be reached, or was written by a newer version.
     """
     from alembic import command  # noqa: PLC0415  # see above
-    from alembic.util.exc import CommandError  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415  # likewise
 
     try:
         command.upgrade(_alembic(url), "head")
@@ -120,7 +120,7 @@ def upgrade(url: str) -> None:
 def versions(engine: sa.Engine) -> tuple[str | None, str]:
     """Return (schema version found in the store, version this code wants)."""
     from alembic.migration import MigrationContext  # noqa: PLC0415  # see above
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  # likewise
 
     head = ScriptDirectory.from_config(_alembic(str(engine.url))).get_current_head()
     with engine.connect() as connection:

@@ -314,7 +314,7 @@ def opened(
     """Return telemetry as the OTEL_ variables want it; None when they want none, or the extra is missing."""
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(environ.get, WHERE)):
         return None
-    try:
+    try:  # the extra `otel`, which most have not installed
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415

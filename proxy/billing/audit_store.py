@@ -137,7 +137,7 @@ def _kept(connection: sa.Connection, tally: Tally) -> None:
         guards = ("no_update", "no_delete", "no_replace")
         for table, column in INTEGERS:
             tally.looked("I20")
-            wrong = f"SELECT count(*) FROM {table} WHERE typeof({column}) NOT IN ('integer', 'null')"  # noqa: S608
+            wrong = f"SELECT count(*) FROM {table} WHERE typeof({column}) NOT IN ('integer', 'null')"  # noqa: S608  our names
             if count := int(_one(connection, wrong)[0]):
                 tally.found("I20", f"{table}.{column}: {count} values are no integers")
     else:
@@ -169,7 +169,7 @@ def _periods(
     Return {(creator, currency): what the last one closed with}, and the last period that could be read.
     """
     columns = "label, seq, currency, start_bounds, end_bounds, totals, manifest_sha256"
-    rows = list(_ask(connection, f"SELECT {columns} FROM period ORDER BY seq"))  # noqa: S608
+    rows = list(_ask(connection, f"SELECT {columns} FROM period ORDER BY seq"))  # noqa: S608  our names
     marks = {str(row[0]): int(row[1]) for row in _ask(connection, "SELECT id, next_index FROM shard")}
     closings: dict[tuple[str, str], int] = {}
     before: Period | None = None
