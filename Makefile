@@ -16,7 +16,10 @@ GATEWAY := $(VENV)-litellm
 # -qq: pip's warnings about indexes it could not use are noise here; its errors still show.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
 LOCKED := $(PIP) --require-hashes -r
+# Four at a time: tests wait for disks and processes half of their time, so that two cores hold four. JOBS=0: one by one.
+JOBS ?= 4
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+SPREAD := $(if $(filter-out 0,$(JOBS)),-n $(JOBS) --dist loadfile)
 KILLS ?= 2000
 
 .PHONY: help demo serve test test-all test-more lint format bench bench-attribution bench-close crash soak lock train wheel clean
@@ -29,7 +32,7 @@ demo: $(VENV)/.core  ## the whole story on embedded defaults, then keep serving 
 	@$(BIN)/endcredits demo $(if $(ONCE),--once) $(DEMO_ARGS)
 
 test: $(VENV)/.test  ## every test that needs only Python wheels
-	$(PYTEST)
+	$(PYTEST) $(SPREAD)
 
 test-all: test test-more  ## and those that need a browser, a real model, other clients, or kill processes
 
