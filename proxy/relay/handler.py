@@ -38,6 +38,7 @@ from proxy.relay.guard import replications
 from proxy.relay.journey import Journey
 from proxy.relay.makers import MadeLike, Makers
 from proxy.relay.needs import (
+    PRINCIPAL,
     AttributingLike,
     IssuerLike,
     JournalLike,
@@ -293,7 +294,7 @@ class Relay:
         raw_path: bytes = scope["raw_path"]
         if raw_path not in METERED_PATHS:
             check_path(raw_path)
-        principal = await self._authenticated(scope["headers"])
+        principal = await self._authenticated(scope)
         endpoint = endpoint_for(scope["method"], raw_path.decode("latin-1"))
         if isinstance(send, crossing.CrossSend):
             send.only_for(principal.limits.origins)
@@ -305,9 +306,11 @@ class Relay:
         else:
             await self._meter(event_id, endpoint, principal, scope, receive, send)
 
-    async def _authenticated(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal:
-        secret = presented(headers)
-        principal = await self.keyring.find(secret) if secret else None
+    async def _authenticated(self, scope: Scope) -> Principal:
+        secret = presented(scope["headers"])
+        principal: Principal | None = scope.get(PRINCIPAL)
+        if principal is None and secret:
+            principal = await self.keyring.find(secret)
         if principal is None:
             cause = "this app key is not known" if secret else "no app key was sent"
             raise Unauthenticated(cause, remedy="send Authorization: Bearer ec_app_...")

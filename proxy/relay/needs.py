@@ -17,6 +17,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 # Where a server tells at once that the client has left: this place in the scope holds a function that takes
 # whom to call, or None. Servers without it are listened to by a task.
 GONE = "endcredits.gone"
+# Where a page of ours says who asks: a Principal whose session was checked. No client can write into a scope.
+PRINCIPAL = "endcredits.principal"
 # (model, occurred_us, input tokens, output tokens) -> (price table's version, grains or None, currency)
 PriceOf = Callable[[str, int, int, int], tuple[str, int | None, str]]
 # (app, model, endpoint, when, an end user's id) -> the digest that is kept of the user, or "".
