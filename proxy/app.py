@@ -47,12 +47,16 @@ from proxy.metering.sink import Sink, carry_orphans
 from proxy.observability import Metrics, get_log
 from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
+from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
+from proxy.portal.front import front_pages
 from proxy.portal.health import health_handlers
 from proxy.portal.log import log_router, proofs_router
 from proxy.portal.matters import matters_router
+from proxy.portal.pages import Pages
 from proxy.portal.payouts import payouts_router
 from proxy.portal.problems import answer_problem
+from proxy.portal.site import portal_router
 from proxy.receipts.appending import Appender
 from proxy.receipts.issuing import Issuer
 from proxy.relay.attributing import Attributing
@@ -352,9 +356,12 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         finally:
             await running.stop()
 
+    assets = Assets()
+    pages = Pages(assets)
     app = Litestar(
         [
             relay,
+            portal_router(pages, assets, [*front_pages(pages)]),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),
             payouts_router(

@@ -39,7 +39,7 @@ def problem_body(problem: Problem) -> dict[str, object]:
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer any exception that left a handler."""
-    problem = _as_problem(request, error)
+    problem = as_problem(request, error)
     headers = {"retry-after": "1"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
@@ -51,7 +51,8 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     )
 
 
-def _as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
+def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
+    """Return what is to be said of any exception; one that is our bug is logged."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
