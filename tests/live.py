@@ -25,6 +25,7 @@ from proxy.front import Front
 from proxy.settings import Attribution, Settings
 from tests.builders import SSE, chat_reply, chat_request, chat_stream
 from tests.fakes import FakeBackend, served
+from tests.stores import lay
 
 TOY_SCORER = (sys.executable, "-P", str(Path(__file__).parent / "proxy" / "relay" / "toy_scorer.py"))
 PATIENT = Attribution(deadline_ms=20_000)  # a bound for a slow machine, not a wait
@@ -75,6 +76,9 @@ def settings_in(folder: Path, **sections: Any) -> Settings:
 async def live(settings: Settings, *, scorer: Any = TOY_SCORER, **parts: Any) -> AsyncIterator[Live]:
     """Serve the application of `settings`; on leaving, stop it as SIGTERM would."""
     backend = FakeBackend()
+    if not settings.store.url:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lay(settings.store_url)
     app = create_app(settings, transport=backend.transport, scorer=scorer, **parts)
     running: Running = app.state.running
     await running.start()

@@ -1,7 +1,8 @@
-"""One PostgreSQL for the whole run, and an empty database for each test that asks.
+"""One PostgreSQL for the whole run, and a database of its own for each test that asks.
 
 The server comes as a wheel and listens on a Unix socket only; three seconds to start, so it is started once.
 `postgres_url` is a fixture of every test: tests/conftest.py takes this file in. Mark such a test `postgres`.
+Migrations run once: each database is a copy of the one they made.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
+from proxy.database import upgrade
 
 _numbers = itertools.count()
 
@@ -46,12 +49,29 @@ def _forget_the_disk(url: str) -> None:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """The name of a database at this version's schema, which nobody is connected to."""
+    name = "migrated"
+    upgrade(_created(postgres_server, name))
+    return name
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> str:
-    """The URL of a new, empty database."""
-    name = f"t{next(_numbers)}"
-    engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+def postgres_url(postgres_server: str, postgres_template: str) -> str:
+    """The URL of a new database at this version's schema, without a row."""
+    return _created(postgres_server, f"t{next(_numbers)}", f"TEMPLATE {postgres_template} STRATEGY FILE_COPY")
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> str:
+    """The URL of a new database without a table, for what migrations are asked to do."""
+    return _created(postgres_server, f"t{next(_numbers)}")
+
+
+def _created(server: str, name: str, how: str = "") -> str:
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} {how}")
     engine.dispose()
-    return sa.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)

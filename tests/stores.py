@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +15,26 @@ from proxy.database import open_engine, upgrade
 from tests.fakes import CountingIds, FrozenClock
 
 
-def _opened(url: str) -> Iterator[sa.Engine]:
+def lay(url: str) -> None:
+    """Bring the store at `url` to this version's schema; a new file on disk by copying one that is."""
+    path = Path(sa.make_url(url).database or "")
+    if url.startswith("sqlite:") and not path.exists():
+        path.write_bytes(_laid())
     upgrade(url)
+
+
+@functools.cache
+def _laid() -> bytes:
+    folder = Path(tempfile.mkdtemp(prefix="ec-store-"))
+    try:
+        upgrade(f"sqlite:///{folder / 'laid.db'}")
+        return (folder / "laid.db").read_bytes()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _opened(url: str) -> Iterator[sa.Engine]:
+    lay(url)
     engine = open_engine(url)
     yield engine
     engine.dispose()

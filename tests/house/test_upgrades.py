@@ -108,5 +108,5 @@ def test_a_store_of_every_released_schema_comes_to_this_one_with_all_its_rows(tm
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_and_on_postgresql_too(postgres_url, year, revision):
-    upgraded(postgres_url, revision, year)
+def test_and_on_postgresql_too(empty_postgres_url, year, revision):
+    upgraded(empty_postgres_url, revision, year)

@@ -16,6 +16,7 @@ from proxy.database import (
     versions,
 )
 from proxy.errors import Unavailable
+from proxy.migrations import triggers
 
 
 @pytest.fixture
@@ -65,6 +66,31 @@ def test_a_store_that_cannot_be_opened_says_what_to_check(tmp_path):
         upgrade(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder' / 'endcredits.db'}")
     assert caught.value.code == "store_unavailable"
     assert "[store] url" in caught.value.remedy
+
+
+def test_a_migration_that_breaks_off_leaves_nothing_of_itself(url, engine, monkeypatch):
+    made = []
+
+    def breaks_off(table, **_):
+        made.append(table)
+        if len(made) == 9:
+            raise SQLAlchemyError("the power went")
+
+    monkeypatch.setattr(triggers, "append_only", breaks_off)
+    with pytest.raises(Unavailable):
+        upgrade(url)
+    assert sa.inspect(engine).get_table_names() == []
+    monkeypatch.undo()
+    upgrade(url)
+    found, wanted = versions(engine)
+    assert found == wanted
+
+
+def test_what_is_at_this_version_is_opened_while_somebody_writes(url, engine):
+    upgrade(url)
+    with engine.connect() as writer:
+        writer.exec_driver_sql("BEGIN IMMEDIATE")
+        upgrade(url)  # else it would wait for the lock, and for a long close too long
 
 
 def test_a_store_written_by_a_newer_version_is_refused_not_touched(url, engine):

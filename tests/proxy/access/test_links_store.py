@@ -6,8 +6,9 @@ from proxy.access.links import AppLinks
 from proxy.access.links_store import app_links, link_app, owners_by_app_name, refuse_taken_app
 from proxy.access.store import create_key
 from proxy.catalogue.store import Catalogue
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.errors import Conflict, NotFound
+from tests.stores import lay
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -15,7 +16,7 @@ def engine(request, tmp_path):
     url = f"sqlite:///{tmp_path / 'store.db'}"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
-    upgrade(url)
+    lay(url)
     opened = open_engine(url)
     yield opened
     opened.dispose()

@@ -14,11 +14,12 @@ from proxy.billing.rollup import NO_LINKS, roll_up
 from proxy.billing.schemes import Terms
 from proxy.billing.statements import UNCLAIMED, Books, Closing, SplitSet, Statement, close_period
 from proxy.clock import parse_time_us
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.metering.frames import Frame, encode_record
 from proxy.metering.store import carry, watermark
 from proxy.metering.usage import PPM, Attributed, Line, MeteredEvent, Used
 from proxy.settings import Billing, Scheme
+from tests.stores import lay
 
 NOVEMBER_US = parse_time_us("2026-11-01")
 CLOSED_US = parse_time_us("2026-12-01")
@@ -160,7 +161,7 @@ def engine(request, tmp_path) -> Iterator[sa.Engine]:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
-    upgrade(url)
+    lay(url)
     opened = open_engine(url)
     yield opened
     opened.dispose()

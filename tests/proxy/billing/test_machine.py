@@ -31,9 +31,10 @@ from proxy.billing.audit_store import audit
 from proxy.billing.money import GRAINS_PER_MINOR, PPM
 from proxy.billing.statements import canonical
 from proxy.catalogue.lookup_store import owner_of
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.metering.usage import Line
 from tests.books import RULES, TAXED, Bookkeeping
+from tests.stores import lay
 
 UNCLAIMED = "~unclaimed"
 WORKS, CREATORS = 4, 3
@@ -305,7 +306,7 @@ def _careless(connection, _record) -> None:
 def machine(tmp_path_factory):
     path = tmp_path_factory.mktemp("machine") / "empty.db"
     url = f"sqlite:///{path}"
-    upgrade(url)
+    lay(url)
     engine = open_engine(url)
     Bookkeeping(engine, creators=CREATORS, works=WORKS)
     engine.dispose()

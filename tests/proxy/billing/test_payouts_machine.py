@@ -18,10 +18,11 @@ from proxy.billing.payees import TaxProfile
 from proxy.billing.payees_store import Payees
 from proxy.billing.payouts import Debtor, Rules, payment_states, state_of
 from proxy.billing.payouts_store import Payouts
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.errors import Problem
 from proxy.settings import WithholdingRow
 from tests.fakes import CountingIds, FrozenClock
+from tests.stores import lay
 
 DAY = dt.date(2026, 12, 1)
 CREATORS = ("c_a", "c_b", "c_c")
@@ -36,7 +37,7 @@ empty: list[Path] = []  # a store with nothing but creators, made once and copie
 def an_empty_store() -> Path:
     if not empty:
         path = Path(tempfile.mkdtemp()) / "empty.db"
-        upgrade(f"sqlite:///{path}")
+        lay(f"sqlite:///{path}")
         engine = open_engine(f"sqlite:///{path}")
         rows = [{"id": one, "ref": one, "name": one, "country": "", "created_us": 0} for one in CREATORS]
         with engine.begin() as connection:

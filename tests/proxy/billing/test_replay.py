@@ -10,13 +10,14 @@ import pytest
 
 from proxy.billing.audit_store import audit
 from proxy.billing.statements import canonical
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.metering.journal import Journal
 from proxy.metering.sink import Sink
 from proxy.metering.usage import Line
 from proxy.settings import Metering
 from tests.books import Bookkeeping
 from tests.fakes import FrozenClock
+from tests.stores import lay
 
 
 def answers(books, count=40):
@@ -44,7 +45,7 @@ def sound(engine):
 def once(tmp_path):
     """The statements of a day that arrived once."""
     url = f"sqlite:///{tmp_path / 'once.db'}"
-    upgrade(url)
+    lay(url)
     engine = open_engine(url)
     books = Bookkeeping(engine)
     for records in answers(books):
@@ -99,7 +100,7 @@ def backup(engine, folder):
 
 def test_an_older_backup_and_the_journal_give_the_same_statements(tmp_path, once):
     path = tmp_path / "store.db"
-    upgrade(f"sqlite:///{path}")
+    lay(f"sqlite:///{path}")
     engine = open_engine(f"sqlite:///{path}")
     books = Bookkeeping(engine)
     day = answers(books)

@@ -15,6 +15,7 @@ from proxy.catalogue.works import COMMONS, UNCLAIMED, Adapted, Consent, NewWork,
 from proxy.database import open_engine, upgrade
 from proxy.errors import BadRequest, Conflict, Forbidden, NotFound
 from tests.repository import ROOT
+from tests.stores import lay
 
 ISBN, OTHER_ISBN = parse("isbn:9780306406157"), parse("isbn:080442957X")
 
@@ -25,7 +26,7 @@ def engine(request, tmp_path):
     url = f"sqlite:///{tmp_path / 'store.db'}"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
-    upgrade(url)
+    lay(url)
     opened = open_engine(url)
     yield opened
     opened.dispose()
@@ -331,7 +332,7 @@ def old_url(request, tmp_path):
     """A store of the version before: one work, which somebody had released from quarantine."""
     url = f"sqlite:///{tmp_path / 'old.db'}"
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("empty_postgres_url")
     config = Config()
     config.set_main_option("script_location", str(ROOT / "proxy" / "migrations"))
     config.attributes["url"] = url

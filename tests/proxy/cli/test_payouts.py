@@ -8,10 +8,11 @@ import io
 import pytest
 
 from proxy.billing import store
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.metering.usage import Line
 from tests.commands import Commands
 from tests.proxy.billing.conftest import make_event, meter
+from tests.stores import lay
 
 ACCOUNT = {"ada": "DE89370400440532013000", "bo": "GB82WEST12345698765432"}
 PRICE = 200 * 10**9  # 200 euros: of 30 % of it 40 % each is theirs
@@ -43,7 +44,7 @@ def ec(request, tmp_path, monkeypatch):
     url = f"sqlite:///{folder / 'endcredits.db'}"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
-    upgrade(url)
+    lay(url)
     (tmp_path / "firm.toml").write_text(
         f'[store]\nurl = "{url}"\n[billing]\ncurrency = "EUR"\ncomment_days = 0\n[payouts]\nminimum = "5"\n'
         'debtor_name = "Choir of Machines"\ndebtor_iban = "NO9386011117947"\n'

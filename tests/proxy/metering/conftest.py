@@ -113,7 +113,7 @@ def engine(request):
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_engine")
         return
-    engine = open_engine(request.getfixturevalue("postgres_url"))
+    engine = open_engine(request.getfixturevalue("empty_postgres_url"))
     create_tables(engine)
     yield engine
     engine.dispose()
