@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proxy.billing.money import PPM, allocate
-from proxy.billing.rollup import bump
-from proxy.billing.statements import SplitSet
+from proxy.billing.statement import SplitSet
+from proxy.billing.totals import bump
 from proxy.catalogue.works import Adapted
 
 

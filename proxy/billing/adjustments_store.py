@@ -17,7 +17,7 @@ from sqlmodel import Field, SQLModel
 from proxy.access.store import AppRow
 from proxy.billing import adjustments, ledger, movements_store, store
 from proxy.billing.adjustments import Adjustment, Event, Kind
-from proxy.billing.statements import canonical
+from proxy.billing.statement import canonical
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
 from proxy.catalogue.works import COMMONS
 from proxy.clock import Clock

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from proxy.billing.money import PPM, decimal_text, parse
-from proxy.billing.rollup import bump
-from proxy.billing.statements import OWN_APP, Statement, Totals
+from proxy.billing.statement import OWN_APP, Statement
+from proxy.billing.totals import Totals, bump
 from proxy.errors import SettingsError
 from proxy.settings import Concentration
 

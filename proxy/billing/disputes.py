@@ -28,7 +28,7 @@ from proxy.billing import ledger
 from proxy.billing.ledger import Entry, Transfer, transfer_id
 from proxy.billing.money import PPM, allocate
 from proxy.billing.payouts import same_person
-from proxy.billing.statements import StatementLine
+from proxy.billing.statement import StatementLine
 from proxy.clock import base32
 from proxy.errors import BadRequest, Conflict, Forbidden
 

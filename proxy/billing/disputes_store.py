@@ -15,7 +15,7 @@ from sqlmodel import Field, SQLModel
 
 from proxy.billing import disputes, ledger, movements_store, store
 from proxy.billing.disputes import Case, Event, Hold, HoldWhat, Kind, Part, Side
-from proxy.billing.statements import Statement, StatementLine, canonical, statement_id
+from proxy.billing.statement import Statement, StatementLine, canonical, statement_id
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
 from proxy.catalogue.works import COMMONS
 from proxy.clock import Clock

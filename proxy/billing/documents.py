@@ -20,7 +20,7 @@ from proxy.billing.money import decimal_text
 from proxy.billing.page import PLAIN, Dress, to_html
 from proxy.billing.paper import to_pdf
 from proxy.billing.schemes import HELD
-from proxy.billing.statements import Closing, Statement, StatementLine, canonical
+from proxy.billing.statement import Closing, Statement, StatementLine, canonical
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest
 

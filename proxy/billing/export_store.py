@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from proxy.billing.statements import Statement
+from proxy.billing.statement import Statement
 from proxy.billing.store import StatementRow
 
 PAGE: Final = 50  # statements in memory at once: 150 MB where each has ten thousand lines

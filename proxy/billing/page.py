@@ -20,7 +20,8 @@ from proxy.billing.locales import Amount, English, Style, percent, permille
 from proxy.billing.money import PPM, allocate
 from proxy.billing.movements import KINDS, Move
 from proxy.billing.schemes import BELOW_FLOOR
-from proxy.billing.statements import CLAIMED, Statement, StatementLine, Totals
+from proxy.billing.statement import CLAIMED, Statement, StatementLine
+from proxy.billing.totals import Totals
 from proxy.clock import iso_utc
 
 WORKS_SHOWN_MAX: Final = 200  # beyond that one row says the rest, and the tables hold all

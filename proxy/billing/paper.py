@@ -23,7 +23,7 @@ import msgspec
 
 from proxy.billing.locales import English
 from proxy.billing.page import PLAIN, Dress, view
-from proxy.billing.statements import Statement, canonical
+from proxy.billing.statement import Statement, canonical
 from proxy.errors import BadRequest
 
 # Works on paper: 42 pages were measured with the most uses that each may have; the tables have them all.

@@ -24,7 +24,7 @@ from proxy.billing import ledger, payouts, store
 from proxy.billing.payees_store import payees_on
 from proxy.billing.payouts import Batch, Debtor, Event, Kind, Payment, Rules, Told
 from proxy.billing.periods_store import not_final
-from proxy.billing.statements import canonical
+from proxy.billing.statement import canonical
 from proxy.catalogue.ownership import NAME_OF_DECIDER_MAX, REASON_CHARACTERS_MAX, checked_words
 from proxy.clock import Clock, Ids
 from proxy.database import money_turn

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from proxy.billing.money import GRAINS_PER_MINOR, PPM, allocate, apportion, checked
 from proxy.billing.schemes import Terms
@@ -75,12 +74,16 @@ class PoolUse:
 
     def total(self) -> list[tuple[Key, int]]:
         """Return every line with the sum of ppm over all users."""
+        import numpy as np  # noqa: PLC0415  a server that closes nothing has no use for it
+
         sums = np.zeros(len(self._keys), np.int64)
         np.add.at(sums, np.asarray(self._key), np.asarray(self._ppm, np.int64))
         return list(zip(self._keys, sums.tolist(), strict=True))
 
     def masses(self) -> Iterator[tuple[str, list[tuple[Key, int]]]]:
         """Yield (user, their lines with sums of ppm), each user once."""
+        import numpy as np  # noqa: PLC0415  likewise
+
         if not len(self._ppm):
             yield from ((user, []) for user in self._users)
             return

@@ -24,8 +24,9 @@ from proxy.billing.money import PPM, apportion
 from proxy.billing.policies import medium_of
 from proxy.billing.pools import Revenue
 from proxy.billing.prices import PriceTable
-from proxy.billing.rollup import DAY_US, NO_LINKS, Charge, Rollup, bump, count, finish
+from proxy.billing.rollup import DAY_US, NO_LINKS, Charge, Rollup, count, finish
 from proxy.billing.schemes import HELD, UNATTRIBUTED, Terms
+from proxy.billing.totals import bump
 from proxy.billing.uses import Uses
 from proxy.metering.log_store import Page
 

@@ -17,6 +17,7 @@ from proxy.access.links import AppLinks
 from proxy.billing.pools import Key, PoolTold, PoolUse, Revenue, settle
 from proxy.billing.prices import PriceTable
 from proxy.billing.schemes import Rated, Terms, rate
+from proxy.billing.totals import bump
 from proxy.billing.uses import Rest, Uses
 from proxy.clock import iso_utc
 from proxy.errors import Conflict
@@ -144,11 +145,6 @@ class Rollup:
 def day_text(day: int) -> str:
     """Return a day since 1970-01-01 as "2026-11-22"."""
     return iso_utc(day * DAY_US)[:10]
-
-
-def bump(sums: dict[str, int], key: str, by: int) -> None:
-    """Add to one of many sums."""
-    sums[key] = sums.get(key, 0) + by
 
 
 NO_LINKS: Final = AppLinks()

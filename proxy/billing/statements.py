@@ -26,7 +26,7 @@ from proxy.billing.escrow import named
 from proxy.billing.ledger import Entry, Transfer, Unbalanced, transfer_id
 from proxy.billing.money import PPM, allocate, apportion, checked
 from proxy.billing.movements import sums
-from proxy.billing.rollup import DAY_US, Charge, Rollup, bump, day_text
+from proxy.billing.rollup import DAY_US, Charge, Rollup, day_text
 from proxy.billing.schemes import Terms
 from proxy.billing.spill import Item, Spilled
 from proxy.billing.statement import (
@@ -42,7 +42,7 @@ from proxy.billing.statement import (
     canonical,
     statement_id,
 )
-from proxy.billing.totals import Basis, Totals
+from proxy.billing.totals import Basis, Totals, bump
 from proxy.billing.uses import Use, seed_of, seen_by
 
 

@@ -22,8 +22,9 @@ from proxy.billing.adapted import with_originals
 from proxy.billing.ledger import Entry, Transfer, normal_side
 from proxy.billing.movements import Move
 from proxy.billing.spill import Fetched, Spilled
-from proxy.billing.statements import UNCLAIMED, Basis, Closing, SplitSet, Statement, Totals, canonical
+from proxy.billing.statement import UNCLAIMED, Closing, SplitSet, Statement, canonical
 from proxy.billing.tables import AccountRow, EntryRow, PeriodRow, ReportedRow, StatementRow, TransferRow
+from proxy.billing.totals import Basis, Totals
 from proxy.catalogue.lookup_store import ancestry
 from proxy.catalogue.tables import ClaimDecisionRow, ClaimRow, CreatorRow, SplitRow, WorkRow
 from proxy.catalogue.works import COMMONS

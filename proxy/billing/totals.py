@@ -11,6 +11,11 @@ import msgspec
 from proxy.billing.pools import PoolTold
 
 
+def bump(sums: dict[str, int], key: str, by: int) -> None:
+    """Add to one of many sums."""
+    sums[key] = sums.get(key, 0) + by
+
+
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A period's sums, the same on every statement of it. Grains unless the name says otherwise.
 

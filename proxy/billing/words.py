@@ -11,7 +11,7 @@ from typing import Final
 from proxy.billing.locales import Style
 from proxy.billing.money import PPM, decimal_text
 from proxy.billing.schemes import BELOW_FLOOR
-from proxy.billing.statements import CLAIMED, OWN_APP, RELEASED, Statement, StatementLine
+from proxy.billing.statement import CLAIMED, OWN_APP, RELEASED, Statement, StatementLine
 
 POOLS_SHOWN_MAX: Final = 12  # of a period's pools; the JSON has all
 STATES: Final = {

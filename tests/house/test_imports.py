@@ -73,6 +73,11 @@ def test_serving_loads_nothing_that_is_only_for_the_demo_the_tests_or_training()
     assert tops(loaded_by("import proxy.app")) & needless == set()
 
 
+def test_a_process_that_only_serves_has_no_numpy_whatever_of_billing_it_shows():
+    # Twenty megabytes: closing a period and searching an index need it, and happen elsewhere.
+    assert "numpy" not in tops(loaded_by("import proxy.app, proxy.portal.api"))
+
+
 @pytest.mark.parametrize("path", modules("proxy"), ids=shown)
 def test_only_stores_and_migrations_speak_sql_and_only_upstream_speaks_http(path):
     place = shown(path)
