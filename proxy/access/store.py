@@ -21,6 +21,7 @@ from sqlmodel import Field, SQLModel
 
 from proxy.access.keys import ROLES, SECRET_BYTES, Minted, Principal, Role, digest_of, has_shape, mint
 from proxy.access.limits_store import limits_in, living_keys, set_key_limits
+from proxy.asking import of_store
 from proxy.clock import Clock, Ids
 from proxy.database import RegistryChange, append_registry, registry_seq, registry_turn
 from proxy.errors import BadRequest, NotFound, Unauthenticated, Unavailable
@@ -318,6 +319,15 @@ class KeyRing:
         """Tell whether an app of a key in memory lists this origin."""
         return origin in self._origins
 
+    def holder(self, key_id: str) -> Principal | None:
+        """Return who holds the key of this id now, of those in memory; None when it has ended.
+
+        For a page whose session stands for a key: who signed in by it, here or in another worker, has put it
+        into memory, or a refresh has.
+        """
+        held = next((who for who in self._known.values() if who.key_id == key_id), None)
+        return None if held is None or held.limits.has_expired(self._clock.now_us()) else held
+
     async def _find(self, secret: str) -> Principal | None:
         digest = digest_of(secret)
         principal = self._known.get(digest)
@@ -339,8 +349,8 @@ class KeyRing:
 
     async def _ask(self, digest: str) -> Principal | None:
         try:
-            seq, principal = await asyncio.to_thread(self._look_up, digest)
-        except SQLAlchemyError as error:
+            seq, principal = await of_store(self._look_up, digest)
+        except (SQLAlchemyError, Unavailable) as error:
             cause = "this key is not in memory and the store is away"
             raise Unavailable(cause, remedy="try again shortly", code="store_unavailable") from error
         if seq < self._seq:
@@ -360,8 +370,8 @@ class KeyRing:
         The store being away is remembered in `away` and changes nothing else: known keys go on working.
         """
         try:
-            loaded = await asyncio.to_thread(self._load_if_newer, self._seq)
-        except SQLAlchemyError as error:
+            loaded = await of_store(self._load_if_newer, self._seq)
+        except (SQLAlchemyError, Unavailable) as error:
             if not self.away:
                 get_log().warning("key_ring_lost_store", keys=len(self._known), error=type(error).__name__)
             self.away = True

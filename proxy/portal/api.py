@@ -70,7 +70,7 @@ def api_router(
             )
         if event is None or not may_see(caller, event):
             raise NotFound(f"no receipt {event_id}", remedy="an app sees its own answers' only")
-        return _answered(event, credit)
+        return answered(event, credit)
 
     @get("/receipts", guards=[requires(Action.READ_RECEIPT)])
     async def batch_receipt(
@@ -82,7 +82,7 @@ def api_router(
         for event_id in found:
             event = await asyncio.to_thread(metering.find_event, engine, event_id)
             if event is not None and may_see(caller, event):
-                return _answered(event, credit)
+                return answered(event, credit)
         raise NotFound(
             "no receipt for this answer of a batch",
             remedy="it is metered when the file's content is fetched; an app sees its own answers' only",
@@ -148,7 +148,8 @@ def api_router(
     return Router("/api", route_handlers=handlers, dependencies={"caller": Provide(provide_principal)})
 
 
-def _answered(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) -> Response[dict[str, Any]]:
+def answered(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) -> Response[dict[str, Any]]:
+    """Return an answer's shares: 202 with Retry-After while they are to come."""
     pending = event.status == "pending"
     headers = {"retry-after": "1"} if pending else {}
     return Response(_receipt(event, credit), status_code=202 if pending else 200, headers=headers)

@@ -28,6 +28,7 @@ from proxy.wire.headers import field_of
 from proxy.wire.sse import SseDecoder
 
 ANSWERS: Final = b"/v1/chat/completions"
+MODELS: Final = b"/v1/models"
 TEXT_CHARACTERS_MAX: Final = 24_000  # some 4,000 words; a longer answer is coloured when it is over
 WATCHED_MAX: Final = 8  # answers of one worker that are looked at while they come; others when they are over
 REST_S: Final = 0.12  # between two looks at one answer, and
@@ -100,6 +101,16 @@ class Watching:
         finally:
             self._watched -= 1
             answer.close()
+
+    async def models(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the list of models that the key may use."""
+
+        async def told(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": outer_headers(message["headers"])}
+            await send(message)
+
+        await self._serve(inner_scope(principal, scope, "GET", MODELS), receive, told)
 
     async def _look(self, name: str, text: str, grounded: Sequence[str]) -> dict[str, Any]:
         """Return what a text would owe, as pages read it."""

@@ -264,3 +264,13 @@ async def test_postgresql_keeps_the_same_promises(postgres_engine, clock, ids):
     assert await ring.find(made.secret) is None
     with postgres_engine.connect() as connection:
         assert registry_seq(connection) == 2
+
+
+async def test_whoever_signed_in_by_a_key_holds_it_until_it_is_revoked(engine, clock, app_key, ring):
+    await ring.refresh()
+    found = ring.holder(app_key.id)
+    assert (found.role, found.key_id) == ("app", app_key.id)
+    assert ring.holder("key_unknown") is None
+    revoke(engine, app_key.id, clock=clock)
+    await ring.refresh()
+    assert ring.holder(app_key.id) is None

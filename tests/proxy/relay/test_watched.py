@@ -192,3 +192,20 @@ def test_a_scope_is_made_anew_and_says_who_asks():
     made = inner_scope(APP, scope, "POST", b"/v1/chat/completions")
     assert made["headers"] == [(b"x-attribution-top", b"3")]
     assert (made[PRINCIPAL], made["raw_path"], made["query_string"]) == (APP, b"/v1/chat/completions", b"")
+
+
+async def test_a_page_is_told_the_models_that_its_key_may_use():
+    world = World(fakes.FakeBackend([b'{"object":"list","data":[{"id":"small-1"}]}'], headers=[
+        (b"Content-Type", b"application/json"), (b"Set-Cookie", b"a=b"),
+    ]))  # fmt: skip
+    watching = Watching(
+        world.relay, Looking(), credited=world.relay.credits, passages=lambda _work, _spans: []
+    )
+
+    async def app(scope, receive, send):
+        await watching.models(APP, scope, receive, send)
+
+    client = fakes.AsgiClient(app)
+    await client.call("GET", "/portal/playground/models", ASKED, key=None)
+    assert json.loads(client.body)["data"] == [{"id": "small-1"}]
+    assert "set-cookie" not in client.headers
