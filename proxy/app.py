@@ -27,6 +27,7 @@ from proxy.access.guards import RING
 from proxy.access.limits_store import Budgets
 from proxy.access.made_store import MadeThings
 from proxy.access.store import KeyRing
+from proxy.access.subjects import SubjectKeys
 from proxy.billing import prices
 from proxy.billing.paying import Paying
 from proxy.billing.users_store import UsersRefresher
@@ -38,7 +39,6 @@ from proxy.clock import Clock, Ids, RandomIds, SystemClock
 from proxy.crew import Crew
 from proxy.database import close_engine, open_engine, ping, upgrade
 from proxy.errors import Problem, Unavailable
-from proxy.keyfile import secret_file
 from proxy.metering import store as metering
 from proxy.metering.audited import AuditedExchanges
 from proxy.metering.journal import Journal
@@ -129,12 +129,11 @@ class Running:
         rules = settings.audit
         kept = AuditedExchanges(settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
         self.auditing = Auditing(kept, rules, clock=self.clock)
-        self._digest_key = secret_file(folder / "digest.key")
         self.issuer = Issuer(folder, settings.receipts.origin, self.clock)
         self._logs = crew is None or crew.slot == 0  # one worker is enough
         pause_s = settings.receipts.append_ms / 1_000
         self.appender = Appender(self.engine, self.issuer.secrets_of, pause_s=pause_s)
-        self.users = UsersRefresher(self.engine, settings.billing, self._digest_key)
+        self.users = UsersRefresher(self.engine, settings.billing, SubjectKeys(folder), self.clock)
         self.relay: Relay | None = None
         self.journal: Journal | None = None
         self.sink: Sink | None = None
@@ -168,7 +167,6 @@ class Running:
             works_at=self.works_at,
             registry_seq=lambda: self.registry.snapshot.seq,
             price_of=self.price_of,
-            digest_key=self._digest_key,
             issuer=self.issuer,
             clock=self.clock,
             ids=self.ids,
@@ -196,7 +194,7 @@ class Running:
             ("left over", self._take_up(journal, pending)),
             ("overdue", self._give_up(journal)),
             ("budgets", self._sweep_budgets()),
-            *([("log", self.appender.run())] if self._logs else []),
+            *([("subject keys", self.users.forget()), ("log", self.appender.run())] if self._logs else []),
         ):
             self._spawn(name, work)
         # Everything alive now stays alive: the collector need not walk it again and again.

@@ -96,7 +96,6 @@ class World:
             "credit_of": self.credits.get,
             "registry_seq": lambda: 5,
             "price_of": lambda model, at, i, o: ("p1", 10 * i + 20 * o, "USD"),
-            "digest_key": b"k" * 32,
             "issuer": fakes.StillIssuer(),
             "clock": self.clock,
             "ids": fakes.CountingIds(),

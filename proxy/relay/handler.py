@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hmac
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -81,7 +80,6 @@ class Relay:
         works_at: WorksAt = nobody_is_there,
         registry_seq: Callable[[], int],
         price_of: PriceOf,
-        digest_key: bytes,
         issuer: IssuerLike,
         clock: Clock,
         ids: Ids,
@@ -113,7 +111,6 @@ class Relay:
         self._credit_of = credit_of
         self._works_at = works_at
         self._registry_seq = registry_seq
-        self._digest_key = digest_key
         self._issuer = issuer
         self._subject_of = subject_of
         self._ids = ids
@@ -203,14 +200,10 @@ class Relay:
         copied = self.attributing.copied(event_id)
         return bool(copied) and bool(replications(copied, self._credit_of, self.settings.guard))
 
-    def digest(self, kind: str, text: str) -> str:
-        """Return a keyed digest in hex, "" for an empty text."""
-        return hmac.new(self._digest_key, f"{kind}\0{text}".encode(), "sha256").hexdigest() if text else ""
-
     def subject(self, app: str, model: str, endpoint: str, occurred_us: int, subject: str) -> str:
         """Return what is kept of an end user's id: a keyed digest, or nothing where none is needed."""
         if self._subject_of is None:
-            return self.digest("subject", subject)
+            return ""
         return self._subject_of(app, model, endpoint, occurred_us, subject)
 
     def digest_of(self, told: Told, event_id: str, occurred_us: int) -> str:

@@ -264,11 +264,12 @@ def is_alive(pid: int) -> bool:
 def test_when_no_worker_can_start_the_server_ends_and_says_why(tmp_path):
     data = tmp_path / "data"
     Commands(data)("keys", "list")
-    (data / "digest.key").write_bytes(b"too short")
+    (data / "signing").mkdir()
+    (data / "signing" / "s.key").write_bytes(b"too short")
     command = [sys.executable, "-m", "proxy", "serve", "--data", str(data), "--port", "0", "--workers", "2"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=SOON_S, check=False)
     assert ran.returncode == 1
-    assert "digest.key is damaged" in ran.stderr
+    assert "s.key is damaged" in ran.stderr
 
 
 def test_a_member_that_dies_at_once_is_started_ever_more_slowly_and_a_steady_one_at_once():

@@ -194,11 +194,17 @@ async def test_a_full_disk_means_no_answer_and_the_usage_is_kept_for_later():
     assert [used.outcome for used in world.journal.used] == ["cut"]
 
 
-async def test_a_subject_is_stored_as_a_keyed_digest_only():
-    world = World(fakes.FakeBackend([chat_reply()]))
+async def test_of_a_subject_is_stored_what_is_made_of_it_and_nothing_where_nobody_makes_anything():
+    def hidden(app, model, endpoint, occurred_us, subject):
+        return f"{endpoint}/{subject[::-1]}"
+
+    world = World(fakes.FakeBackend([chat_reply()]), subject_of=hidden)
     await world.ask(headers={"x-attribution-subject": "user-7"})
     (used,) = world.journal.used
-    assert len(used.subject_digest) == 64
+    assert used.subject_digest == "chat.completions/7-resu"
+    plain = World(fakes.FakeBackend([chat_reply()]))
+    await plain.ask(headers={"x-attribution-subject": "user-7"})
+    assert plain.journal.used[0].subject_digest == ""
     assert "user-7" not in repr(world.journal.records)
 
 
