@@ -26,6 +26,7 @@ from proxy import __version__
 from proxy.access.guards import RING
 from proxy.access.limits_store import Budgets
 from proxy.access.made_store import MadeThings
+from proxy.access.sessions_store import Sessions
 from proxy.access.store import KeyRing
 from proxy.access.subjects import SubjectKeys
 from proxy.billing import prices
@@ -49,6 +50,7 @@ from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
+from proxy.portal.doors import Doors, told_of
 from proxy.portal.front import front_pages
 from proxy.portal.health import health_handlers
 from proxy.portal.log import log_router, proofs_router
@@ -355,11 +357,19 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             await running.stop()
 
     assets = Assets()
-    pages = Pages(assets)
+    pages = Pages(assets, told_of)
+    rules = settings.portal
+    sessions = Sessions(
+        running.engine,
+        clock=running.clock,
+        session_hours=rules.session_hours,
+        link_hours=rules.link_hours,
+    )
+    doors = Doors(sessions, settings, running.clock)
     app = Litestar(
         [
             relay,
-            portal_router(pages, assets, [*front_pages(pages)]),
+            portal_router(pages, assets, doors, [*front_pages(pages)]),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),
             payouts_router(

@@ -148,6 +148,14 @@ class Receipts(Section, frozen=True):
     append_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 500
 
 
+class Portal(Section, frozen=True):
+    """[portal]: how long one is signed in to the pages, and how often an address may try."""
+
+    session_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 12
+    link_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 72
+    sign_ins_per_min: Positive = 20
+
+
 class Catalogue(Section, frozen=True):
     """[catalogue]: what happens to works."""
 
@@ -268,6 +276,7 @@ class Settings(Section, frozen=True):
     audit: Audit = Audit()
     metering: Metering = Metering()
     receipts: Receipts = Receipts()
+    portal: Portal = Portal()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()

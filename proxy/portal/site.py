@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from litestar import Response, Router, get
+from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
 from proxy.errors import NotFound
 from proxy.portal.assets import Assets
+from proxy.portal.doors import SAFE, Doors, NotSignedIn, provide_visitor, to_sign_in
 from proxy.portal.pages import AnyRequest, Pages, guarded
 from proxy.portal.problems import as_problem
 
@@ -32,8 +34,8 @@ TITLES: Final = {
 }
 
 
-def portal_router(pages: Pages, assets: Assets, handlers: Sequence[BaseRouteHandler]) -> Router:
-    """Return everything under /portal; `handlers` are the pages."""
+def portal_router(pages: Pages, assets: Assets, doors: Doors, handlers: Sequence[BaseRouteHandler]) -> Router:
+    """Return everything under /portal; `handlers` are the pages, `doors` stand before them."""
 
     @get("/{rest:path}", sync_to_thread=False)
     def nothing(rest: FromPath[str]) -> Response[bytes]:
@@ -42,12 +44,16 @@ def portal_router(pages: Pages, assets: Assets, handlers: Sequence[BaseRouteHand
             f"/portal{rest[:60]} leads nowhere", remedy="it may have been mistyped, or the page has moved"
         )
 
-    def answer(request: AnyRequest, error: Exception) -> Response[bytes]:
+    def answer(request: AnyRequest, error: Exception) -> Response[Any]:
+        if isinstance(error, NotSignedIn) and request.method in SAFE:
+            return to_sign_in(error.wanted)
         return error_page(pages, request, error)
 
     return Router(
         PLACE,
-        route_handlers=[assets.handler(), *handlers, nothing],
+        route_handlers=[assets.handler(), *doors.handlers(pages), *handlers, nothing],
+        dependencies={"caller": Provide(provide_visitor)},
+        guards=[doors.guard()],
         middleware=[guarded],
         exception_handlers={Exception: answer},
         include_in_schema=False,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from typing import Any, cast
 
 import pytest
 from litestar import get
 from litestar.testing import create_test_client
 
+from proxy.clock import SystemClock
 from proxy.errors import Conflict
 from proxy.portal.assets import Assets
+from proxy.portal.doors import Doors
 from proxy.portal.front import front_pages
 from proxy.portal.pages import HEADERS, Pages
 from proxy.portal.site import portal_router
+from proxy.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,12 @@ def client():
     def broken() -> str:
         raise RuntimeError("secret words")
 
-    router = portal_router(pages, assets, [*front_pages(pages), refused, broken])
+    router = portal_router(
+        pages,
+        assets,
+        Doors(cast("Any", None), Settings(), SystemClock()),
+        [*front_pages(pages), refused, broken],
+    )
     with create_test_client([router], raise_server_exceptions=False) as made:
         yield made
 
