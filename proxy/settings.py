@@ -310,6 +310,7 @@ class _File(Section, frozen=True):
     audit: Audit = Audit()
     metering: Metering = Metering()
     receipts: Receipts = Receipts()
+    portal: Portal = Portal()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()
