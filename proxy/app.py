@@ -29,6 +29,7 @@ from proxy.access.made_store import MadeThings
 from proxy.access.sessions_store import Sessions
 from proxy.access.store import KeyRing
 from proxy.access.subjects import SubjectKeys
+from proxy.asking import of_store, on_disk
 from proxy.billing import prices
 from proxy.billing.paying import Paying
 from proxy.billing.users_store import UsersRefresher
@@ -260,9 +261,9 @@ class Running:
             found["log"] = self.appender.problem.cause
         try:
             async with asyncio.timeout(READY_CHECK_S):
-                await asyncio.to_thread(ping, self.engine)
+                await of_store(ping, self.engine)
             found["database"] = "ok"
-        except (TimeoutError, SQLAlchemyError) as error:
+        except (TimeoutError, SQLAlchemyError, Unavailable) as error:
             found["database"] = f"does not answer ({type(error).__name__})"
         return found
 
@@ -305,7 +306,7 @@ class Running:
             await asyncio.sleep(OVERDUE_EVERY_S)
             for event_id in await journal.settle_overdue(self.settings.attribution.pending_hours_max):
                 self.attributing.forget(event_id)
-                await asyncio.to_thread(self.relay.pending.erase, event_id)
+                await on_disk(self.relay.pending.erase, event_id)
 
     async def _sweep_budgets(self) -> None:
         """Settle what dead workers reserved, again and again."""

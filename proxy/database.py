@@ -46,16 +46,28 @@ _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 ROWS_AT_ONCE = 2_000  # in one statement: a MB of them
 CACHE_KIB = 1 << 17  # 128 MiB, while a period is written
 BUSY_TIMEOUT_MS = 5_000  # a carrier batch or a period close holds the write lock well under a second
+CONNECTION_S = 5.0  # waited for one of an engine's connections: all are in use, or a database answers none
+# Of PostgreSQL's driver: a host that does not answer is given up, also by whoever has asked it already.
+PATIENCE = {
+    "connect_timeout": 5,  # seconds
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,  # seconds
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+}
 
 
 def open_engine(url: str) -> sa.Engine:
     """Return an engine for `sqlite:///...` or `postgresql+psycopg://...`, its connections set up as above."""
     if url.startswith("postgresql://"):
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
+    if url.startswith("sqlite"):
+        engine = sa.create_engine(url)
         event.listen(engine, "connect", _prepare_sqlite)
-    return engine
+        return engine
+    given = sa.make_url(url).query  # what an operator wrote into the URL wins
+    patience = {name: value for name, value in PATIENCE.items() if name not in given}
+    return sa.create_engine(url, pool_pre_ping=True, pool_timeout=CONNECTION_S, connect_args=patience)
 
 
 async def close_engine(engine: sa.Engine) -> None:

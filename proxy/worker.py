@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from proxy.app import Asgi, at_once, create_app
 from proxy.crew import BEAT_S, FAILED_TO_START, Crew
 from proxy.errors import Problem
 from proxy.front import Front
-from proxy.observability import configure_logging
+from proxy.observability import configure_logging, get_log
 from proxy.relay.sockets import MESSAGE_BYTES_MAX
 from proxy.settings import Server, serving
 
 PR_SET_PDEATHSIG = 1
 FILES_MAX = 1_048_576  # beyond what one loop serves; some systems allow "unlimited" and count through it
+STOP_MORE_S = 25.0  # beyond `[server] shutdown_s`; a supervisor waits for 30
 GIVES_WAY_S = 0.001  # for so long at most a thread at work (the carrier of usage) holds up the event loop
 
 
@@ -40,12 +42,20 @@ class Serving(uvicorn.Server):
     """A server that any signal asks to finish what is under way; a second one does not cut that short.
 
     Control-C reaches the whole group, and the supervisor then asks once more. line: where a supervisor hears
-    that the event loop turns, from the moment connections are taken until the process ends.
+    that the event loop turns, from the moment connections are taken until the process ends. bound: is told
+    the seconds that a stop may take.
     """
 
-    def __init__(self, config: uvicorn.Config, line: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        line: socket.socket | None = None,
+        *,
+        bound: Callable[[float], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._line = line
+        self._bound = bound
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and take connections; from then on the loop is heard."""
@@ -63,8 +73,26 @@ class Serving(uvicorn.Server):
         loop.call_later(BEAT_S, self._beat, loop, line)
 
     def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002  # uvicorn's own names
-        """Stop taking connections and finish what is under way."""
+        """Stop taking connections and finish what is under way, within a bounded time."""
         self.should_exit = True
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound((self.config.timeout_graceful_shutdown or 0) + STOP_MORE_S)
+
+
+def end_within(seconds: float) -> None:
+    """End this process then, whatever still runs: a thread that waits for a silent database never ends.
+
+    Nothing is lost by it: what was acknowledged is in the journal, and the next start takes it up.
+    """
+
+    def end() -> None:
+        get_log().error("stop_overdue", seconds=seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def options(server: Server) -> dict[str, Any]:
@@ -140,7 +168,7 @@ def main() -> int:
     listener = socket.socket(fileno=arguments.listen)
     # It came to us through exec and must go no further: a scorer that outlived us would hold the port.
     listener.set_inheritable(False)
-    server = Serving(uvicorn.Config(make, factory=True, **options(settings.server)), line)
+    server = Serving(uvicorn.Config(make, factory=True, **options(settings.server)), line, bound=end_within)
     try:
         server.run(sockets=[listener])
     except Problem as problem:

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from proxy.asking import of_store
 from proxy.catalogue import indexing
 from proxy.catalogue.works import CatalogueSnapshot
-from proxy.errors import Problem
+from proxy.errors import Problem, Unavailable
 from proxy.observability import get_log
 
 SnapshotChanged = Callable[[CatalogueSnapshot], None]
@@ -46,8 +47,8 @@ class SnapshotRefresher:
         """Look once; True when there is a new snapshot, of which `on_change` has been told."""
         previous = self.snapshot if self.loaded else None
         try:
-            snapshot = await asyncio.to_thread(self._catalogue.snapshot, previous)
-        except SQLAlchemyError as error:
+            snapshot = await of_store(self._catalogue.snapshot, previous)
+        except (SQLAlchemyError, Unavailable) as error:
             if not self.away:
                 get_log().warning("catalogue_lost_store", seq=self.snapshot.seq, error=type(error).__name__)
             self.away = True

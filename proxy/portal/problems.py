@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as OutOfConnections
 
 from proxy.errors import Problem, Unavailable
 from proxy.observability import get_log
@@ -58,7 +59,7 @@ def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         return Problem(error.detail or status.phrase, code=status.name.lower(), status=status)
-    if isinstance(error, OperationalError):
+    if isinstance(error, (OperationalError, InterfaceError, OutOfConnections)):
         return Unavailable(
             "the store does not answer", remedy="try again in a moment", code="store_unavailable"
         )

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from proxy.access.keys import Principal
 from proxy.access.limits import Bucket, filled, full, given_back, month_of, share, take
+from proxy.asking import of_store
 from proxy.clock import Clock
 from proxy.errors import BadRequest, Forbidden, Problem
 from proxy.metering.usage import Used
@@ -245,7 +246,7 @@ class Admission:
         assert self._budgets is not None  # whoever knows of budgets has handed them in
         budget_grains = principal.limits.budget_grains or 0
         now_us = self._clock.now_us()
-        fits = await asyncio.to_thread(
+        fits = await of_store(
             self._budgets.reserve,
             event_id,
             principal.app_id,
@@ -269,7 +270,7 @@ class Admission:
     async def _settle(self, hold_id: str, grains: int | None) -> None:
         assert self._budgets is not None
         try:
-            await asyncio.to_thread(self._budgets.settle, hold_id, grains)
+            await of_store(self._budgets.settle, hold_id, grains)
         except Problem as problem:  # the store is away: the sweep settles it from the metered event
             self._log.warning("budget_not_settled", id=hold_id, cause=problem.cause)
 

@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxy.asking import of_store, on_disk
 from proxy.errors import Problem
 from proxy.metering.batches import line_id
 from proxy.metering.usage import Record, Used
@@ -98,7 +99,7 @@ class BatchOutput:
             for event_id in new:
                 records += await self._records(event_id, lines[event_id], late)
             if late:
-                await asyncio.to_thread(relay.pending.put_together, self._app, late)
+                await on_disk(relay.pending.put_together, self._app, late)
             if records:
                 await relay.record(records)
         except BaseException:
@@ -194,7 +195,7 @@ class Batches:
         if not fresh or self._known is None:
             return fresh
         try:
-            known = await asyncio.to_thread(self._known, fresh)
+            known = await of_store(self._known, fresh)
         except Problem as problem:
             # Recorded again, an answer is the same event: the store will pass it over.
             self._log.warning("batch_not_compared", lines=len(fresh), cause=problem.cause)

@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection
 
 from proxy.access.keys import Action as May
 from proxy.access.keys import Principal, may, presented
+from proxy.asking import on_disk
 from proxy.clock import Clock, Ids
 from proxy.errors import Forbidden, Problem, TooLarge, Unauthenticated
 from proxy.metering.usage import Attributed, MeteredEvent, Used
@@ -162,7 +163,7 @@ class Relay:
         credits_ = self.credits(scored)
         await self.journal.append(credits_.record(event_id))
         self.metrics.attributions.labels("late").inc()
-        await asyncio.to_thread(self.pending.erase, event_id)
+        await on_disk(self.pending.erase, event_id)
 
     async def aclose(self) -> None:
         """Wait for the records under way and close the connections to backends."""

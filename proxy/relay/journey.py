@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxy.access.keys import Principal
+from proxy.asking import on_disk
 from proxy.errors import Problem
 from proxy.metering.usage import Begun, Outcome, Used
 from proxy.metering.usage import Record as JournalRecord
@@ -359,7 +360,7 @@ class Journey:
                 grounded = relay.attributing.grounded(exchange.id)
                 texts = exchange.told.texts()
                 put = relay.pending.put
-                await asyncio.to_thread(put, exchange.id, self._app, texts, grounded, self._cited)
+                await on_disk(put, exchange.id, self._app, texts, grounded, self._cited)
             elif wanted.credits.reason:
                 relay.attributing.forget(exchange.id)  # the request's text may have been told
                 relay.metrics.attributions.labels(wanted.credits.reason).inc()  # no scorer saw it to count it

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from proxy.access.made_store import Made
+from proxy.asking import of_store
 from proxy.clock import Clock
 from proxy.errors import NotFound, Problem
 
@@ -67,7 +68,7 @@ class Makers:
         # Backends that number from one give an id to several apps, so a foreign one is asked for again.
         unknown = [one for one in ids if app_id not in self._known.get(one, ())]
         if unknown and self._store is not None:
-            for made in await asyncio.to_thread(self._store.find, unknown):
+            for made in await of_store(self._store.find, unknown):
                 self._remember(made.id, made.app_id, made.backend)
         found = ""
         for one in ids:
@@ -86,7 +87,7 @@ class Makers:
         if self._store is not None:
             for start in range(0, len(unknown), ASKED_AT_ONCE):
                 some = unknown[start : start + ASKED_AT_ONCE]
-                for made in await asyncio.to_thread(self._store.find, some):
+                for made in await of_store(self._store.find, some):
                     self._remember(made.id, made.app_id, made.backend)
         return {one for one in ids if app_id not in self._known.get(one, {app_id: ""})}
 
@@ -120,7 +121,7 @@ class Makers:
     async def _written(self, store: MadeLike) -> bool:
         batch = list(self._waiting.values())
         try:
-            await asyncio.to_thread(store.note, batch)
+            await of_store(store.note, batch)
         except Problem as problem:
             self._log.warning("makers_not_written", waiting=len(batch), cause=problem.cause)
             return False

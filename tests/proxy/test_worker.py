@@ -12,7 +12,7 @@ import uvicorn
 
 from proxy.front import Front
 from proxy.settings import Server
-from proxy.worker import Serving, options
+from proxy.worker import STOP_MORE_S, Serving, options
 from tests.processes import children, serving
 
 
@@ -24,11 +24,13 @@ def test_uvicorn_is_told_the_settings_and_the_fast_parts():
 
 
 def test_a_second_signal_does_not_cut_short_what_the_first_lets_finish():
-    server = Serving(uvicorn.Config("nobody:app"))
+    bounds: list[float] = []
+    server = Serving(uvicorn.Config("nobody:app", timeout_graceful_shutdown=7), bound=bounds.append)
     server.handle_exit(signal.SIGTERM, None)
     server.handle_exit(signal.SIGINT, None)
     assert server.should_exit
     assert not server.force_exit
+    assert bounds == [7 + STOP_MORE_S]
 
 
 def test_serve_becomes_the_worker_and_keeps_its_process_id(tmp_path):
@@ -69,3 +71,12 @@ def test_a_worker_whose_supervisor_is_gone_does_not_begin():
         command, env={**os.environ, **settings}, stdin=subprocess.PIPE, timeout=60, check=False
     )
     assert ran.returncode == 0
+
+
+def test_a_process_whose_thread_never_ends_ends_all_the_same():
+    said = "import threading; from proxy.worker import end_within; end_within(0.05); threading.Event().wait()"
+    ended = subprocess.run(
+        [sys.executable, "-c", said], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "stop_overdue" in ended.stdout + ended.stderr
