@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -26,6 +26,7 @@ _creator, _work, _consent = _tables["creator"], _tables["work"], _tables["consen
 _claim, _decision = _tables["claim"], _tables["claim_decision"]
 _identifier, _event = _tables["work_identifier"], _tables["registry_event"]
 _adaptation, _asked = _tables["adaptation"], _tables["asked_term"]
+_erasure, _shown, _split = _tables["erasure"], _tables["shown_name"], _tables["split"]
 
 
 def chunks(names: Iterable[str]) -> Iterator[list[str]]:
@@ -33,6 +34,14 @@ def chunks(names: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(names)
     while chunk := list(itertools.islice(rest, IN_MAX)):
         yield chunk
+
+
+def counts(engine: sa.Engine) -> tuple[int, int]:
+    """Return how many works and creators are registered; the commons is nobody."""
+    works = sa.select(sa.func.count()).select_from(_work)
+    creators = sa.select(sa.func.count()).select_from(_creator).where(_creator.c.id != COMMONS)
+    with engine.connect() as connection:
+        return int(connection.execute(works).scalar_one()), int(connection.execute(creators).scalar_one())
 
 
 def creators_by_handle(connection: sa.Connection, names: set[str]) -> dict[str, Creator]:
@@ -47,12 +56,25 @@ def creators_by_handle(connection: sa.Connection, names: set[str]) -> dict[str, 
     return {name: creator for name, creator in {**by_ref, **by_id}.items() if name in names}
 
 
+def status_now() -> sa.ColumnElement[str]:
+    """Return the column of a work's status: one that was erased is nothing else any more."""
+    gone = sa.exists().where(_erasure.c.kind == "work", _erasure.c.id == _work.c.id).correlate(_work)
+    return sa.case((gone, "erased"), else_=_work.c.status)
+
+
 def status_of(connection: sa.Connection, work_id: str) -> Status:
     """Return a work's status; NotFound when there is no such work."""
-    status = connection.execute(sa.select(_work.c.status).where(_work.c.id == work_id)).scalar_one_or_none()
+    status = connection.execute(sa.select(status_now()).where(_work.c.id == work_id)).scalar_one_or_none()
     if status is None:
         raise NotFound(f"there is no work '{work_id}'", remedy="`endcredits works list` shows them")
-    return "withdrawn" if status == "withdrawn" else "active"
+    return cast("Status", status)
+
+
+def shown_names(connection: sa.Connection) -> dict[str, str]:
+    """Return {creator: the name that credits show}: the one they chose, else their own."""
+    chosen = sa.select(_creator.c.id, sa.func.coalesce(_shown.c.name, _creator.c.name))
+    joined = chosen.outerjoin(_shown, _shown.c.creator_id == _creator.c.id)
+    return {str(creator): str(name) for creator, name in connection.execute(joined)}
 
 
 def owner_now() -> sa.ColumnElement[str]:
@@ -129,6 +151,12 @@ def changed_works(connection: sa.Connection, after_seq: int, at_most: int) -> li
     if connection.execute(asking.limit(1)).first():
         theirs = sa.select(_work.c.id).where(owner_now().in_(asking)).limit(at_most)
         found |= {str(work): None for work in connection.execute(theirs).scalars()}
+    renamed = sa.select(_shown.c.creator_id).where(_shown.c.seq > after_seq)
+    if connection.execute(renamed.limit(1)).first():
+        theirs = sa.select(_work.c.id).where(owner_now().in_(renamed)).limit(at_most)
+        shared = sa.select(_split.c.work_id).where(_split.c.party.in_(renamed)).distinct().limit(at_most)
+        for query in (theirs, shared):
+            found |= {str(work): None for work in connection.execute(query).scalars()}
     return list(found)[:at_most]
 
 
