@@ -16,15 +16,15 @@ from litestar.params import FromPath
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
-from proxy.errors import NotFound
+from proxy.errors import NotFound, Unavailable
 from proxy.metering.usage import MeteredEvent
 from proxy.portal.events import carried, may_see
 from proxy.receipts import store
 from proxy.receipts.issuing import Issuer
-from proxy.receipts.receipt import open_line, to_object
+from proxy.receipts.receipt import open_line, payload, to_object
 from proxy.receipts.signing import proof_file
 from proxy.receipts.tree import Tile, consistency_path, inclusion_path, parse_path
-from proxy.receipts.verify import HASH_BYTES, b64, b64url
+from proxy.receipts.verify import HASH_BYTES, b64, b64url, receipt_entry
 
 FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -77,9 +77,17 @@ def proofs_router(engine: sa.Engine, issuer: Issuer) -> Router:
 
 
 def _shown(engine: sa.Engine, issuer: Issuer, event: MeteredEvent) -> dict[str, Any]:
-    secrets = issuer.secrets_of(event.occurred_us)
+    secrets = issuer.kept_secrets_of(event.occurred_us)
+    said = payload(event, secrets)
+    place = store.place_of(engine, event.id)
+    if place is not None and list(store.read_entries(engine, place, place + 1)) != [receipt_entry(said)]:
+        raise Unavailable(
+            f"the log holds another receipt of {event.id} than the store would make now",
+            remedy="restore what receipts are salted with (receipt-secrets/), and run `endcredits audit`",
+            code="log_contradicted",
+        )
     return {
-        "receipt": issuer.receipt(event),
+        "receipt": issuer.signer.jws(said),
         "nonce": b64url(secrets.nonce(event.id)),
         "proof": proof_of(engine, issuer, event.id),
         "lines": [to_object(open_line(event, secrets, line.work)) for line in event.lines],

@@ -1,19 +1,23 @@
 """Issues receipts: the keys in force, the secrets of each month, and a settled answer as a signed token.
 
 Both lie in folders beside the store. Keys are read again when they may have changed, so that a rotation made
-by a command signs within a second in every process. A month's secret is made when its first answer is given;
-deleting its file makes what it salted impossible to open, and changes nothing that was signed.
+by a command signs within a second in every process. A month's secret is made a month ahead, so that a disk
+that fills up meets no answer that needs one; deleting its file makes what it salted impossible to open, and
+changes nothing that was signed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from pathlib import Path
 from typing import Any, Final
 
 from proxy.clock import Clock
+from proxy.errors import NotFound, SettingsError
 from proxy.keyfile import secret_file
 from proxy.metering.usage import MeteredEvent
+from proxy.observability import get_log
 from proxy.receipts.receipt import Secrets, payload
 from proxy.receipts.signing import Signer, SigningKey, open_keys
 from proxy.receipts.verify import VerifierKey, b64url
@@ -22,6 +26,7 @@ KEYS_DIR: Final = "signing"
 SECRETS_DIR: Final = "receipt-secrets"
 REFRESH_S: Final = 1.0
 DAY_US: Final = 86_400_000_000
+AHEAD_DAYS: Final = 31  # always in the next month
 DAYS_HELD_MAX: Final = 400  # secrets in memory, by the day: the log goes through a period in its order
 
 
@@ -35,36 +40,69 @@ class Issuer:
         self._secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
         self._days: dict[int, Secrets] = {}
-        self._read()
+        self._log = get_log()
+        self._is_readable = True
+        self._read(clock.now_us())
 
     @property
     def signer(self) -> Signer:
         """What signs now."""
         if self._clock.monotonic_s() - self._read_s >= REFRESH_S:
-            self._read()
+            now_us = self._clock.now_us()
+            try:
+                self._read(now_us)
+            except (SettingsError, OSError) as error:
+                # Who serves goes on with the keys it has; who starts with them is told at once.
+                if self._is_readable:
+                    self._log.error("signing_keys_unreadable", why=str(error))
+                self._is_readable = False
+                self._read_s = self._clock.monotonic_s()
         return self._signer
 
     def secrets_of(self, occurred_us: int) -> Secrets:
-        """Return the secrets of the month, in UTC, in which an answer was given."""
+        """Return the secrets of the month, in UTC, in which an answer was given, making them if need be.
+
+        Raises SettingsError for a damaged file, OSError where none can be made.
+        """
         day = occurred_us // DAY_US  # to ask what month it is costs more than all the rest of a digest
         secrets = self._days.get(day)
         if secrets is None:
             while len(self._days) >= DAYS_HELD_MAX:
                 self._days.pop(next(iter(self._days)))
-            month = f"{dt.date(1970, 1, 1) + dt.timedelta(days=day):%Y-%m}"
-            secrets = self._days[day] = Secrets(secret_file(self._secrets_dir / f"{month}.key"))
+            secrets = self._days[day] = Secrets(secret_file(self._secret_path(day)))
         return secrets
 
+    def kept_secrets_of(self, occurred_us: int) -> Secrets:
+        """Return those secrets as long as they are kept: a new one would open nothing.
+
+        Raises NotFound once they were destroyed.
+        """
+        path = self._secret_path(occurred_us // DAY_US)
+        if not path.exists():
+            raise NotFound(
+                f"what shows receipts of {path.stem} was destroyed",
+                remedy="a receipt that was saved with its proof before stays valid",
+                code="secret_destroyed",
+            )
+        return Secrets(secret_file(path))
+
     def receipt(self, event: MeteredEvent) -> str:
-        """Return a settled answer's receipt: a compact JWS."""
+        """Return a settled answer's receipt: a compact JWS. Raises as `secrets_of` does."""
         return self.signer.jws(payload(event, self.secrets_of(event.occurred_us)))
 
     def about(self) -> dict[str, Any]:
         """Return what anybody needs to check what was signed: the log's name, and every public key ever."""
         return {
             "log": {"origin": self.origin, "url": "/log/"},
-            "keys": [self._public(key) for key in self._keys],
+            "keys": [self._public(key) for key in self._known()],
         }
+
+    def _known(self) -> list[SigningKey]:
+        _ = self.signer  # which reads them again
+        return self._keys
+
+    def _secret_path(self, day: int) -> Path:
+        return self._secrets_dir / f"{dt.date(1970, 1, 1) + dt.timedelta(days=day):%Y-%m}.key"
 
     def _public(self, key: SigningKey) -> dict[str, Any]:
         return {
@@ -76,8 +114,12 @@ class Issuer:
             "until_us": key.until_us or None,
         }
 
-    def _read(self) -> None:
-        now_us = self._clock.now_us()
-        self._keys = open_keys(self._keys_dir, now_us)
-        self._signer = Signer(self.origin, self._keys, now_us)
+    def _read(self, now_us: int) -> None:
+        keys = open_keys(self._keys_dir, now_us)
+        self._signer = Signer(self.origin, keys, now_us)
+        self._keys, self._is_readable = keys, True
         self._read_s = self._clock.monotonic_s()
+        for day in (now_us // DAY_US, now_us // DAY_US + AHEAD_DAYS):
+            if day not in self._days:
+                with contextlib.suppress(SettingsError, OSError):  # tried again before an answer needs it
+                    self.secrets_of(day * DAY_US)

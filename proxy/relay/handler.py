@@ -209,13 +209,22 @@ class Relay:
 
     def digest_of(self, told: Told, event_id: str, occurred_us: int) -> str:
         """Return the digest of all that an answer told, under a key that is given to its app alone."""
-        return told.digest(self._issuer.secrets_of(occurred_us).nonce(event_id))
+        try:
+            secrets = self._issuer.secrets_of(occurred_us)
+        except (Problem, OSError) as error:  # a receipt is worth less than the answer and its metering
+            self.log.warning("receipt_not_salted", receipt_id=event_id, why=str(error))
+            return ""
+        return told.digest(secrets.nonce(event_id))
 
     def receipt(self, exchange: Exchange, records: Sequence[JournalRecord]) -> str:
         """Return the signed receipt of an answer that is settled and shown with it, else ""."""
         match records:
             case [Used() as used, Attributed() as shares] if exchange.wishes.view not in {"off", "headers"}:
-                return self._issuer.receipt(MeteredEvent.of(used, shares))
+                try:
+                    return self._issuer.receipt(MeteredEvent.of(used, shares))
+                except (Problem, OSError) as error:
+                    self.log.warning("receipt_not_signed", receipt_id=used.id, why=str(error))
+                    return ""
             case _:
                 return ""
 

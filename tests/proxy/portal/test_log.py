@@ -6,6 +6,7 @@ import hmac
 import anyio
 import pytest
 
+from proxy.receipts.issuing import SECRETS_DIR, Issuer
 from proxy.receipts.tree import Tile, tiles_of
 from proxy.receipts.verify import (
     Keys,
@@ -114,20 +115,40 @@ async def test_tiles_lead_to_the_checkpoints_root_and_each_growth_is_shown(setti
         )
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "tile/0/000", "tile/0/000.p/2", "tile/0/001.p/1", "tile/1/000.p/1", "tile/0/0", "tile/entries/000.p/2", "tile/x",
-        "tile/0/..%2f..%2fcheckpoint", "tile/63/x999/x999/x999/x999/x999/x999/999", "consistency/1/2", "consistency/2/1",
-        "consistency/99999999999999999999/1",
-    ],
-)  # fmt: skip
-async def test_what_the_log_does_not_have_is_not_found(settings, path):
+NOWHERE = [
+    "tile/0/000", "tile/0/000.p/2", "tile/0/001.p/1", "tile/1/000.p/1", "tile/0/0", "tile/entries/000.p/2", "tile/x",
+    "tile/0/..%2f..%2fcheckpoint", "tile/63/x999/x999/x999/x999/x999/x999/999", "consistency/1/2", "consistency/2/1",
+    "consistency/99999999999999999999/1",
+]  # fmt: skip
+
+
+async def test_what_the_log_does_not_have_is_not_found(settings):
     async with live(settings) as app:
         headers = app.key(name="shop")
         (event_id,) = await answered(app, headers)
         await proven(app, event_id, headers)
-        assert (await app.client.get(f"/log/{path}")).status_code == 404
+        replies = {path: (await app.client.get(f"/log/{path}")).status_code for path in NOWHERE}
+        assert replies == dict.fromkeys(NOWHERE, 404)
+
+
+async def test_nothing_is_shown_that_the_log_would_contradict(settings):
+    async with live(settings) as app:
+        (work,) = app.register("a text of hers")
+        await app.running.registry.refresh()
+        headers = app.key(name="shop")
+        app.answers(f"{work} beside it")
+        event_id = (await app.chat(headers)).headers["x-attribution-id"]
+        assert (await proven(app, event_id, headers)).status_code == 200
+        for path in (settings.data_dir / SECRETS_DIR).iterdir():
+            path.unlink()
+        asked = f"/api/receipts/{event_id}/proof"
+        gone = await app.client.get(asked, headers=headers)
+        assert (gone.status_code, gone.json()["code"]) == (404, "secret_destroyed")
+        assert list((settings.data_dir / SECRETS_DIR).iterdir()) == []
+        # Somebody puts another in its place.
+        Issuer(settings.data_dir, ORIGIN, app.running.clock)
+        other = await app.client.get(asked, headers=headers)
+        assert (other.status_code, other.json()["code"]) == (503, "log_contradicted")
 
 
 async def test_a_reply_carries_the_receipt_that_the_log_then_holds(settings):

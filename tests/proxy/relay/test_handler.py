@@ -41,6 +41,29 @@ async def test_a_streamed_answer_is_credited_and_metered_once():
     assert not world.journal.used[0].estimated
 
 
+class Unsalted(fakes.StillIssuer):
+    """A month begins on a full disk."""
+
+    def secrets_of(self, _occurred_us):
+        raise OSError("no space left")
+
+    def receipt(self, event):
+        return str(self.secrets_of(event.occurred_us))
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_answer_that_cannot_be_signed_is_given_and_metered_all_the_same(is_stream):
+    answer = chat_stream() if is_stream else [chat_reply()]
+    backend = fakes.FakeBackend(answer, **({"headers": SSE} if is_stream else {}))
+    world = World(backend, issuer=Unsalted())
+    client = await world.ask(chat_request(stream=is_stream))
+    assert client.is_complete
+    assert b'"share_ppm"' in client.body
+    assert b'"receipt"' not in client.body
+    assert [(used.outcome, used.output_digest) for used in world.journal.used] == [("complete", "")]
+    assert len(world.journal.attributed) == 1
+
+
 @pytest.mark.parametrize(
     ("headers", "key", "status", "code"),
     [
