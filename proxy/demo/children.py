@@ -8,7 +8,9 @@ it said.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +31,11 @@ COMMAND_S = 60  # the longest one builds the index of 28 works in a few seconds
 STOP_S = 8  # the server gives open requests three (demo.toml) and then writes its journal out
 POLL_S = 0.05
 SAID_LINES = 12  # of a failed child's output: a traceback's end and its cause
+
+PR_SET_PDEATHSIG = 1
+_libc: ctypes.CDLL | None = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # loaded here: a fork must not
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever http_proxy says
 
@@ -104,6 +111,7 @@ def child(name: str, arguments: Sequence[str], folder: Path) -> Generator[Child]
             stderr=err_file,
             cwd=folder,
             env=environment(),
+            preexec_fn=_end_with_us,  # noqa: PLW1509  this process has one thread
         )
     started = Child(name, process, out, err)
     try:
@@ -145,6 +153,12 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, (here, ours.get("PYTHONPATH")))),
         "PYTHONUTF8": "1",
     }
+
+
+def _end_with_us() -> None:
+    """Have a child asked to stop when the demo is killed, which then could not ask."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers(url: str) -> bool:

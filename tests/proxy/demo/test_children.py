@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,25 @@ def test_a_child_is_ended_with_its_block_also_when_a_step_fails(tmp_path, module
         assert is_running(pid)
         raise Problem("a step failed")
     assert not is_running(pid)
+
+
+def test_a_child_ends_also_when_the_demo_is_killed(tmp_path, module) -> None:
+    name = module(
+        "import os, signal\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (open('ended', 'w').close(), os._exit(0)))\n"
+        "print('{\"pid\": %d}' % os.getpid(), flush=True)\nsignal.pause()"
+    )
+    demo = (
+        "import os, sys, pathlib\nfrom proxy.demo.children import child\n"
+        f"with child('sleeper', [{name!r}], pathlib.Path(sys.argv[1])) as started:\n"
+        "    started.first_line()\n    os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", demo, str(tmp_path)], env=environment(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    until_s = time.monotonic() + 20
+    while not (tmp_path / "ended").exists():
+        assert time.monotonic() < until_s, "nobody asked it to end"
+        time.sleep(0.01)
 
 
 def test_a_child_that_dies_is_reported_at_once_with_what_it_said(tmp_path, module) -> None:
