@@ -1,23 +1,25 @@
 """How a closing's transfers and statements lie in a temporary file while it is being made.
 
-A statement lies as the bytes that the store will hold. A transfer lies in two lines: what the manifest
-covers, as it covers it (`statements.booked`), and the rest; so the manifest is taken of a file without
-reading any transfer back.
+A statement lies as the bytes that the store will hold (kept.py). A transfer lies in two lines: what the
+manifest covers, as it covers it (`statements.booked`), and the rest; so the manifest is taken of a file
+without reading any transfer back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from proxy.billing.kept import packed, unpacked
 from proxy.billing.ledger import Entry, Transfer
 from proxy.billing.spill import Spilled
 from proxy.billing.statement import Statement, canonical
 
 _booked = msgspec.json.Decoder(tuple[str, str, tuple[Entry, ...]])
+_ID = slice(2, 34)  # of what lies in the file: 32 hexadecimal digits behind `["`
 _rest = msgspec.json.Decoder(tuple[str, int, str, str])
-_statement = msgspec.json.Decoder(Statement)
 
 
 def spilled_transfers(folder: Path | None) -> Spilled[Transfer]:
@@ -27,7 +29,19 @@ def spilled_transfers(folder: Path | None) -> Spilled[Transfer]:
 
 def spilled_statements(folder: Path | None) -> Spilled[Statement]:
     """Return an empty sequence of statements likewise."""
-    return Spilled(canonical, _statement.decode, folder)
+    return Spilled(packed, unpacked, folder)
+
+
+def by_id(transfers: Sequence[Transfer]) -> Iterator[Transfer]:
+    """Yield transfers in the order of their ids, in which a store's index takes them page by page.
+
+    Ids are hashes: in any other order nearly each is another page, and of millions most are not in memory.
+    """
+    if isinstance(transfers, Spilled):
+        ids = [said[_ID] for said in transfers.raw()]
+    else:
+        ids = [one.id.encode() for one in transfers]
+    return (transfers[place] for place in sorted(range(len(ids)), key=ids.__getitem__))
 
 
 def _lines(transfer: Transfer) -> bytes:

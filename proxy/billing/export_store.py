@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 
+from proxy.billing.kept import unpacked
 from proxy.billing.statement import Statement
 from proxy.billing.store import StatementRow
 
@@ -43,4 +43,4 @@ def each(engine: sa.Engine, *, label: str = "", creator: str = "") -> Iterator[S
         with engine.connect() as connection:
             bodies: dict[str, str] = {str(row[0]): str(row[1]) for row in connection.execute(query)}
         for one in some:
-            yield msgspec.json.decode(bodies[one], type=Statement)
+            yield unpacked(bodies[one])

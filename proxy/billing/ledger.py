@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from proxy.billing.money import GRAINS_MAX
 
@@ -119,8 +120,7 @@ def normal_side(code: str) -> Side:
     return NORMAL[kind]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One side of a transfer: a positive amount on one account."""
 
     account: str
@@ -128,14 +128,14 @@ class Entry:
     grains: int
 
     def __post_init__(self) -> None:
+        """Refuse an account of no known kind, and an amount that is none."""
         if not self.account.startswith(_KINDS) or self.account[-1] == ":":  # the shorter look, for millions
             normal_side(self.account)
         if not 0 < self.grains <= GRAINS_MAX:
             raise ValueError(f"an entry of {self.grains} grains on {self.account}")
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """Money moving between accounts of one currency; one that does not balance cannot exist."""
 
     id: str
@@ -147,6 +147,7 @@ class Transfer:
     entries: tuple[Entry, ...]
 
     def __post_init__(self) -> None:
+        """Refuse what does not balance."""
         excess = sum([entry.grains if entry.side == "D" else -entry.grains for entry in self.entries])
         if excess or not self.entries:
             raise Unbalanced(f"transfer {self.kind} {self.ref}", self.currency, excess)

@@ -165,16 +165,18 @@ class _Close:
         for app, charge in sorted(self.rollup.charges.items()):
             if charge.pool:
                 yield self._pool(app, charge.pool)
-        for work, uses in self.rollup.uses:
-            split, gross = self._split(work), sum([use.due for use in uses])
+        every = self.rollup.uses
+        for work, gross in every.dues():
+            split = self._split(work)
             if work in self.books.claimed:
                 sums.claimed += gross
                 if gross:
-                    yield self._hold(work, split, uses, gross)
+                    yield self._hold(work, split, every.of(work), gross)
                 continue
             shares = self._shares(work, split, gross)
             sums.unclaimed += shares.get(UNCLAIMED, 0)
             withheld = 0
+            uses = every.of(work) if every.any_own else ()
             for party in {use.own_app_of for use in uses}.intersection(shares):
                 seen = seen_by(party, uses)
                 nets = self._nets(work, split, party, shares[party], seen)

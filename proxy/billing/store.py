@@ -19,6 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 from proxy.billing.adapted import with_originals
+from proxy.billing.closing_files import by_id
+from proxy.billing.kept import packed, unpacked
 from proxy.billing.ledger import Entry, Transfer, normal_side
 from proxy.billing.movements import Move
 from proxy.billing.spill import Fetched, Spilled
@@ -223,7 +225,7 @@ def write(
         with engine.begin() as connection, much_cache(connection):
             insert_rows(connection, _period, _PERIOD, [_period_row(closing, after_seq + 1)])
             known: dict[str, int] = {}
-            for some in _gathered(closing.transfers):
+            for some in _gathered(by_id(closing.transfers)):
                 book(connection, some, closing.currency, known)
             told: set[str] = set()
             rows = (_statement_row(body, told) for body in _bodies(closing.statements))
@@ -316,7 +318,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def _bodies(statements: Sequence[Statement]) -> Iterator[bytes]:
-    return statements.raw() if isinstance(statements, Spilled) else map(canonical, statements)
+    return statements.raw() if isinstance(statements, Spilled) else map(packed, statements)
 
 
 def _statement_row(body: bytes, told: set[str]) -> tuple[object, ...]:
@@ -419,7 +421,7 @@ def _statements(engine: sa.Engine, ids: Sequence[str]) -> Iterator[Statement]:
     query = sa.select(_statement.c.id, _statement.c.body).where(_statement.c.id.in_(ids))
     with engine.connect() as connection:
         bodies = {row[0]: row[1] for row in connection.execute(query)}
-    return (msgspec.json.decode(bodies[one], type=Statement) for one in ids)
+    return (unpacked(bodies[one]) for one in ids)
 
 
 def statements(engine: sa.Engine, label: str) -> Iterator[Statement]:
@@ -427,7 +429,7 @@ def statements(engine: sa.Engine, label: str) -> Iterator[Statement]:
     query = sa.select(_statement.c.body).where(_statement.c.period_label == label).order_by(_statement.c.id)
     with engine.connect() as connection:
         for (body,) in connection.execute(query):
-            yield msgspec.json.decode(body, type=Statement)
+            yield unpacked(body)
 
 
 def statement(engine: sa.Engine, statement_id: str) -> Statement:
@@ -438,7 +440,7 @@ def statement(engine: sa.Engine, statement_id: str) -> Statement:
         ).scalar()
     if body is None:
         raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
-    return msgspec.json.decode(body, type=Statement)
+    return unpacked(body)
 
 
 def list_statements(engine: sa.Engine, *, label: str = "", creator: str = "") -> list[StatementSummary]:

@@ -73,7 +73,7 @@ class PeriodRow(SQLModel, table=True):
 
 
 class StatementRow(SQLModel, table=True):
-    """One creator's statement; append-only. `body` is its canonical JSON, the statement itself."""
+    """One creator's statement; append-only. `body` is the statement itself (kept.py)."""
 
     __tablename__: ClassVar[Any] = "statement"
     id: str = Field(primary_key=True, sa_type=sa.String)

@@ -105,7 +105,7 @@ class Uses:
         self._whole = np.zeros((0, COLUMNS), np.int64)  # the sums, where they never went to a file
         self._file: IO[bytes] | None = None
         self._rests: list[Rest] = []
-        self._first = self._count = np.zeros(0, np.int64)
+        self._first = self._count = self._due = np.zeros(0, np.int64)
         self._apps: list[str] = []
         self._charges = np.zeros((0, 2), np.int64)  # app and work, and what it is due there
         self.works: list[str] = []  # sorted
@@ -157,7 +157,7 @@ class Uses:
         work_places, rest_places = _places(self._work_ids, self.works), _places(self._rest_ids, self._rests)
         apps = {app: place for place, app in enumerate(self._apps)}
         app_of = np.array([apps[rest[0]] for rest in self._rests], np.int64)
-        self._first, self._count = (np.zeros(len(self.works), np.int64) for _ in range(2))
+        self._first, self._count, self._due = (np.zeros(len(self.works), np.int64) for _ in range(3))
         charges: list[_Rows] = []
         written = 0
         if self._parts is not None:
@@ -171,6 +171,7 @@ class Uses:
             starts = _starts(works)
             self._first[works[starts]] = starts + written
             self._count[works[starts]] = np.diff(np.append(starts, len(works)))
+            self._due[works[starts]] = _sums(summed[:, _DUE], starts)
             written += len(summed)
             charges.append(_charges(app_of[rests] << _REST_BITS | works, summed[:, _DUE]))
             if self._file is None:
@@ -199,6 +200,10 @@ class Uses:
             rows = np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
         rests = self._rests
         return [Use(*rests[key & _REST_MASK], *sums) for key, *sums in rows.tolist()]
+
+    def dues(self) -> Iterator[tuple[str, int]]:
+        """Yield (work, what its uses are due together), works in order."""
+        return zip(self.works, self._due.tolist(), strict=True)
 
     def charged(self, app: str) -> Iterator[tuple[str, int]]:
         """Yield (work, what it is due for its uses in this app), works in order, those due anything."""

@@ -1,8 +1,8 @@
 import pytest
 
-from proxy.billing.closing_files import spilled_statements, spilled_transfers
+from proxy.billing.closing_files import by_id, spilled_statements, spilled_transfers
+from proxy.billing.kept import packed
 from proxy.billing.ledger import Unbalanced
-from proxy.billing.statement import canonical
 from proxy.billing.statements import booked
 
 
@@ -18,7 +18,13 @@ def test_a_closing_put_in_files_is_the_closing_and_its_manifest_the_same(month, 
     assert filed.transfers == plain.transfers
     assert filed.statements == plain.statements
     assert list(booked(filed.transfers)) == list(booked(plain.transfers))
-    assert list(filed.statements.raw()) == list(map(canonical, plain.statements))
+    assert list(filed.statements.raw()) == list(map(packed, plain.statements))
+
+
+def test_transfers_are_booked_in_the_order_of_their_ids_wherever_they_lie(month, close):
+    made = spilled_transfers(None)
+    close(month.events[:300], month.books, transfers=made)
+    assert list(by_id(made)) == list(by_id(list(made))) == sorted(made, key=lambda one: one.id)
 
 
 def test_a_transfer_read_back_is_checked_again(month, close):
