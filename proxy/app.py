@@ -32,6 +32,8 @@ from proxy.access.subjects import SubjectKeys
 from proxy.asking import of_store, on_disk
 from proxy.billing import prices
 from proxy.billing.paying import Paying
+from proxy.billing.retaining import Retainer
+from proxy.billing.retention_store import SEAL_TYPE
 from proxy.billing.users_store import UsersRefresher
 from proxy.catalogue import indexing
 from proxy.catalogue.store import Catalogue
@@ -136,6 +138,13 @@ class Running:
         self._logs = crew is None or crew.slot == 0  # one worker is enough
         pause_s = settings.receipts.append_ms / 1_000
         self.appender = Appender(self.engine, self.issuer.secrets_of, pause_s=pause_s)
+        self.retainer = Retainer(
+            self.engine,
+            settings.retention,
+            folder,
+            seal=lambda digest: self.issuer.signer.jws(digest, SEAL_TYPE),
+            clock=self.clock,
+        )
         self.users = UsersRefresher(self.engine, settings.billing, SubjectKeys(folder), self.clock)
         self.relay: Relay | None = None
         self.journal: Journal | None = None
@@ -197,7 +206,15 @@ class Running:
             ("left over", self._take_up(journal, pending)),
             ("overdue", self._give_up(journal)),
             ("budgets", self._sweep_budgets()),
-            *([("subject keys", self.users.forget()), ("log", self.appender.run())] if self._logs else []),
+            *(
+                [
+                    ("subject keys", self.users.forget()),
+                    ("log", self.appender.run()),
+                    ("retention", self.retainer.run()),
+                ]
+                if self._logs
+                else []
+            ),
         ):
             self._spawn(name, work)
         # Everything alive now stays alive: the collector need not walk it again and again.

@@ -85,6 +85,9 @@ async def close_engine(engine: sa.Engine) -> None:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
+    if not cursor.execute("PRAGMA page_count").fetchone()[0]:
+        # Of a file that is new: later only a VACUUM changes it, and saying it again takes the write lock.
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",
@@ -319,3 +322,55 @@ def ping(engine: sa.Engine) -> None:
     """Ask the store for nothing, to see whether it answers. Raises SQLAlchemyError when it does not."""
     with engine.connect() as connection:
         connection.execute(sa.text("SELECT 1"))
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """A table of the store. size_bytes: with its indexes, -1 where the engine does not tell."""
+
+    name: str
+    rows: int
+    size_bytes: int
+
+
+def table_sizes(engine: sa.Engine) -> list[TableSize]:
+    """Return what each table takes, the largest first. Rows are counted, which reads the whole store."""
+    with engine.connect() as connection:
+        names = sa.inspect(connection).get_table_names()
+        taken = _taken_bytes(connection)
+        made = [TableSize(name, _count(connection, name), taken.get(name, -1)) for name in names]
+    return sorted(made, key=lambda one: (-one.size_bytes, -one.rows, one.name))
+
+
+def free_bytes(engine: sa.Engine) -> int:
+    """Return how much of a SQLite file holds nothing; it is used again. 0 on PostgreSQL."""
+    if engine.dialect.name != "sqlite":
+        return 0
+    with engine.connect() as connection:
+        pages, size = (
+            int(connection.exec_driver_sql(f"PRAGMA {one}").scalar_one())
+            for one in ("freelist_count", "page_size")
+        )
+    return pages * size
+
+
+def _count(connection: sa.Connection, name: str) -> int:
+    return connection.execute(sa.select(sa.func.count()).select_from(sa.table(name))).scalar_one()
+
+
+def _taken_bytes(connection: sa.Connection) -> dict[str, int]:
+    if connection.dialect.name == "sqlite":
+        asked = (
+            "SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s JOIN sqlite_master m ON m.name = s.name "
+            "WHERE s.aggregate = TRUE GROUP BY m.tbl_name"
+        )
+    else:
+        asked = (
+            "SELECT c.relname, coalesce((SELECT sum(pg_total_relation_size(p.relid)) "
+            "FROM pg_partition_tree(c.oid) p), pg_total_relation_size(c.oid)) "
+            "FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition"
+        )
+    try:
+        return {str(name): int(size) for name, size in connection.exec_driver_sql(asked)}
+    except OperationalError:  # a SQLite that was built without dbstat
+        return {}

@@ -54,6 +54,13 @@ class Store(Section, frozen=True):
     url: str = ""
 
 
+class Retention(Section, frozen=True):
+    """[retention]: how long answers stay in the store once their period is final. 0 days: for ever."""
+
+    usage_days: Annotated[int, msgspec.Meta(ge=0, le=36_600)] = 400
+    archive: Literal["file", "none"] = "file"
+
+
 class Backend(Section, frozen=True):
     """[[backends]]: one generation server; those with a weight share the traffic, the rest follow."""
 
@@ -268,6 +275,7 @@ class Settings(Section, frozen=True):
 
     server: Server = Server()
     store: Store = Store()
+    retention: Retention = Retention()
     backends: tuple[Backend, ...] = (Backend(),)
     routing: Routing = Routing()
     access: Access = Access()
@@ -302,6 +310,7 @@ class Settings(Section, frozen=True):
 class _File(Section, frozen=True):
     server: Server = Server()
     store: Store = Store()
+    retention: Retention = Retention()
     backends: tuple[Backend, ...] = (Backend(),)
     routing: Routing = Routing()
     access: Access = Access()

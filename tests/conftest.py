@@ -18,7 +18,7 @@ import pytest
 
 # platformdirs warns without it, and a warning is an error here; short, because it holds Unix socket paths.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ec-run-"))
-pytest_plugins = ("tests.postgres",)  # starts nothing until a test asks
+pytest_plugins = ("tests.postgres", "tests.kept_books")  # they start nothing until a test asks
 # Libraries that would fetch a model by name must find it here or fail.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A developer's own settings and keys are no part of a test.

@@ -18,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from proxy.billing import ledger
+from proxy.billing import audit_trimmed_store, ledger
 from proxy.billing.audit_queries_store import BROKEN, COUNTED, HISTORY, INTEGERS, SUMMED
 from proxy.billing.invariants import (
     Booked,
@@ -173,6 +173,7 @@ def _periods(
     marks = {str(row[0]): int(row[1]) for row in _ask(connection, "SELECT id, next_index FROM shard")}
     closings: dict[tuple[str, str], int] = {}
     before: Period | None = None
+    left = audit_trimmed_store.trimmed(connection, tally)
     for done, row in enumerate(rows):
         progress(done, len(rows))
         try:
@@ -192,7 +193,9 @@ def _periods(
         )
         tally.take(booked_findings(period, _booked(connection, period)))
         tally.looked("I7")
-        tally.take(counted_findings(period, _counted(connection, period)))
+        gone = left.get(period.label)
+        counts = audit_trimmed_store.counted(connection, tally, period, gone) if gone else None
+        tally.take(counted_findings(period, counts or _counted(connection, period)))
         _statements(connection, tally, period, closings)
         before = period
     progress(len(rows), len(rows))

@@ -11,13 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from proxy.access.store import app_names
-from proxy.billing import focus, ledger, policies_store, store
+from proxy.billing import focus, ledger, policies_store, retention_store, store
 from proxy.billing.focus import Charged, Frame, Used, UseKey
 from proxy.billing.prices import PriceTable
 from proxy.billing.schemes import rate
 from proxy.billing.store import AccountRow, EntryRow, PeriodSummary, TransferRow
 from proxy.errors import Conflict, NotFound
-from proxy.metering.log_store import events_between
 from proxy.settings import Settings
 
 ISSUER = "Endcredits"  # where the settings name nobody
@@ -81,8 +80,8 @@ def usage(
     """Return what the answers of a closed period cost, by day, model, endpoint and scheme, as FOCUS CSV.
 
     app: only of this one. events_max: refuse a period of more answers, 0 for none. Raises NotFound, and
-    Conflict where the answers no longer sum to what the ledger has ("usage_changed") or are too many
-    ("usage_too_large").
+    Conflict where the answers no longer sum to what the ledger has ("usage_changed"), are too many
+    ("usage_too_large"), or have left the store and no archive was kept ("usage_trimmed").
     """
     period = _period(engine, label)
     if events_max and period.totals.events > events_max:
@@ -93,7 +92,7 @@ def usage(
         )
     terms = policies_store.terms_now(engine, settings.billing, period.basis.registry_seq)
     uses: dict[UseKey, Used] = {}
-    for event in events_between(engine, period.basis.start_bounds, period.basis.end_bounds):
+    for event in retention_store.answers(engine, settings.data_dir, period):
         if not app or event.app_id == app:
             rated = rate(event, terms, prices)
             if rated is None:

@@ -54,7 +54,10 @@ NOT_YET: Final[Mapping[str, str]] = {
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """One invariant's result. rows: how many were looked at; broken: how many break it; named: some."""
+    """One invariant's result. rows: how many were looked at; broken: how many break it; named: some.
+
+    why: of one that is not checked yet, why; of one that holds, what of it is known by digest alone.
+    """
 
     id: str
     says: str
@@ -72,6 +75,11 @@ class Tally:
     rows: dict[str, int] = field(default_factory=dict[str, int])
     broken: dict[str, int] = field(default_factory=dict[str, int])
     named: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    notes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def note(self, invariant: str, what: str) -> None:
+        """Say what was not looked at, and how it is known."""
+        self.notes[invariant] = what
 
     def looked(self, invariant: str, rows: int = 1) -> None:
         """Count rows that were looked at."""
@@ -103,7 +111,7 @@ class Tally:
                     rows=self.rows.get(invariant, 0),
                     broken=broken,
                     named=tuple(self.named.get(invariant, ())),
-                    why="" if broken else not_yet.get(invariant, ""),
+                    why="" if broken else not_yet.get(invariant) or self.notes.get(invariant, ""),
                 )
             )
         return made
@@ -220,8 +228,14 @@ class Counted:
 
 def counted_findings(period: Period, counted: Counted) -> Iterator[Finding]:
     """Whether a period's counts are those of its answers. A paid share below a floor counts as such."""
-    name, totals = f"period {period.label}", period.totals
-    said: list[tuple[str, object, object]] = [
+    for what, told, there in counted_parts(period.totals, counted):
+        if told != there:
+            yield "I7", f"period {period.label}: it tells {told} for {what}, the log has {there}"
+
+
+def counted_parts(totals: Totals, counted: Counted) -> list[tuple[str, object, object]]:
+    """Return (what, what a period's totals tell, what was counted)."""
+    return [
         ("answers", totals.events, counted.events),
         ("estimated answers", totals.estimated_events, counted.estimated),
         ("outcomes", _not_0(totals.outcomes), _not_0(counted.outcomes)),
@@ -233,9 +247,6 @@ def counted_findings(period: Period, counted: Counted) -> Iterator[Finding]:
         ("first use", totals.first_occurred_us, counted.first_us),
         ("last use", totals.last_occurred_us, counted.last_us),
     ]
-    for what, told, there in said:
-        if told != there:
-            yield "I7", f"{name}: it tells {told} for {what}, the log has {there}"
 
 
 # A statement

@@ -28,6 +28,7 @@ from proxy.cli import (
     registry,
     serving,
     statements,
+    storing,
 )
 from proxy.cli.desk import main
 
@@ -49,4 +50,5 @@ __all__ = [
     "registry",
     "serving",
     "statements",
+    "storing",
 ]

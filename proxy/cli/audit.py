@@ -33,7 +33,8 @@ def _line(one: Checked) -> str:
     colour = {"ok": "green", "broken": "red", "not_yet": "yellow"}[one.state]
     head = f"{one.id:<4} {click.style(f'{state:<8}', fg=colour)} {one.says}"
     if one.state == "ok":
-        return f"{head} ({one.rows:,} looked at)" if one.rows else head
+        looked = f"{head} ({one.rows:,} looked at)" if one.rows else head
+        return f"{looked}; {one.why}" if one.why else looked
     if one.state == "not_yet":
         return f"{head}: {one.why}"
     more = one.broken - len(one.named)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from proxy.errors import Unavailable
+from proxy.metering.gone_store import refuse_gone
 from proxy.metering.store import PAGE_EVENTS, store_errors
 from proxy.metering.usage import Line, MeteredEvent, Verdict
 
@@ -78,7 +79,8 @@ def events_between(
     """Yield answers whose shares lie at start[shard] <= idx < end[shard], in (shard, idx) order.
 
     A shard missing in `start` begins at 0; one missing in `end` gives nothing. Memory: POSITIONS answers.
-    Raises Unavailable(code "events_incomplete") at an answer whose usage has not been carried yet.
+    Raises Unavailable(code "events_incomplete") at an answer whose usage has not been carried yet, and
+    Conflict(code "usage_trimmed") where answers of this stretch have left the store.
     """
     for page in pages_between(engine, start, end):
         yield from page.answers()
@@ -86,6 +88,8 @@ def events_between(
 
 def pages_between(engine: sa.Engine, start: Mapping[str, int], end: Mapping[str, int]) -> Iterator[Page]:
     """Yield the same answers, some at a time and as they lie in the store. Raises likewise."""
+    with store_errors(), engine.connect() as connection:
+        refuse_gone(connection, start, end)
     for shard_id in sorted(end):
         position, bound = start.get(shard_id, 0), end[shard_id]
         while position < bound:

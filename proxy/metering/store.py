@@ -23,6 +23,7 @@ from sqlmodel import Field, SQLModel
 from proxy.database import insert_rows
 from proxy.errors import Conflict, Unavailable
 from proxy.metering.frames import Frame
+from proxy.metering.gone_store import gone_ids
 from proxy.metering.usage import PPM, Attributed, Begun, Line, MeteredEvent, Used, stored_text
 
 PAGE_EVENTS = 2_000  # rows read at once: a few MB with their lines, whatever a period holds
@@ -121,6 +122,13 @@ class _Batch:
     attributed: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     lines: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict[str, list[tuple[Any, ...]]])
 
+    def let_go(self, gone: set[str]) -> None:
+        """Leave out what was here once and has left since."""
+        self.events = [row for row in self.events if row[0] not in gone]
+        self.attributed = [row for row in self.attributed if row[0] not in gone]
+        kept = {row[-1] for row in self.attributed}
+        self.lines = {body: lines for body, lines in self.lines.items() if body in kept}
+
 
 def carry(engine: sa.Engine, shard_id: str, frames: Sequence[Frame]) -> Carried | None:
     """Put a run of journal frames into the store and move the shard's mark past it, all or nothing.
@@ -138,6 +146,10 @@ def carry(engine: sa.Engine, shard_id: str, frames: Sequence[Frame]) -> Carried 
         )
     batch = _rows(shard_id, frames)
     with store_errors():
+        with engine.connect() as connection:
+            ids = {row[0] for row in itertools.chain(batch.events, batch.attributed)}
+            if gone := gone_ids(connection, sorted(ids)):
+                batch.let_go(gone)
         with contextlib.suppress(_NotAllNew):
             return _insert_all_new(engine, shard_id, first, end, batch)
         return _insert_what_is_new(engine, shard_id, first, end, batch)
@@ -329,10 +341,17 @@ def find_event(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
     return page[0] if page else None
 
 
+def answers_of(engine: sa.Engine, ids: Sequence[str]) -> list[MeteredEvent]:
+    """Return the answers with these ids that are in the store, in no order."""
+    joined = _joined(event.outerjoin(attributed, event.c.id == attributed.c.event_id))
+    some = (ids[start : start + LOOKUP_IDS] for start in range(0, len(ids), LOOKUP_IDS))
+    return [one for part in some for one in _page(engine, joined.where(event.c.id.in_(part)))[0]]
+
+
 def known_ids(engine: sa.Engine, ids: Sequence[str]) -> set[str]:
-    """Return those of these ids under which an answer is metered already."""
+    """Return those of these ids under which an answer is metered already, also one that has left since."""
     with store_errors(), engine.connect() as connection:
-        return {
+        return gone_ids(connection, ids) | {
             row.id
             for start in range(0, len(ids), LOOKUP_IDS)
             for row in connection.execute(

@@ -18,6 +18,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from proxy.metering.gone_store import trimmed_answers, trimmed_ranges
 from proxy.metering.store import store_errors
 from proxy.receipts.tree import TILE_LEVELS, Node, Subtrees, Tile, from_tiles
 from proxy.receipts.verify import HASH_BYTES, leaf_hash
@@ -201,16 +202,26 @@ def differences(connection: sa.Connection) -> tuple[int, list[str]]:
     if (tree.size, b"".join(tree.hashes)) != (int(row[0]), bytes(row[1])) and not found:
         found.append(f"the log says {row[0]} entries and another root than its {tree.size} entries have")
     positions = msgspec.json.decode(row[2], type=dict[str, int])
-    passed = sum(
-        int(connection.scalar(sa.select(sa.func.count()).select_from(_attributed).where(*below)) or 0)
-        for below in (
-            (_attributed.c.shard_id == shard, _attributed.c.idx < mark) for shard, mark in positions.items()
-        )
-    )
+    passed = _passed(connection, positions)
     receipts = connection.scalar(sa.select(sa.func.count()).where(_entry.c.kind == "receipt"))
     if passed != receipts:
         found.append(f"the log has passed {passed} settled answers and holds {receipts}")
     return tree.size, found
+
+
+def _passed(connection: sa.Connection, positions: Mapping[str, int]) -> int:
+    """Return how many settled answers the log has passed, those included that have left the store since."""
+    in_store = sa.select(sa.func.count()).select_from(_attributed)
+    below = [(_attributed.c.shard_id == shard, _attributed.c.idx < mark) for shard, mark in positions.items()]
+    # A period's answers leave only when the log has passed all of them. Some may be leaving at this moment.
+    ranges = trimmed_ranges(connection)
+    leaving = [
+        (_attributed.c.shard_id == shard, _attributed.c.idx >= start, _attributed.c.idx < end)
+        for shard, start, end in ranges
+    ]
+    there = sum(int(connection.scalar(in_store.where(*one)) or 0) for one in below)
+    still = sum(int(connection.scalar(in_store.where(*one)) or 0) for one in leaving)
+    return there - still + trimmed_answers(connection)
 
 
 def _other_nodes(connection: sa.Connection, made: Sequence[Mapping[str, Any]]) -> Iterator[str]:

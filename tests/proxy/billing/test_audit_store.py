@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
-
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -12,63 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from proxy.billing.audit_queries_store import HISTORY, INTEGERS
 from proxy.billing.audit_store import audit, snapshot
 from proxy.billing.invariants import INVARIANTS, NOT_YET
-from proxy.database import open_engine, upgrade
+from proxy.database import open_engine
 from proxy.errors import Unavailable
 from proxy.metering.usage import Line
-from proxy.receipts.appending import drain
-from tests.books import Bookkeeping, a_year_of_everything
-from tests.proxy.receipts.making import SECRETS
-
-COPIES = itertools.count()
-
-
-def written(url: str) -> None:
-    upgrade(url)
-    engine = open_engine(url)
-    a_year_of_everything(Bookkeeping(engine))
-    drain(engine, lambda _us: SECRETS)
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def sqlite_books(tmp_path_factory):
-    path = tmp_path_factory.mktemp("books") / "store.db"
-    written(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="module")
-def postgres_books(postgres_server):
-    _on_server(postgres_server, "CREATE DATABASE audited")
-    written(sa.make_url(postgres_server).set(database="audited").render_as_string(hide_password=False))
-    return "audited"
-
-
-def _on_server(server: str, statement: str) -> None:
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(statement)
-    admin.dispose()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def books(request, tmp_path):
-    """A copy of the same books for each test: writing them takes a second, copying them a moment."""
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("sqlite_books"), tmp_path / "store.db")
-        engine = open_engine(f"sqlite:///{tmp_path / 'store.db'}")
-    else:
-        template, server = (
-            request.getfixturevalue("postgres_books"),
-            request.getfixturevalue("postgres_server"),
-        )
-        name = f"audited_{next(COPIES)}"
-        _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-        engine = open_engine(sa.make_url(server).set(database=name).render_as_string(hide_password=False))
-    made = Bookkeeping(engine, new=False)
-    made.number = 100  # after those that are in the books
-    yield made
-    engine.dispose()
 
 
 def unguarded(connection: sa.Connection) -> None:
