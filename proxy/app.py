@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar, asgi
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.types import Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,6 +35,8 @@ from proxy.billing.retaining import Retainer
 from proxy.billing.retention_store import SEAL_TYPE
 from proxy.billing.users_store import UsersRefresher
 from proxy.catalogue import indexing
+from proxy.catalogue.excerpts import Excerpts
+from proxy.catalogue.lookup_store import counts
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.watching import IndexWatcher, SnapshotRefresher
 from proxy.catalogue.works import WorkCredit
@@ -53,6 +54,7 @@ from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
+from proxy.portal.described import DescribedJson, DescribedYaml
 from proxy.portal.doors import Doors, told_of
 from proxy.portal.front import front_pages
 from proxy.portal.health import health_handlers
@@ -60,14 +62,21 @@ from proxy.portal.log import log_router, proofs_router
 from proxy.portal.matters import matters_router
 from proxy.portal.pages import Pages
 from proxy.portal.payouts import payouts_router
+from proxy.portal.playground import playground_pages
 from proxy.portal.problems import answer_problem
+from proxy.portal.public import Looking, Public, public_pages, public_router
 from proxy.portal.site import portal_router
+from proxy.portal.verifying import verifier_page
 from proxy.receipts.appending import Appender
 from proxy.receipts.issuing import Issuer
 from proxy.relay.attributing import Attributing
 from proxy.relay.auditing import Auditing
+from proxy.relay.credits import Credited
 from proxy.relay.handler import Relay
+from proxy.relay.recognising import Recognising
 from proxy.relay.recovery import WaitingTexts, settle_left_over
+from proxy.relay.scored import Failed, Scored
+from proxy.relay.watched import Watching
 from proxy.settings import Settings
 from proxy.telemetry import Telemetry, opened
 
@@ -247,6 +256,11 @@ class Running:
         """Return what the registry says of a work now."""
         return self.registry.snapshot.credit(work)
 
+    def credits(self, scored: Scored | Failed) -> Credited:
+        """Return a score with the registry's word on each work."""
+        assert self.relay is not None
+        return self.relay.credits(scored)
+
     def works_at(self, address: str) -> tuple[str, ...]:
         """Return the works that are registered with this web address now."""
         return self.registry.snapshot.works_at(address)
@@ -384,10 +398,35 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         link_hours=rules.link_hours,
     )
     doors = Doors(sessions, settings, running.clock)
+    catalogue = Catalogue(running.engine, clock=running.clock, ids=running.ids)
+    watching = Watching(
+        serve,
+        running.attributing,
+        credited=running.credits,
+        passages=Excerpts(running.credit_of, catalogue.text),
+    )
+    playground = playground_pages(
+        pages,
+        running.engine,
+        holder=running.keyring.holder,
+        answers=watching,
+        models=watching.models,
+        credit=running.credit_of,
+    )
+    public = Public(
+        running.engine,
+        running.issuer,
+        Looking(Recognising(running.attributing), running.works_at),
+        clock=running.clock,
+        method=lambda: running.attributing.method,
+        count=functools.partial(counts, running.engine),
+    )
+    seen_by_all = [*public_pages(pages, public, doors.peer, doors.form_page), verifier_page()]
     app = Litestar(
         [
             relay,
-            portal_router(pages, assets, doors, [*front_pages(pages)]),
+            portal_router(pages, assets, doors, [*front_pages(pages), *playground, *seen_by_all]),
+            public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),
             payouts_router(
@@ -407,7 +446,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             title="Endcredits",
             version=__version__,
             # The other renderers load scripts from other people's hosts.
-            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
+            render_plugins=[DescribedJson(), DescribedYaml()],
         ),
         logging_config=None,
     )

@@ -41,6 +41,7 @@ from proxy.portal.pages import AnyRequest, Pages
 from proxy.settings import Settings, networks
 
 COOKIE: Final = "ec_session"
+FORM_HEADER: Final = "x-csrf-token"  # where a script of ours, which sends no form, puts a form's token
 FORM_COOKIE: Final = "ec_form"  # of who is not signed in, so that signing in cannot be forged either
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SIGN_IN: Final = "/portal/sign-in"
@@ -143,9 +144,8 @@ class Doors:
             return
         if not _same_site(request):
             raise Forbidden("this form came from another site", remedy="open the page here and send it again")
-        form = await request.form()
         holder = cookie if found is not None else request.cookies.get(FORM_COOKIE, "")
-        sent = form.get("token", "")
+        sent = request.headers.get(FORM_HEADER) or (await request.form()).get("token", "")
         if not is_form_token(holder, sent if isinstance(sent, str) else ""):
             raise Forbidden("this form is too old", remedy="go back, load the page again, and send it again")
 
@@ -180,7 +180,7 @@ class Doors:
             """What a link opens. Looking at it uses nothing up: programs look at links before people do."""
             if not has_token_shape(secret):
                 raise NotFound("this link is not whole", remedy="open it as it was sent, to its last letter")
-            return self._with_form_cookie(request, pages, "enter.html.jinja", {"secret": secret})
+            return self.form_page(request, pages, "enter.html.jinja", {"secret": secret})
 
         @post("/enter/{secret:str}")
         async def enter(request: AnyRequest, secret: FromPath[str]) -> Response[Any]:
@@ -214,13 +214,16 @@ class Doors:
         self, request: AnyRequest, pages: Pages, back: str, refused: Problem | None = None
     ) -> Response[Any]:
         known = {"back": back, "refused": refused}
-        return self._with_form_cookie(
+        return self.form_page(
             request, pages, "sign-in.html.jinja", known, status=refused.status if refused else 200
         )
 
-    def _with_form_cookie(
+    def form_page(
         self, request: AnyRequest, pages: Pages, template: str, known: Mapping[str, Any], status: int = 200
     ) -> Response[Any]:
+        """Return a page whose form somebody who is not signed in may send."""
+        if visitor(request) is not None:
+            return pages.page(request, template, status=status, **known)
         held = request.cookies.get(FORM_COOKIE, "")
         cookie = held if has_token_shape(held) else token_of(os.urandom(TOKEN_BYTES))
         reply = pages.page(request, template, status=status, **({"token": form_token(cookie)} | dict(known)))
@@ -239,7 +242,7 @@ class Doors:
         )
 
     def _count(self, request: AnyRequest) -> None:
-        wait_s = self._attempts.wait_s(self._peer(request), self._clock.now_us())
+        wait_s = self._attempts.wait_s(self.peer(request), self._clock.now_us())
         if wait_s:
             raise Problem(
                 "too many attempts to sign in",
@@ -256,7 +259,7 @@ class Doors:
             return False
         return any(peer in network for network in self._trusted)
 
-    def _peer(self, request: AnyRequest) -> str:
+    def peer(self, request: AnyRequest) -> str:
         """Return the address that asks: the last one a trusted proxy names, else the socket's."""
         if self._believes(request):
             named = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
