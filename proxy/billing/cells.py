@@ -7,6 +7,7 @@ file. The apostrophe before it is what spreadsheets themselves use to say that a
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -17,6 +18,14 @@ _FORMULAS: Final = frozenset("=+-@\t\r")  # how a formula, or what a spreadsheet
 def safe_cell(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: those begin with an apostrophe."""
     return f"'{cell}" if cell[:1] in _FORMULAS else cell
+
+
+@functools.lru_cache(maxsize=1 << 14)  # titles and names: some MB
+def csv_cell(cell: str) -> str:
+    """Return a safe cell as it stands in a row of `to_csv`, for who puts millions of rows together."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerow((safe_cell(cell), ""))
+    return out.getvalue()[:-3]  # the comma behind it, and the end of the row
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

@@ -8,15 +8,15 @@ page is made in page.py, the printed document in paper.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
 
 import msgspec
 
-from proxy.billing import cells
-from proxy.billing.cells import safe_cell
+from proxy.billing.cells import csv_cell, safe_cell
 from proxy.billing.locales import style_of
-from proxy.billing.money import decimal_text
+from proxy.billing.money import decimal_text, decimal_texts
 from proxy.billing.page import PLAIN, Dress, to_html
 from proxy.billing.paper import to_pdf
 from proxy.billing.schemes import HELD
@@ -44,8 +44,10 @@ def to_json(statement: Statement) -> bytes:
     """Return canonical JSON: beside every `x_grains` its exact decimal text as `x`."""
     head = msgspec.structs.replace(statement, lines=())
     plain = cast("dict[str, Any]", msgspec.to_builtins(head))
+    totals = canonical(plain.pop("totals"))
     said = _with_texts(plain, statement.currency)
-    said["lines"] = [_line_with_texts(line, statement.currency) for line in statement.lines]
+    said["totals"] = _totals_with_texts(totals, statement.currency)
+    said["lines"] = _lines_with_texts(statement)
     return canonical({"format": FORMAT, **said}) + b"\n"
 
 
@@ -58,28 +60,45 @@ class _LineWithTexts(StatementLine, frozen=True, kw_only=True, gc=False):
     net: str
 
 
-def _line_with_texts(line: StatementLine, currency: str) -> _LineWithTexts:
-    return _LineWithTexts(
-        work=line.work,
-        title=line.title,
-        app=line.app,
-        model=line.model,
-        day=line.day,
-        scheme=line.scheme,
-        verdict=line.verdict,
-        answers=line.answers,
-        ppm_sum=line.ppm_sum,
-        price_grains=line.price_grains,
-        rate_grains=line.rate_grains,
-        gross_grains=line.gross_grains,
-        split_version=line.split_version,
-        split_ppm=line.split_ppm,
-        net_grains=line.net_grains,
-        price=decimal_text(line.price_grains, currency),
-        rate=decimal_text(line.rate_grains, currency),
-        gross=decimal_text(line.gross_grains, currency),
-        net=decimal_text(line.net_grains, currency),
-    )
+def _lines_with_texts(statement: Statement) -> list[_LineWithTexts]:
+    return [
+        _LineWithTexts(
+            work=line.work,
+            title=line.title,
+            app=line.app,
+            model=line.model,
+            day=line.day,
+            scheme=line.scheme,
+            verdict=line.verdict,
+            answers=line.answers,
+            ppm_sum=line.ppm_sum,
+            price_grains=line.price_grains,
+            rate_grains=line.rate_grains,
+            gross_grains=line.gross_grains,
+            split_version=line.split_version,
+            split_ppm=line.split_ppm,
+            net_grains=line.net_grains,
+            price=price,
+            rate=rate,
+            gross=gross,
+            net=net,
+        )
+        for line, price, rate, gross, net in zip(statement.lines, *_amounts(statement), strict=True)
+    ]
+
+
+def _amounts(statement: Statement) -> Iterator[list[str]]:
+    """Yield the lines' prices, rates, grosses and nets as decimal text."""
+    lines, currency = statement.lines, statement.currency
+    yield decimal_texts([line.price_grains for line in lines], currency)
+    yield decimal_texts([line.rate_grains for line in lines], currency)
+    yield decimal_texts([line.gross_grains for line in lines], currency)
+    yield decimal_texts([line.net_grains for line in lines], currency)
+
+
+@functools.lru_cache(maxsize=8)  # every statement of a period has the same
+def _totals_with_texts(totals: bytes, currency: str) -> msgspec.Raw:
+    return msgspec.Raw(canonical(_with_texts(msgspec.json.decode(totals), currency)))
 
 
 def _with_texts(value: Any, currency: str) -> Any:
@@ -103,7 +122,17 @@ def _as_text(grains: int | dict[str, int], currency: str) -> str | dict[str, str
 
 def to_csv(statement: Statement) -> bytes:
     """Return RFC 4180 with a header row, UTF-8. No cell can be taken for a formula by a spreadsheet."""
-    return cells.to_csv(COLUMNS, _rows(statement))
+    head = (statement.id, statement.period, statement.creator, statement.name, statement.currency)
+    begin = ",".join(map(csv_cell, head))
+    app_cells = {app: csv_cell(name) for app, name in statement.app_names.items()}
+    rows = [
+        f"{begin},{csv_cell(line.work)},{csv_cell(line.title)},{csv_cell(line.app)},"
+        f"{app_cells.get(line.app) or csv_cell(line.app)},{csv_cell(line.model)},{csv_cell(line.day)},"
+        f"{csv_cell(line.scheme)},{csv_cell(line.verdict)},{line.answers},{line.ppm_sum},{price},{rate},"
+        f"{gross},{line.split_version},{line.split_ppm},{net},{line.gross_grains},{line.net_grains}\r\n"
+        for line, price, rate, gross, net in zip(statement.lines, *_amounts(statement), strict=True)
+    ]
+    return "".join((",".join(COLUMNS) + "\r\n", *rows)).encode("utf-8")
 
 
 def to_tsv(statement: Statement) -> bytes:

@@ -71,11 +71,26 @@ def parse(text: str, currency: str) -> int:
 
 def decimal_text(grains: int, currency: str) -> str:
     """Return the exact amount for machines: "12.50", "0.001649380" as "0.00164938"; `parse` reads it back."""
+    return decimal_texts((grains,), currency)[0]
+
+
+def decimal_texts(column: Sequence[int], currency: str) -> list[str]:
+    """Return `decimal_text` of each: by the million, as what is one kind of work there is done once."""
     places = digits(currency)
-    whole, rest = divmod(abs(grains), 10**places)
-    point = str(rest).rjust(places, "0").rstrip("0").ljust(EXPONENTS[currency], "0")
-    sign = "-" if grains < 0 else ""
-    return f"{sign}{whole}.{point}" if point else f"{sign}{whole}"
+    if len(column) > 1 and column.count(column[0]) == len(column):
+        return decimal_texts(column[:1], currency) * len(column)
+    if places == GRAIN_DIGITS:  # a currency without minor units: no digit has to stand behind the point
+        whole_and_part = [divmod(abs(grains), GRAINS_PER_MINOR) for grains in column]
+        texts = [f"{whole}.{part:07d}".rstrip("0") if part else str(whole) for whole, part in whole_and_part]
+    else:
+        padded = [str(abs(grains)).rjust(places + 1, "0") for grains in column]
+        texts = [
+            f"{text[:-places]}.{text[-places:-GRAIN_DIGITS]}{text[-GRAIN_DIGITS:].rstrip('0')}"
+            for text in padded
+        ]
+    if min(column, default=0) < 0:
+        return [f"-{text}" if grains < 0 else text for text, grains in zip(texts, column, strict=True)]
+    return texts
 
 
 def parts(grains: int, currency: str) -> tuple[str, str, str, str]:

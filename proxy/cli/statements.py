@@ -92,8 +92,11 @@ def write(target: Path, content: Callable[[], bytes]) -> None:
     part = target.with_name(f"{target.name}.part")
     made = content()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(made)
+        try:
+            part.write_bytes(made)
+        except FileNotFoundError:  # the first of a folder, and not asked for each of a hundred thousand
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(made)
         part.replace(target)
     except OSError as error:
         raise Problem(

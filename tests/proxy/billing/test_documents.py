@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.billing import cells as written
 from proxy.billing.documents import (
     COLUMNS,
     DISTRIBUTOR_COLUMNS,
     FOR_EYES,
     MAKERS,
     SUFFIXES,
+    _rows,
     dressed,
     render,
     to_csv,
@@ -74,6 +76,7 @@ def test_no_title_or_model_becomes_a_formula_or_breaks_a_row(statement, title, m
     one = msgspec.structs.replace(statement, lines=(made, made))
     rows = list(csv.reader(io.StringIO(to_csv(one).decode(), newline="")))
     assert [len(row) for row in rows] == [len(COLUMNS)] * 3
+    assert to_csv(one) == written.to_csv(COLUMNS, _rows(one))
     cell = rows[1][COLUMNS.index("title")]
     assert cell.removeprefix("'") == title.removeprefix("'")
     assert not cell.startswith(("=", "+", "-", "@", "\t"))

@@ -12,6 +12,7 @@ from proxy.billing.money import (
     allocate,
     apportion,
     decimal_text,
+    decimal_texts,
     parse,
     parts,
     plain,
@@ -130,6 +131,20 @@ def test_an_amount_no_store_can_hold_is_refused():
 @given(st.integers(-GRAINS_MAX, GRAINS_MAX), st.sampled_from(sorted(EXPONENTS)))
 def test_what_is_printed_for_machines_reads_back(grains, currency):
     assert parse(decimal_text(grains, currency), currency) == grains
+
+
+def in_words(grains, currency):
+    """What `decimal_text` says, put together in another way."""
+    whole, rest = divmod(abs(grains), 10 ** (EXPONENTS[currency] + 7))
+    point = str(rest).rjust(EXPONENTS[currency] + 7, "0").rstrip("0").ljust(EXPONENTS[currency], "0")
+    return f"{'-' if grains < 0 else ''}{whole}" + (f".{point}" if point else "")
+
+
+@given(st.lists(totals, max_size=4), st.sampled_from(["USD", "JPY", "KWD"]))
+def test_a_column_of_amounts_is_said_as_each_would_be_alone(column, currency):
+    assert decimal_texts(column, currency) == [in_words(grains, currency) for grains in column]
+    assert [decimal_text(grains, currency) for grains in column] == decimal_texts(column, currency)
+    assert decimal_texts(column * 2, currency) == decimal_texts(column, currency) * 2
 
 
 def test_people_see_minor_units_and_never_more_than_there_is():
