@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -186,13 +186,10 @@ class Journal:
         segments = list_segments(self.directory)
         for segment in segments:
             data = segment.path.read_bytes()
-            self._segment_at, self._next_index, self._size = (
-                segment.first_index,
-                segment.first_index,
-                HEADER.size,
-            )
-            for frame in frames(data, HEADER.size, segment.first_index):
-                self._unfinished.saw(frame.record(), segment.first_index)
+            first = segment.first_index
+            self._segment_at, self._next_index, self._size = first, first, HEADER.size
+            for frame in frames(data, HEADER.size, first):
+                self._unfinished.saw(frame.record(), first, self._clock.now_us())
                 self._next_index, self._size = frame.index + 1, frame.end
         if segments:
             self._continue(segments[-1])
@@ -226,9 +223,8 @@ class Journal:
             # that they began is still here for the next start.
             self._queue.extendleft(reversed(group))
             self._failing = True
-            self._log.error(
-                "journal_write_failed", shard=self.shard_id, error=str(error), records=len(self._queue)
-            )
+            count = len(self._queue)
+            self._log.error("journal_write_failed", shard=self.shard_id, error=str(error), records=count)
             return
         if begun:
             self._log.info("answers_cut_by_crash", shard=self.shard_id, answers=len(begun))
@@ -318,10 +314,14 @@ class Journal:
         with self._wake:
             return tuple(self._unfinished.used())
 
-    async def settle_overdue(self, hours_max: int) -> tuple[str, ...]:
-        """Record answers older than `hours_max` as not attributed; return their ids: their texts can go."""
+    async def settle_overdue(self, hours_max: int, kept: Mapping[str, int] | None = None) -> tuple[str, ...]:
+        """Record answers that wait for longer than `hours_max` as not attributed; return their ids.
+
+        They wait since this process read or wrote them; kept: since when, for those of a former one.
+        """
         oldest_us = self._clock.now_us() - hours_max * 3_600_000_000
-        overdue = tuple(used.id for used in self.unsettled() if used.occurred_us < oldest_us)
+        with self._wake:
+            overdue = tuple(self._unfinished.overdue(oldest_us, kept or {}))
         for answer_id in overdue:
             await self.append(Attributed(id=answer_id, unattributed_ppm=PPM, reason="not_attributed"))
         return overdue
@@ -426,7 +426,7 @@ class Journal:
             self._size += len(data)
             self._next_index += len(group)
             for entry in group:
-                self._unfinished.saw(entry.record, self._segment_at)
+                self._unfinished.saw(entry.record, self._segment_at, self._clock.now_us())
 
     def _roll(self) -> None:
         if self._descriptor >= 0:  # what a failed write left must be gone before a next one exists

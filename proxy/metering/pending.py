@@ -34,11 +34,12 @@ class _Sealed(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PendingText:
-    """An answer's text that waits, with whatever its scorer needs besides."""
+    """An answer's text that waits, with whatever its scorer needs besides. kept_us: since when it is kept."""
 
     id: str
     text: str
     context: str
+    kept_us: int
 
 
 class PendingTexts:
@@ -108,7 +109,8 @@ class PendingTexts:
         for answer_id in self._left:
             try:
                 key = (self._keys / answer_id).read_bytes()
-                data = (self._texts / f"{answer_id}{SUFFIX}").read_bytes()
+                path = self._texts / f"{answer_id}{SUFFIX}"
+                data, kept_us = path.read_bytes(), path.stat().st_mtime_ns // 1_000
                 plain = AESGCM(key).decrypt(NONCE, data, answer_id.encode())
                 sealed = msgspec.msgpack.decode(plain, type=_Sealed)
             except FileNotFoundError:
@@ -117,7 +119,7 @@ class PendingTexts:
                 get_log().error("pending_text_damaged", answer_id=answer_id)
                 self.erase(answer_id)
                 continue
-            yield PendingText(answer_id, _string(sealed.text), _string(sealed.context))
+            yield PendingText(answer_id, _string(sealed.text), _string(sealed.context), kept_us)
 
 
 def _bytes(text: str) -> bytes:

@@ -8,7 +8,8 @@ segment may be deleted only when nothing unfinished has its record in it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from proxy.metering.usage import PPM, Attributed, Begun, Record, Used
 
@@ -18,10 +19,15 @@ EARLY_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """An unfinished answer: the record a restart needs, and the first index of the segment it lies in."""
+    """An unfinished answer: the record a restart needs, and the first index of the segment it lies in.
+
+    since_us: since when it waits for its shares. Not when it was given: what a backend made days ago may be
+    fetched, and recorded, only now.
+    """
 
     record: Begun | Used
     segment: int
+    since_us: int
 
 
 class Unfinished:
@@ -34,19 +40,22 @@ class Unfinished:
     def __len__(self) -> int:
         return len(self._open)
 
-    def saw(self, record: Record, segment: int) -> None:
-        """Take the next record, which lies in the segment that begins at index `segment`."""
+    def saw(self, record: Record, segment: int, at_us: int) -> None:
+        """Take the next record, which lies in the segment that begins at index `segment`; seen at `at_us`."""
         match record:
             case Begun():
                 known = self._open.get(record.id)
                 if known is None or isinstance(known.record, Begun):
-                    self._open[record.id] = Opening(record, segment)
+                    self._open[record.id] = Opening(record, segment, at_us)
             case Used():
                 if record.id in self._early:
                     del self._early[record.id]
                     self._open.pop(record.id, None)
                 else:
-                    self._open[record.id] = Opening(record, segment)
+                    known = self._open.get(record.id)
+                    is_again = known is not None and isinstance(known.record, Used)
+                    since_us = known.since_us if known is not None and is_again else at_us
+                    self._open[record.id] = Opening(record, segment, since_us)
             case Attributed():
                 known = self._open.get(record.id)
                 if known is not None and isinstance(known.record, Used):
@@ -67,6 +76,16 @@ class Unfinished:
     def used(self) -> list[Used]:
         """Return answers given whose shares are not recorded yet."""
         return [opening.record for opening in self._open.values() if isinstance(opening.record, Used)]
+
+    def overdue(self, oldest_us: int, kept: Mapping[str, int]) -> list[str]:
+        """Return answers given whose shares have been waited for since before `oldest_us`.
+
+        kept: {answer: since when its text is kept}, of those that a former process recorded; remembered.
+        """
+        for answer_id in kept.keys() & self._open.keys():
+            self._open[answer_id] = replace(self._open[answer_id], since_us=kept[answer_id])
+        every = self._open.items()
+        return [key for key, one in every if isinstance(one.record, Used) and one.since_us < oldest_us]
 
     def early(self, answer_id: str) -> bool:
         """Return whether shares of this answer were recorded ahead of its usage."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from proxy.metering.pending import PendingTexts
+from proxy.metering.pending import PendingText, PendingTexts
 from proxy.metering.usage import PPM, Attributed
 from proxy.observability import get_log
 
@@ -94,15 +94,14 @@ async def settle_left_over(
 
     Raises Unavailable when the journal refuses; what is not settled then waits for the next start.
     """
-    overdue = await journal.settle_overdue(hours_max)
+    kept = await asyncio.to_thread(_kept_since, pending)
+    overdue = await journal.settle_overdue(hours_max, kept)
     # Only what was open when the journal was opened: answers given meanwhile are the relay's to settle.
     open_ids = {used.id for used in journal.left_over} - set(overdue)
     settled = len(overdue) + len(open_ids)
     texts = pending.load_all()
     while (text := await asyncio.to_thread(next, texts, None)) is not None:
-        is_pack = text.id.startswith(PACK)
-        packed = _pack_of.decode(text.text) if is_pack else {text.id: _texts_of.decode(text.text)}
-        for event_id, texts_ in packed.items():
+        for event_id, texts_ in _by_answer(text).items():
             if event_id not in open_ids:
                 continue
             open_ids.discard(event_id)
@@ -117,3 +116,14 @@ async def settle_left_over(
     if settled:
         get_log().info("left_over_settled", answers=settled, without_text=len(open_ids), overdue=len(overdue))
     return settled
+
+
+def _by_answer(text: PendingText) -> dict[str, dict[int, str]]:
+    """Return {answer: its texts by choice} of what was kept together."""
+    is_pack = text.id.startswith(PACK)
+    return _pack_of.decode(text.text) if is_pack else {text.id: _texts_of.decode(text.text)}
+
+
+def _kept_since(pending: PendingTexts) -> dict[str, int]:
+    """Return since when each answer's text is kept, in microseconds: as long it has waited."""
+    return {answer: text.kept_us for text in pending.load_all() for answer in _by_answer(text)}

@@ -366,9 +366,10 @@ async def test_an_answer_without_shares_is_unsettled_after_a_restart(open_journa
 
 async def test_an_answer_unsettled_too_long_settles_as_not_attributed(open_journal, folder, made, clock):
     journal = open_journal()
-    await journal.append(made.used(1))
-    await journal.append(made.used(2, occurred_us=clock.us))
-    clock.us += 24 * 3_600_000_000
+    await journal.append(made.used(2))
+    clock.us += 1
+    await journal.append(made.used(1, occurred_us=clock.us - 40 * 86_400_000_000))  # of a batch made long ago
+    clock.us += 24 * 3_600_000_000 - 1
     assert await journal.settle_overdue(24) == ()
     clock.us += 1
     assert await journal.settle_overdue(24) == ("rct_2",)

@@ -15,12 +15,17 @@ def opened(tmp_path):
     return lambda: PendingTexts(tmp_path / "pending", tmp_path / "pending-keys")
 
 
-def test_a_text_outlives_the_process_and_goes_when_erased(opened):
+def test_a_text_outlives_the_process_and_goes_when_erased(opened, tmp_path):
     texts = opened()
     texts.put("rct_1", TEXT, "context")
     texts.put("rct_2", "")
     again = opened()
-    assert list(again.load_all()) == [PendingText("rct_1", TEXT, "context"), PendingText("rct_2", "", "")]
+    loaded = list(again.load_all())
+    since = [(tmp_path / "pending" / f"{one.id}.text").stat().st_mtime_ns // 1_000 for one in loaded]
+    assert loaded == [
+        PendingText("rct_1", TEXT, "context", since[0]),
+        PendingText("rct_2", "", "", since[1]),
+    ]
     again.erase("rct_1")
     again.erase("rct_1")
     assert [text.id for text in opened().load_all()] == ["rct_2"]

@@ -8,7 +8,7 @@ from proxy.metering.usage import PPM, Attributed
 def seen(*records):
     unfinished = Unfinished()
     for segment, record in enumerate(records):
-        unfinished.saw(record, segment)
+        unfinished.saw(record, segment, segment)
     return unfinished
 
 
@@ -38,6 +38,20 @@ def test_an_open_answer_keeps_the_segment_of_its_newest_needed_record(made):
     assert seen(begun, begun).in_segments_before(1) == []
 
 
+def test_an_answer_waits_since_it_was_recorded_and_not_since_it_was_given(made):
+    begun, used, attributed = made.answer(1)
+    unfinished = seen(begun, begun, used, used)  # the copies are moved on with their segment
+    assert unfinished.overdue(2, {}) == []
+    assert unfinished.overdue(3, {}) == ["rct_1"]
+    assert seen(begun).overdue(99, {}) == seen(begun, used, attributed).overdue(99, {}) == []
+
+
+def test_of_a_former_process_it_waits_since_its_text_is_kept(made):
+    unfinished = seen(made.begun(1), made.used(1))
+    assert unfinished.overdue(0, {"rct_1": -5, "rct_unknown": -5}) == ["rct_1"]
+    assert unfinished.overdue(0, {}) == ["rct_1"], "remembered"
+
+
 def test_shares_without_usage_are_remembered_within_a_bound(made):
     unfinished = seen(*(made.attributed(number, works=0) for number in range(EARLY_MAX + 1)))
     assert not unfinished.early("rct_0")
@@ -60,5 +74,5 @@ def test_what_a_restart_books_leaves_nothing_in_flight(steps):
     unfinished = seen(*(Made.answer(number)[kind] for number, kind in steps))
     for begun in unfinished.begun():
         for record in cut_by_crash(begun, attributed=unfinished.early(begun.id)):
-            unfinished.saw(record, 100)
+            unfinished.saw(record, 100, 100)
     assert unfinished.begun() == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from proxy.metering.journal import Journal
@@ -57,6 +59,13 @@ async def left_over(tmp_path, *answers: Used, texts: dict[str, dict[int, str]]) 
     await journal.close()
 
 
+def aged(tmp_path, hours: int) -> None:
+    """Let texts have been kept for so long."""
+    at_s = START_US // 1_000_000 - hours * 3_600
+    for path in (tmp_path / "texts").iterdir():
+        os.utime(path, (at_s, at_s))
+
+
 async def settle(tmp_path, scoring: Scoring) -> tuple[int, dict[str, Attributed], int]:
     journal, pending = opened(tmp_path)
     settled = await settle_left_over(journal, pending, scoring, credits_of, hours_max=HOURS_MAX)
@@ -112,13 +121,23 @@ async def test_an_answer_whose_text_is_gone_is_nobodys_and_says_why(tmp_path):
 
 
 async def test_an_answer_that_waited_too_long_is_given_up_and_its_text_erased(tmp_path):
-    old_us = START_US - (HOURS_MAX + 1) * 3_600_000_000
-    await left_over(tmp_path, used("rct_1", old_us), texts={"rct_1": {0: "text"}})
+    await left_over(tmp_path, used("rct_1"), texts={"rct_1": {0: "text"}})
+    aged(tmp_path, HOURS_MAX + 1)
     scoring = Scoring()
     _, found, waiting = await settle(tmp_path, scoring)
     assert scoring.given == {}
     assert found["rct_1"].reason == "not_attributed"
     assert waiting == 0
+
+
+async def test_an_answer_given_long_ago_whose_text_waits_since_a_moment_is_scored(tmp_path):
+    month_us = 30 * 86_400_000_000
+    await left_over(tmp_path, used("rct_1", START_US - month_us), texts={"rct_1": {0: "of a batch"}})
+    aged(tmp_path, HOURS_MAX - 1)
+    scoring = Scoring()
+    _, found, _ = await settle(tmp_path, scoring)
+    assert scoring.given == {"rct_1": {0: "of a batch"}}
+    assert [line.work for line in found["rct_1"].lines] == [WORK]
 
 
 async def test_a_text_of_an_answer_that_was_never_recorded_is_erased_unread(tmp_path):
