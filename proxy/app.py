@@ -55,6 +55,7 @@ from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
+from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.doors import Doors, told_of
 from proxy.portal.front import front_pages
 from proxy.portal.health import health_handlers
@@ -67,6 +68,7 @@ from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
 from proxy.portal.site import portal_router
 from proxy.portal.verifying import verifier_page
+from proxy.portal.works import works_router
 from proxy.receipts.appending import Appender
 from proxy.receipts.issuing import Issuer
 from proxy.relay.attributing import Attributing
@@ -422,18 +424,19 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         count=functools.partial(counts, running.engine),
     )
     seen_by_all = [*public_pages(pages, public, doors.peer, doors.form_page), verifier_page()]
+    paying = Paying(running.engine, settings, clock=running.clock, ids=running.ids)
+    office = Office(pages, running.engine, settings, paying, running.clock, running.ids)
+    front = front_pages(pages, {"creator": functools.partial(overview, office)})
+    seen_inside = [*front, *creator_pages(office), *playground]
     app = Litestar(
         [
             relay,
-            portal_router(pages, assets, doors, [*front_pages(pages), *playground, *seen_by_all]),
+            portal_router(pages, assets, doors, [*seen_inside, *seen_by_all]),
+            works_router(running.engine, settings, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),
-            payouts_router(
-                running.engine,
-                Paying(running.engine, settings, clock=running.clock, ids=running.ids),
-                Catalogue(running.engine, clock=running.clock, ids=running.ids),
-            ),
+            payouts_router(running.engine, paying, catalogue),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             matters_router(running.engine, settings.billing, running.clock),
             log_router(running.engine, running.issuer),

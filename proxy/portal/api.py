@@ -23,10 +23,7 @@ from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.access.made_store import MadeThings
 from proxy.access.store import app_names
-from proxy.billing import documents, periods_store
 from proxy.billing import store as billing
-from proxy.billing.locales import preferred
-from proxy.billing.periods import state_at
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, SystemClock, iso_utc, parse_time_us
 from proxy.errors import BadRequest, NotFound
@@ -34,6 +31,7 @@ from proxy.metering import store as metering
 from proxy.metering.batches import line_id
 from proxy.metering.usage import MeteredEvent
 from proxy.portal.events import carried, may_see
+from proxy.portal.papers import statement_document
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -41,11 +39,6 @@ if TYPE_CHECKING:
 
 PAGE_MAX = 500
 _CLOCK = SystemClock()
-# A statement page carries its own style and nothing else may run or load in it.
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 def api_router(
@@ -121,28 +114,7 @@ def api_router(
 
         Numbers, money and dates of the last two are written for `locale`, else for Accept-Language.
         """
-        statement_id, _, suffix = name.partition(".")
-        form = documents.form_of(suffix or "json")
-        if form is None:
-            known = ", ".join(documents.SUFFIXES.get(one, one) for one in documents.MAKERS)
-            raise NotFound(f"no such document {name[:100]}", remedy=f"ask for one of {known}")
-        found = await asyncio.to_thread(billing.statement, engine, statement_id)
-        if caller.role == "creator" and found.creator != caller.creator_id:
-            raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
-        wanted = locale or (preferred(languages) if form in documents.FOR_EYES else "")
-        until = await asyncio.to_thread(periods_store.until, engine, found.period)
-        state = state_at(until, clock.now_us())
-        dress = documents.dressed(form, wanted, state=state, until_us=until)
-        content = await asyncio.to_thread(documents.render, found, form, dress)
-        place = "inline" if form == "html" else "attachment"
-        headers = {
-            "content-security-policy": PAGE_POLICY,
-            "x-content-type-options": "nosniff",
-            "content-disposition": f'{place}; filename="{documents.file_name(found, form)}"',
-            "cache-control": "private, no-store",
-            "vary": "accept-language",
-        }
-        return Response(content, media_type=documents.MEDIA_TYPES[form], headers=headers)
+        return await statement_document(engine, clock, caller, name, locale=locale, languages=languages)
 
     handlers: Sequence[BaseRouteHandler] = (receipt, batch_receipt, usage, statements, statement)
     return Router("/api", route_handlers=handlers, dependencies={"caller": Provide(provide_principal)})

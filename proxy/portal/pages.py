@@ -18,7 +18,7 @@ from litestar import Request, Response
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.billing.locales import Amount, English, Style, preferred, style_of
-from proxy.billing.money import PPM
+from proxy.billing.money import GRAINS_PER_MINOR, PPM
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest
 from proxy.portal.assets import Assets
@@ -68,10 +68,13 @@ class Pages:
         self._about = about or _nobody
         self._templates = environment(assets)
 
+    def style(self, request: AnyRequest) -> Style:
+        """Return how the reader writes numbers, money and dates."""
+        return reader_style(request.headers.get("accept-language", ""))
+
     def page(self, request: AnyRequest, template: str, *, status: int = 200, **known: Any) -> Response[bytes]:
         """Return a page made of `template` and what is `known`."""
-        style = reader_style(request.headers.get("accept-language", ""))
-        common = {"style": style, "here": request.url.path, "me": None, "token": "", "menu": ()}
+        common = {"style": self.style(request), "here": request.url.path, "me": None, "token": "", "menu": ()}
         text = self._templates.get_template(template).render(**(common | dict(self._about(request)) | known))
         return Response(
             text.encode(),
@@ -90,7 +93,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(asset=assets.address, query=address)
+    made.globals.update(asset=assets.address, query=address, MINOR=GRAINS_PER_MINOR)
     made.filters.update(
         amount=_amount,
         spoken=_spoken,

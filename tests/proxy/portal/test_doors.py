@@ -144,3 +144,11 @@ async def test_many_people_sign_in_at_once_and_each_is_themselves(tmp_path):
         browsers = await asyncio.gather(*(there.browser(key) for key in keys))
         for number, browser in enumerate(browsers):
             assert f"Person {number}" in (await browser.get("/portal/")).text
+
+
+async def test_a_page_for_somebody_asks_a_stranger_to_sign_in_and_brings_them_back(tmp_path):
+    async with portal(tmp_path) as there:
+        stranger = await there.browser()
+        page = await stranger.get("/portal/works?after=3")
+        assert page.status_code == 303
+        assert page.headers["location"] == "/portal/sign-in?back=/portal/works%3Fafter%3D3"

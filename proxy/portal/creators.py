@@ -1,0 +1,451 @@
+"""What a creator sees: an overview, works, statements, and money that waits or is paid.
+
+Each page asks the functions that /api asks, for whoever is signed in, and prints what they say in words for
+people who write. A form does one thing and leads back to the page that shows it; what is said there comes
+from a list here and never from an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect
+
+from proxy.access.keys import Principal
+from proxy.billing import adjustments_store, documents, payees, payouts_store, periods_store
+from proxy.billing import store as billing
+from proxy.billing.disputes_store import Disputes
+from proxy.billing.locales import Style
+from proxy.billing.matter_rows import adjustment_row, case_row, comment_row
+from proxy.billing.money import PPM
+from proxy.billing.paying import Paying
+from proxy.billing.payout_rows import payee_row, told_row
+from proxy.billing.periods import state_at
+from proxy.billing.periods_store import Comments
+from proxy.catalogue import shelf_store
+from proxy.catalogue.ownership_store import Ownership
+from proxy.catalogue.works import Use
+from proxy.clock import Clock, Ids, iso_utc
+from proxy.errors import BadRequest, Problem
+from proxy.portal.doors import inside
+from proxy.portal.pages import AnyRequest, Pages
+from proxy.portal.papers import own_statement, statement_document
+from proxy.portal.works import Shelf, taken
+from proxy.settings import Settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+WORKS_SHOWN: Final = 50
+LINES_SHOWN: Final = 20  # of a statement, the largest; its documents have all
+CREATORS: Final = [inside("creator")]
+DONE: Final[Mapping[str, str]] = {
+    "allowed": "What you allow is kept, and holds from the next answer on.",
+    "withdrawn": "The work is withdrawn. It will still be recognised, so that nobody else earns with it.",
+    "said": "Your comment is with whoever runs this place. Their answer will stand below it.",
+    "account": "Your account is kept. Somebody checks that it is yours before the first payment goes there.",
+    "opened": "Your dispute is open. What it is about is held until it is settled.",
+    "answered": "Your answer is kept.",
+    "taken-back": "You took the dispute back; what it held is owed to you again.",
+    "claimed": "Your claim is open. Whoever runs this place will look at what you gave.",
+}
+# In the order in which they matter to somebody who writes, with what each means.
+USES: Final[Sequence[tuple[Use, str, str]]] = (
+    (
+        Use.OUTPUT_INFLUENCE,
+        "Answers may draw on it",
+        "When an answer uses your words or your story. This is what pays.",
+    ),
+    (Use.EXCERPT_DISPLAY, "A passage may be shown", "Beside an answer, as evidence that it came from you."),
+    (
+        Use.GROUND,
+        "It may be looked up for an answer",
+        "A program reads it at that moment to answer a question.",
+    ),
+    (Use.SEARCH, "It may be found in a search", "Listed with its title, so that people come to you."),
+    (Use.INDEX, "It may be in the index", "So that it is recognised at all."),
+    (Use.TRAIN_GEN, "A model that writes may learn from it", "It becomes part of what the model knows."),
+    (
+        Use.FINETUNE,
+        "A model may be shaped by it",
+        "To make it better at one thing, with your work as the example.",
+    ),
+    (
+        Use.TRAIN_OTHER,
+        "Other models may learn from it",
+        "Such that sort, translate or check, and write nothing.",
+    ),
+    (Use.STYLE_IMITATION, "Your style may be imitated", "Somebody asks for a text the way you write."),
+    (Use.VOICE_LIKENESS, "Your voice may be imitated", "As a speaker or a singer."),
+    (Use.DERIVATIVE, "It may be made into something else", "A translation, a script, a song from a story."),
+)
+GIVEN: Final = (
+    ("", "Nothing said"),
+    ("paid", "Yes, for pay"),
+    ("free", "Yes, for nothing"),
+    ("denied", "No"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the pages lean on."""
+
+    pages: Pages
+    engine: sa.Engine
+    settings: Settings
+    paying: Paying
+    clock: Clock
+    ids: Ids
+
+    def shelf(self, caller: Principal) -> Shelf:
+        """Return the works that are the caller's."""
+        return Shelf(self.engine, self.settings, caller, clock=self.clock, ids=self.ids)
+
+    def disputes(self, caller: Principal) -> Disputes:
+        """Return the disputes that the caller may see."""
+        return Disputes(self.engine, clock=self.clock, creator=caller.creator_id, by=_name(caller))
+
+    def comments(self, caller: Principal) -> Comments:
+        """Return what is said about the caller's statements."""
+        return Comments(self.engine, clock=self.clock, creator=caller.creator_id, by=_name(caller))
+
+    def statements(self, caller: Principal) -> list[dict[str, Any]]:
+        """Return the caller's statements with the state of their periods."""
+        found = billing.list_statements(self.engine, creator=caller.creator_id)
+        until, now_us = periods_store.windows(self.engine), self.clock.now_us()
+        return [
+            {
+                "id": one.id,
+                "period": one.period,
+                "currency": one.currency,
+                "earned_grains": one.earned_grains,
+                "closing_grains": one.closing_grains,
+                "state": state_at(until.get(one.period, 0), now_us),
+                "until": until.get(one.period, 0),
+            }
+            for one in found
+        ]
+
+
+def creator_pages(office: Office) -> Sequence[BaseRouteHandler]:
+    """Return the handlers of creators' pages, but for the overview, which is at /portal/."""
+    return (*_works(office), *_statements(office), *_money(office), *_matters(office))
+
+
+async def overview(office: Office, request: AnyRequest, caller: Principal) -> Response[bytes]:
+    """The first page of a creator: what stands, what waits, what to do next."""
+
+    def read() -> dict[str, Any]:
+        kept = office.paying.payees(_name(caller))
+        open_cases = office.disputes(caller).cases(open_only=True)
+        return {
+            "standing": office.paying.standing(caller.creator_id),
+            "statements": office.statements(caller)[:3],
+            "works": shelf_store.count_works(office.engine, caller.creator_id),
+            "has_account": bool(kept.known(caller.creator_id)),
+            "open_cases": len(open_cases),
+        }
+
+    return office.pages.page(request, "creator.html.jinja", **await asyncio.to_thread(read))
+
+
+def _works(office: Office) -> Sequence[BaseRouteHandler]:
+    pages = office.pages
+
+    @get("/works", guards=CREATORS)
+    async def works(
+        request: AnyRequest, caller: NamedDependency[Principal], after: FromQuery[int] = 0
+    ) -> Response[bytes]:
+        """One's works, in the order of registration."""
+        shelf = office.shelf(caller)
+        rows, following = await asyncio.to_thread(shelf.page, max(after, 0), WORKS_SHOWN)
+        number = await asyncio.to_thread(shelf_store.count_works, office.engine, caller.creator_id)
+        return pages.page(
+            request, "works.html.jinja", works=rows, following=following, after=after, number=number
+        )
+
+    @post("/works", guards=CREATORS, request_max_body_size=office.settings.server.body_bytes_max)
+    async def upload(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[bytes]:
+        """Register uploaded files, and say what became of each."""
+        form = await request.form()
+        if form.get("attest") != "yes":
+            raise BadRequest(
+                "nobody said that the texts are yours", remedy="tick the box below the files, if they are"
+            )
+        rows = await taken(office.shelf(caller), form.getall("files", []), str(form.get("consent", "")))
+        return pages.page(request, "uploaded.html.jinja", rows=rows)
+
+    @get("/works/{work:str}", guards=CREATORS)
+    async def work(
+        request: AnyRequest,
+        caller: NamedDependency[Principal],
+        work: FromPath[str],
+        done: FromQuery[str] = "",
+    ) -> Response[bytes]:
+        """One work: what is allowed, whose parts it has, what holds it up."""
+        row = await asyncio.to_thread(office.shelf(caller).one, work)
+        return pages.page(
+            request,
+            "work.html.jinja",
+            work=row,
+            uses=USES,
+            given=GIVEN,
+            split_rows=_roll(row["split"], pages.style(request)),
+            done=DONE.get(done, ""),
+        )
+
+    @post("/works/{work:str}/consents", guards=CREATORS)
+    async def allow(
+        request: AnyRequest, caller: NamedDependency[Principal], work: FromPath[str]
+    ) -> Response[Any]:
+        """Keep what is allowed now, where it is not what was allowed before."""
+        form, shelf = await request.form(), office.shelf(caller)
+        row = await asyncio.to_thread(shelf.one, work)
+        for use, _, _ in USES:
+            wanted = str(form.get(use.value, ""))
+            if wanted and wanted != row["consents"].get(use.value):
+                await asyncio.to_thread(shelf.allow, work, use.value, wanted)
+        return Redirect(f"/portal/works/{row['id']}?done=allowed", status_code=303)
+
+    @post("/works/{work:str}/withdraw", guards=CREATORS)
+    async def withdraw(
+        request: AnyRequest, caller: NamedDependency[Principal], work: FromPath[str]
+    ) -> Response[Any]:
+        """Withdraw a work, when that was said twice."""
+        if (await request.form()).get("sure") != "yes":
+            raise BadRequest("this cannot be undone", remedy="tick the box that says that you are sure")
+        row = await asyncio.to_thread(office.shelf(caller).withdraw, work)
+        return Redirect(f"/portal/works/{row['work']}?done=withdrawn", status_code=303)
+
+    return (works, upload, work, allow, withdraw)
+
+
+def _statements(office: Office) -> Sequence[BaseRouteHandler]:
+    pages, engine = office.pages, office.engine
+
+    @get("/statements", guards=CREATORS)
+    async def statements(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[bytes]:
+        """One's statements, newest first."""
+        found = await asyncio.to_thread(office.statements, caller)
+        return pages.page(request, "statements.html.jinja", statements=found)
+
+    @get("/statements/{name:str}", guards=CREATORS)
+    async def statement(
+        request: AnyRequest,
+        caller: NamedDependency[Principal],
+        name: FromPath[str],
+        done: FromQuery[str] = "",
+    ) -> Response[bytes]:
+        """One statement, in words; as a document when its name has a suffix."""
+        if "." in name:
+            languages = request.headers.get("accept-language", "")
+            return await statement_document(engine, office.clock, caller, name, languages=languages)
+
+        def read() -> dict[str, Any]:
+            found = own_statement(engine, caller, name)
+            until = periods_store.until(engine, found.period)
+            lines = sorted(enumerate(found.lines, 1), key=lambda one: -one[1].net_grains)
+            return {
+                "statement": found,
+                "lines": lines[:LINES_SHOWN],
+                "state": state_at(until, office.clock.now_us()),
+                "until": until,
+                "comments": [comment_row(one) for one in office.comments(caller).of(name)],
+            }
+
+        forms = [(form, documents.SUFFIXES.get(form, form)) for form in documents.MAKERS]
+        known = await asyncio.to_thread(read)
+        return pages.page(request, "statement.html.jinja", forms=forms, done=DONE.get(done, ""), **known)
+
+    @post("/statements/{name:str}/comments", guards=CREATORS)
+    async def say(
+        request: AnyRequest, caller: NamedDependency[Principal], name: FromPath[str]
+    ) -> Response[Any]:
+        """Comment on a draft."""
+        text = str((await request.form()).get("text", ""))
+        said, _ = await asyncio.to_thread(office.comments(caller).say, name, text)
+        return Redirect(f"/portal/statements/{said.statement}?done=said", status_code=303)
+
+    @post("/statements/{name:str}/disputes", guards=CREATORS)
+    async def dispute(
+        request: AnyRequest, caller: NamedDependency[Principal], name: FromPath[str]
+    ) -> Response[Any]:
+        """Dispute a statement, or what one work has in it."""
+        form = await request.form()
+        case, _ = await asyncio.to_thread(
+            office.disputes(caller).open,
+            name,
+            str(form.get("reason", "")),
+            work=str(form.get("work", "")),
+            answer_days=office.settings.billing.answer_days,
+        )
+        return Redirect(f"/portal/matters/{case.id}?done=opened", status_code=303)
+
+    return (statements, statement, say, dispute)
+
+
+def _money(office: Office) -> Sequence[BaseRouteHandler]:
+    pages = office.pages
+
+    def read(caller: Principal) -> dict[str, Any]:
+        kept, me = office.paying.payees(_name(caller)), caller.creator_id
+        known = kept.known(me)
+        row = payee_row(
+            known[-1] if known else None, kept.tax_profiles(me), kept.held(me), office.paying.standing(me)
+        )
+        told = payouts_store.of_creator(office.engine, me)
+        corrected = adjustments_store.listed(office.engine, creator=me)
+        return {
+            "payee": row,
+            "payments": [told_row(one) for one in told],
+            "adjustments": [adjustment_row(*one) for one in corrected],
+            "rails": office.paying.rails(),
+            "currency": office.paying.currency,
+        }
+
+    @get("/money", guards=CREATORS)
+    async def money(
+        request: AnyRequest, caller: NamedDependency[Principal], done: FromQuery[str] = ""
+    ) -> Response[bytes]:
+        """What is owed, what keeps it, what was paid, and where it goes."""
+        known = await asyncio.to_thread(read, caller)
+        return pages.page(
+            request, "money.html.jinja", done=DONE.get(done, ""), refused=None, typed={}, **known
+        )
+
+    @post("/money/account", guards=CREATORS)
+    async def account(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[Any]:
+        """Keep where one is paid."""
+        form = await request.form()
+        typed = {
+            name: str(form.get(name, "")).strip() for name in ("rail", "holder", "country", "bic", "minimum")
+        }
+        try:
+            if typed["rail"] not in office.paying.rails():
+                raise BadRequest("this way of paying is not offered here", remedy="choose one of the list")
+            made = payees.account(
+                typed["rail"],
+                str(form.get("account", "")),
+                holder=typed["holder"],
+                country_code=typed["country"].upper(),
+                bic_code=typed["bic"],
+            )
+            await asyncio.to_thread(
+                office.paying.enter,
+                caller.creator_id,
+                made,
+                minimum=typed["minimum"],
+                by=_name(caller),
+                verified=False,
+            )
+        except Problem as refused:
+            known = await asyncio.to_thread(read, caller)
+            return pages.page(
+                request,
+                "money.html.jinja",
+                status=refused.status,
+                done="",
+                refused=refused,
+                typed=typed,
+                **known,
+            )
+        return Redirect("/portal/money?done=account", status_code=303)
+
+    return (money, account)
+
+
+def _matters(office: Office) -> Sequence[BaseRouteHandler]:
+    pages = office.pages
+
+    def ownership(caller: Principal) -> Ownership:
+        return Ownership(office.engine, clock=office.clock, ids=office.ids, creator=caller.creator_id)
+
+    @get("/matters", guards=CREATORS)
+    async def matters(
+        request: AnyRequest,
+        caller: NamedDependency[Principal],
+        work: FromQuery[str] = "",
+        done: FromQuery[str] = "",
+    ) -> Response[bytes]:
+        """Disputes about one's money and claims that one made; `work` is what a new claim would be on."""
+
+        def read() -> dict[str, Any]:
+            now_us = office.clock.now_us()
+            claims = [one for one in ownership(caller).claims() if one.claimant == caller.creator_id]
+            return {
+                "cases": [case_row(*one, now_us) for one in office.disputes(caller).cases()],
+                "claims": [
+                    {"id": one.id, "work": one.work_id, "state": one.state, "basis": one.basis,
+                     "opened": iso_utc(one.opened_us), "reason": one.reason}
+                    for one in reversed(claims)
+                ],
+            }  # fmt: skip
+
+        known = await asyncio.to_thread(read)
+        return pages.page(request, "matters.html.jinja", work=work[:60], done=DONE.get(done, ""), **known)
+
+    @get("/matters/{case:str}", guards=CREATORS)
+    async def matter(
+        request: AnyRequest,
+        caller: NamedDependency[Principal],
+        case: FromPath[str],
+        done: FromQuery[str] = "",
+    ) -> Response[bytes]:
+        """One dispute with its clock and all that was said."""
+        found = await asyncio.to_thread(office.disputes(caller).case, case)
+        row = case_row(*found, office.clock.now_us())
+        mine = found[0].side == "creator" and found[0].opened_by == caller.creator_id
+        return pages.page(request, "matter.html.jinja", case=row, mine=mine, done=DONE.get(done, ""))
+
+    @post("/matters/{case:str}/answer", guards=CREATORS)
+    async def answer(
+        request: AnyRequest, caller: NamedDependency[Principal], case: FromPath[str]
+    ) -> Response[Any]:
+        """Answer a dispute that somebody else opened."""
+        text = str((await request.form()).get("text", ""))
+        found, _ = await asyncio.to_thread(office.disputes(caller).answer, case, text)
+        return Redirect(f"/portal/matters/{found.id}?done=answered", status_code=303)
+
+    @post("/matters/{case:str}/withdraw", guards=CREATORS)
+    async def take_back(
+        request: AnyRequest, caller: NamedDependency[Principal], case: FromPath[str]
+    ) -> Response[Any]:
+        """Take back a dispute of one's own."""
+        reason = str((await request.form()).get("reason", ""))
+        found, _ = await asyncio.to_thread(office.disputes(caller).withdraw, case, reason)
+        return Redirect(f"/portal/matters/{found.id}?done=taken-back", status_code=303)
+
+    @post("/claims", guards=CREATORS)
+    async def claim(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[Any]:
+        """Say that a work which stands under another name is one's own."""
+        form = await request.form()
+        evidence = str(form.get("evidence", "")).split()
+        await asyncio.to_thread(
+            ownership(caller).open_claim,
+            str(form.get("work", "")).strip(),
+            caller.creator_id,
+            str(form.get("basis", "")),
+            evidence,
+        )
+        return Redirect("/portal/matters?done=claimed", status_code=303)
+
+    return (matters, matter, answer, take_back, claim)
+
+
+def _name(caller: Principal) -> str:
+    return caller.creator_id or caller.name or caller.key_id
+
+
+def _roll(split: Sequence[Mapping[str, Any]], style: Style) -> list[tuple[str, str]]:
+    return [
+        (style.percent(part["ppm"], PPM), part["name"] or "Nobody yet: it waits for whoever it is")
+        for part in split
+    ]

@@ -1,0 +1,83 @@
+"""Works over HTTP: a creator's own, as the command line has them."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.portal import HOST, portal
+
+pytestmark = pytest.mark.anyio
+
+
+class Api:
+    """Asks with one person's key."""
+
+    def __init__(self, there, key):
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(there.app),
+            base_url=HOST,
+            headers={"authorization": f"Bearer {key}"},
+        )
+
+    async def __call__(self, method, path, **more):
+        return await self.client.request(method, f"/api/works{path}", **more)
+
+
+async def test_a_script_does_what_the_pages_do(tmp_path):
+    async with portal(tmp_path) as there:
+        there.catalogue.add_creator("Ada", ref="ada")
+        ada = Api(there, there.key("creator", creator="ada")[1])
+        files = [("files", (f"{n}.txt", f"text number {n} of mine", "text/plain")) for n in range(3)]
+        added = (await ada("POST", "", files=files)).json()["items"]
+        assert [one["status"] for one in added] == ["added"] * 3
+        first = (await ada("GET", "", params={"limit": 2})).json()
+        rest = (await ada("GET", "", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+        assert [one["ref"] for one in first["items"] + rest["items"]] == ["0.txt", "1.txt", "2.txt"]
+        assert rest["next_cursor"] is None
+        work = first["items"][0]["id"]
+        said = {"use": "output_influence", "verdict": "denied"}
+        assert (await ada("POST", f"/{work}/consents", json=said)).json()["verdict"] == "denied"
+        shown = (await ada("GET", f"/{work}")).json()
+        assert shown["consents"] == {"output_influence": "denied"}
+        assert shown["split"] == [{"party": shown["creator"], "name": "ada", "ppm": 1_000_000}]
+        assert [(await ada("POST", f"/{work}/withdraw")).json()["changed"] for _ in range(2)] == [True, False]
+
+
+async def test_nobody_reaches_the_works_of_another(tmp_path):
+    async with portal(tmp_path) as there:
+        (hers,) = there.register("a text of hers")
+        there.register("a text of his", creator="bo")
+        bo, shop = (Api(there, there.key(*who, **more)[1]) for who, more in (
+            (("creator",), {"creator": "bo"}), (("app",), {"name": "shop"})))  # fmt: skip
+        for method, path, more in (
+            ("GET", f"/{hers}", {}),
+            ("POST", f"/{hers}/withdraw", {}),
+            ("POST", f"/{hers}/consents", {"json": {"use": "output_influence", "verdict": "denied"}}),
+        ):
+            assert (await bo(method, path, **more)).status_code == 404
+            assert (await shop(method, path, **more)).status_code == 403
+        found = (await bo("GET", "", params={"creator": "ada"})).json()["items"]
+        assert [one["creator_ref"] for one in found] == ["bo"]
+
+
+async def test_an_operator_reads_all_and_uploads_for_nobody(tmp_path):
+    async with portal(tmp_path) as there:
+        there.register("a text of hers")
+        there.register("a text of his", creator="bo")
+        ines = Api(there, there.key("operator", name="Ines")[1])
+        assert len((await ines("GET", "")).json()["items"]) == 2
+        assert len((await ines("GET", "", params={"creator": "ada"})).json()["items"]) == 1
+        refused = await ines("POST", "", files=[("files", ("a.txt", "text", "text/plain"))])
+        assert refused.status_code == 400
+
+
+async def test_what_is_no_upload_is_refused(tmp_path):
+    async with portal(tmp_path) as there:
+        there.catalogue.add_creator("Ada", ref="ada")
+        ada = Api(there, there.key("creator", creator="ada")[1])
+        assert (await ada("POST", "", data={"files": "words"})).json()["code"] == "no_files"
+        many = [("files", (f"{n}.txt", "text", "text/plain")) for n in range(201)]
+        assert (await ada("POST", "", files=many)).status_code == 400
+        said = {"use": "everything", "verdict": "paid"}
+        assert (await ada("POST", "/w_none/consents", json=said)).status_code == 404
