@@ -1,6 +1,7 @@
 """A year of books on both engines, written once in a run and copied for each test: fixtures of every test.
 
-Writing them takes a second, copying them a moment. Everything in them is in the public log.
+Writing them takes a second, copying them a moment. Everything in them is in the public log. This file is
+taken in by every run, so it imports what it needs when somebody asks.
 """
 
 from __future__ import annotations
@@ -9,20 +10,24 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
-from proxy.database import open_engine, upgrade
-from proxy.receipts.appending import drain
-from tests.books import Bookkeeping, a_year_of_everything
-from tests.proxy.receipts.making import SECRETS
+if TYPE_CHECKING:
+    from tests.books import Bookkeeping
 
 COPIES = itertools.count()
 
 
 def written(url: str) -> None:
     """Write the books."""
+    from proxy.database import open_engine, upgrade
+    from proxy.receipts.appending import drain
+    from tests.books import Bookkeeping, a_year_of_everything
+    from tests.proxy.receipts.making import SECRETS
+
     upgrade(url)
     engine = open_engine(url)
     a_year_of_everything(Bookkeeping(engine))
@@ -54,6 +59,9 @@ def _on_server(server: str, statement: str) -> None:
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bookkeeping]:
     """A copy of the same books for each test, on each engine."""
+    from proxy.database import open_engine
+    from tests.books import Bookkeeping
+
     if request.param == "sqlite":
         shutil.copyfile(request.getfixturevalue("sqlite_books"), tmp_path / "store.db")
         engine = open_engine(f"sqlite:///{tmp_path / 'store.db'}")

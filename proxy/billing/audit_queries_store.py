@@ -95,6 +95,25 @@ BROKEN: Final = (
     _below_nothing("I11", "liab:tax:"),
     _below_nothing("I12", "liab:escrow:"),
     (
+        "I12",
+        "dispute {0} holds {2} grains, its parties' are {1}",
+        """SELECT s.id, s.held, s.there FROM (
+          SELECT d.id, CASE WHEN EXISTS (SELECT 1 FROM dispute_event v
+              WHERE v.dispute_id = d.id AND v.kind IN ('withdrawn', 'settled')) THEN 0
+            ELSE (SELECT COALESCE(SUM(p.held), 0) FROM dispute_party p WHERE p.dispute_id = d.id) END AS held,
+            (SELECT COALESCE(SUM(CASE e.side WHEN 'C' THEN e.amount ELSE -e.amount END), 0)
+              FROM account a JOIN entry e ON e.account_id = a.id
+              WHERE a.code = 'liab:escrow:dispute:' || d.id) AS there
+          FROM dispute d) s
+        WHERE s.held <> s.there""",
+    ),
+    (
+        "I12",
+        "{0} is of no dispute there is",
+        """SELECT a.code FROM account a WHERE a.code LIKE 'liab:escrow:dispute:%'
+          AND NOT EXISTS (SELECT 1 FROM dispute d WHERE a.code = 'liab:escrow:dispute:' || d.id)""",
+    ),
+    (
         "I13",
         "version {1} of the split of {0} sums to {2} ppm",
         """SELECT work_id, version, SUM(ppm) FROM split
@@ -165,20 +184,29 @@ SUMMED: Final = (
     ),
 )
 
-# Columns that must hold integers.
+# Columns that must hold integers: every amount, share and count (tests/house/test_audited_tables.py).
 INTEGERS: Final = (
     ("entry", "amount"),
     ("statement", "opening"),
     ("statement", "earned"),
     ("statement", "closing"),
     ("event", "price_grains"),
+    ("event", "input_tokens"),
+    ("event", "output_tokens"),
     ("event_line", "ppm"),
     ("attributed", "unattributed_ppm"),
     ("split", "ppm"),
+    ("adaptation", "ppm"),
+    ("review", "part_ppm"),
+    ("asked_term", "value"),
     ("pool_revenue", "amount"),
+    ("pool_revenue", "users"),
+    ("dispute_party", "held"),
     ("payee_account", "minimum"),
+    ("tax_profile", "treaty_ppm"),
+    ("trimmed_period", "answers"),
 )
-# Tables of which a period or a payment is a function: nobody may change a row of them.
+# Tables of which a period or a payment is a function, or what was said about one: nobody may change a row.
 HISTORY: Final = (
     "event",
     "attributed",
@@ -188,16 +216,44 @@ HISTORY: Final = (
     "consent",
     "claim",
     "claim_decision",
+    "adaptation",
+    "app_link",
+    "asked_term",
+    "attestation",
+    "licence",
+    "licence_end",
+    "licence_file",
+    "review",
+    "work_identifier",
     "log_entry",
     "log_node",
+    "trimmed_period",
+    "trimmed_range",
+    "policy",
+    "policy_activation",
     "account",
     "transfer",
+    "transfer_note",
     "entry",
     "period",
+    "period_window",
     "statement",
+    "statement_comment",
     "reported_transfer",
     "pool_revenue",
+    "pool_revenue_decision",
     "distribution",
+    "distribution_decision",
+    "adjustment",
+    "adjustment_event",
+    "dispute",
+    "dispute_event",
+    "dispute_line",
+    "dispute_party",
+    "payee_account",
+    "payee_hold",
+    "payee_verified",
+    "tax_profile",
     "payout_batch",
     "payout",
     "payout_event",

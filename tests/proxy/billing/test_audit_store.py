@@ -6,8 +6,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from proxy.billing import store
 from proxy.billing.audit_queries_store import HISTORY, INTEGERS
 from proxy.billing.audit_store import audit, snapshot
+from proxy.billing.disputes_store import Disputes
 from proxy.billing.invariants import INVARIANTS, NOT_YET
 from proxy.database import open_engine
 from proxy.errors import Unavailable
@@ -133,6 +135,24 @@ def test_what_is_broken_on_purpose_is_found(books, invariant, statement):
     found = broken(books.engine)
     assert invariant in found
     assert all(found[invariant])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE dispute_party SET held = held + 1",
+        "DELETE FROM dispute WHERE opened_us > 0",
+        """INSERT INTO dispute_event (dispute_id, seq, kind, side, by, said, parts, at_us)
+        SELECT dispute_id, 2, 'withdrawn', side, by, said, parts, at_us FROM dispute_event""",
+    ],
+)
+def test_what_a_dispute_holds_is_what_its_parties_are_kept_from(books, statement):
+    disputes = Disputes(books.engine, clock=books.clock, by="ines")
+    about = next(one for one in store.statements(books.engine, "2026-12") if one.earned_grains)
+    disputes.open(about.id, "wrong", hold="all", answer_days=30)
+    assert broken(books.engine) == {}
+    altered(books.engine, statement)
+    assert "I12" in broken(books.engine)
 
 
 def test_every_invariant_that_is_checked_is_broken_by_a_test():
