@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar, asgi
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.types import Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -56,6 +55,7 @@ from proxy.portal.apps import apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
 from proxy.portal.creators import Office, creator_pages, overview
+from proxy.portal.described import DescribedJson, DescribedYaml
 from proxy.portal.doors import Doors, told_of
 from proxy.portal.front import front_pages
 from proxy.portal.health import health_handlers
@@ -449,7 +449,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             title="Endcredits",
             version=__version__,
             # The other renderers load scripts from other people's hosts.
-            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
+            render_plugins=[DescribedJson(), DescribedYaml()],
         ),
         logging_config=None,
     )

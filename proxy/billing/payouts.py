@@ -371,7 +371,9 @@ def may_export(batch: Batch, events: Sequence[Event]) -> None:
     if state in {"created", "cancelled"}:
         raise Conflict(
             f"{batch.id} is {state}, not approved",
-            remedy="a second person runs `endcredits payouts approve`" if state == "created" else "",
+            remedy="a second person runs `endcredits payouts approve`"
+            if state == "created"
+            else "`endcredits payouts create` proposes another batch",
             code="payouts_not_approved",
         )
     if any(event.kind in {"settled", "returned"} for event in events):

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-from litestar.exceptions import NotFoundException
-from sqlalchemy.exc import OperationalError
+import pytest
+from litestar.exceptions import MethodNotAllowedException, NotFoundException, ValidationException
+from sqlalchemy.exc import DataError, OperationalError
 
 from proxy.errors import Conflict, Unauthenticated, Unavailable
 from proxy.portal.problems import answer_problem, problem_body
@@ -47,3 +48,25 @@ def test_our_own_bug_is_answered_without_its_details():
 def test_a_missing_key_says_how_to_send_one():
     assert answer_problem(REQUEST, Unauthenticated("no key")).headers["www-authenticate"] == "Bearer"
     assert answer_problem(REQUEST, Unavailable("later")).headers["retry-after"] == "1"
+
+
+def test_what_a_request_got_wrong_is_named_with_a_remedy():
+    wrong = [{"key": "limit", "message": "Expected `int` >= 1"}, {"message": "Unknown field `zz\x1b`"}]
+    told = json.loads(answer_problem(REQUEST, ValidationException(extra=wrong)).content)
+    assert told["detail"] == "limit: Expected `int` >= 1; Unknown field `zz?`"
+    assert told["remedy"]
+
+
+def test_a_request_that_got_everything_wrong_is_answered_shortly():
+    wrong = [{"message": "a" * 10_000}] * 1_000
+    assert len(answer_problem(REQUEST, ValidationException(extra=wrong)).content) < 2_000
+
+
+@pytest.mark.parametrize("error", [OverflowError("int too large"), DataError("INSERT", {}, Exception("NUL"))])
+def test_a_value_that_is_in_no_store_is_the_callers_mistake(error):
+    assert answer_problem(REQUEST, error).status_code == 400
+
+
+def test_a_wrong_method_is_told_the_right_ones():
+    error = MethodNotAllowedException(headers={"allow": "GET"})
+    assert answer_problem(REQUEST, error).headers["allow"] == "GET"
