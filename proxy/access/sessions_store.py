@@ -61,6 +61,7 @@ _session = SQLModel.metadata.tables["portal_session"]
 _link = SQLModel.metadata.tables["portal_link"]
 _key = SQLModel.metadata.tables["key"]
 _key_limit = SQLModel.metadata.tables["key_limit"]
+_app = sa.table("app", sa.column("id", sa.String), sa.column("name", sa.String))
 _creator = sa.table(
     "creator", sa.column("id", sa.String), sa.column("ref", sa.String), sa.column("name", sa.String)
 )
@@ -134,22 +135,27 @@ class Sessions:
             return connection.execute(sa.delete(_session).where(_session.c.creator_id == creator_id)).rowcount
 
     def link(self, role: Role, *, creator: str = "", name: str = "", by: str) -> Link:
-        """Make a link that signs in a creator (id or ref), or an operator of this name, once.
+        """Make a link that signs in a creator (id or ref), an operator of this name, or this app, once.
 
-        Raises NotFound for a creator nobody knows, BadRequest for what no link is made for.
+        An app's link stands for its oldest living key. Raises NotFound for a creator nobody knows, or an app
+        without one; BadRequest for what no link is made for.
         """
-        if (role == "creator") != bool(creator) or role == "app":
+        if (role == "creator") != bool(creator):
             raise BadRequest(
-                "a link is for a creator or an operator", remedy="name one creator, or an operator"
+                "a link is for one creator, one operator or one app", remedy="name a creator, or nobody"
             )
-        if role == "operator" and not name:
-            raise BadRequest("an operator's link says whose it is", remedy="give the person's name")
+        if role != "creator" and not name:
+            raise BadRequest(
+                f"the link of an {role} says whose it is", remedy="give the person's or the app's name"
+            )
         if len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
             raise BadRequest("the name is too long or not printable", remedy="give a short name")
         secret, now_us = token_of(self._random_bytes(TOKEN_BYTES)), self._clock.now_us()
         with _asking(), self._engine.begin() as connection:
             self._prune(connection)
             creator_id, known = _creator_named(connection, creator) if creator else ("", "")
+            if role == "app":
+                _key_of_app(connection, name, now_us)
             row = {
                 "hash": _digest(secret),
                 "role": role,
@@ -182,6 +188,9 @@ class Sessions:
                     remedy="ask whoever sent it for another one",
                 )
             row = connection.execute(sa.select(_link).where(_link.c.hash == _digest(secret))).one()
+            if row.role == "app":
+                key_id, app_id = _key_of_app(connection, row.name, now_us)
+                return self._begin(connection, Principal("app", key_id, app_id, "", row.name), key_id)
             who = Principal(row.role, "link", "", row.creator_id or "", row.name)
             return self._begin(connection, who, "")
 
@@ -219,6 +228,21 @@ def _creator_named(connection: sa.Connection, creator: str) -> tuple[str, str]:
     if found is None:
         raise NotFound(f"there is no creator '{creator}'", remedy="`endcredits creators list` shows them")
     return str(found.id), str(found.name)
+
+
+def _key_of_app(connection: sa.Connection, app: str, now_us: int) -> tuple[str, str]:
+    """Return (key, app) of the oldest living key of the app of this name. Raises NotFound."""
+    query = (
+        sa.select(_key.c.id, _key.c.app_id)
+        .join(_app, _app.c.id == _key.c.app_id)
+        .outerjoin(_key_limit, _key_limit.c.key_id == _key.c.id)
+        .where(_app.c.name == app, _key.c.role == "app", _key.c.revoked_us.is_(None))
+        .where(sa.or_(_key_limit.c.expires_us.is_(None), _key_limit.c.expires_us > now_us))
+    )
+    found = connection.execute(query.order_by(_key.c.created_us, _key.c.id)).first()
+    if found is None:
+        raise NotFound(f"no app '{app}' has a living key", remedy="`endcredits keys list` shows them")
+    return str(found.id), str(found.app_id)
 
 
 @contextlib.contextmanager

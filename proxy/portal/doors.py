@@ -176,17 +176,21 @@ class Doors:
             return await self._signed_in(request, lambda: self._sessions.begin(who), back)
 
         @get("/enter/{secret:str}")
-        async def invited(request: AnyRequest, secret: FromPath[str]) -> Response[Any]:
+        async def invited(
+            request: AnyRequest, secret: FromPath[str], back: FromQuery[str] = ""
+        ) -> Response[Any]:
             """What a link opens. Looking at it uses nothing up: programs look at links before people do."""
             if not has_token_shape(secret):
                 raise NotFound("this link is not whole", remedy="open it as it was sent, to its last letter")
-            return self.form_page(request, pages, "enter.html.jinja", {"secret": secret})
+            known = {"secret": secret, "back": way_back(back)}
+            return self.form_page(request, pages, "enter.html.jinja", known)
 
         @post("/enter/{secret:str}")
         async def enter(request: AnyRequest, secret: FromPath[str]) -> Response[Any]:
             """Sign in by a link, once."""
             self._count(request)
-            return await self._signed_in(request, lambda: self._sessions.enter(secret), HOME)
+            back = way_back(str((await request.form()).get("back", "")))
+            return await self._signed_in(request, lambda: self._sessions.enter(secret), back)
 
         @post("/sign-out")
         async def sign_out(request: AnyRequest) -> Response[Any]:

@@ -77,6 +77,14 @@ class Answer {
     this.place.replaceChildren(...nodes, this.tail);
   }
 
+  // Learn passages of stretches that are drawn already; what is owed stays as the field says.
+  learn(works) {
+    for (const work of works) {
+      const known = this.works.get(work.work);
+      if (known) this.works.set(work.work, { ...known, evidence: withPassages(known.evidence, work.evidence) });
+    }
+  }
+
   stretch(piece, text, before) {
     const slot = this.slotOf(piece.work);
     const body = text.trimEnd();
@@ -100,6 +108,8 @@ class Answer {
   }
 }
 
+// "LicenseRef-All-Rights-Reserved" is how machines write it.
+const licenceOf = (work) => (work.licence ?? "").replace(/^LicenseRef-(.)(.*)$/, (_, first, rest) => first.toUpperCase() + rest.replaceAll("-", " ").toLowerCase());
 const colourOf = (slot) => `c${Math.min(slot, COLOURS + 1)}`;
 
 // What was shown of a passage stays known when the same stretch comes again without it.
@@ -146,7 +156,7 @@ function showPassage(mark, work, piece, slot) {
   const kind = KINDS[known?.kind] ?? "Credited";
   const parts = [
     make("p", "passage-title", work.title),
-    make("p", "small soft", work.creators.join(", ") + (work.licence ? ` · ${work.licence}` : "")),
+    make("p", "small soft", [work.creators.join(", "), licenceOf(work)].filter(Boolean).join(" · ")),
   ];
   if (known?.passage) parts.push(make("blockquote", "", known.passage));
   const sure = known?.score === undefined ? "" : `, ${new Intl.NumberFormat(navigator.language, { style: "percent" }).format(known.score)} sure`;
@@ -184,8 +194,7 @@ document.addEventListener("keydown", (event) => event.key === "Escape" && hidePa
 
 function rollOf(field, answer) {
   const rolling = make("section", "rolling new");
-  const title = make("h3", "", "Credits");
-  rolling.append(title);
+  rolling.append(make("h2", "", "Credits"));
   const works = field.works ?? [];
   for (const work of works) answer.slotOf(work.work);
   rolling.append(barOf(works, answer, field.unattributed_ppm));
@@ -197,7 +206,7 @@ function rollOf(field, answer) {
       name.href = work.url;
       name.rel = "noopener noreferrer nofollow";
     }
-    const by = [(work.creators ?? []).join(", "), work.licence, work.verdict === "prohibited" ? "used against its creator’s word: paid nothing" : ""];
+    const by = [(work.creators ?? []).join(", "), licenceOf(work), work.verdict === "prohibited" ? "used against its creator’s word: paid nothing" : ""];
     list.append(make("li", "", make("span", "part", share(work.share_ppm), " ", make("span", `mark ${colourOf(slot)}`, String(slot))),
       make("span", "", name, make("span", "by", by.filter(Boolean).join(" · ")))));
   }
@@ -284,6 +293,8 @@ function wishes() {
 
 const bodyFor = (question) => ({ model: at("model").value, messages: [...messages, { role: "user", content: question }], stream: true });
 
+const manner = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
+
 function say(text, isBad = false) {
   at("status").textContent = text;
   at("status").classList.toggle("bad", isBad);
@@ -298,7 +309,7 @@ async function ask(question) {
   const place = make("div", "answer writing");
   const turn = make("li", "turn", make("p", "question", question), place);
   at("turns").append(turn);
-  turn.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  turn.scrollIntoView({ block: "start", behavior: manner() });
   const answer = new Answer(place);
   const sent = bodyFor(question);
   const wanted = wishes();
@@ -316,7 +327,8 @@ async function ask(question) {
     for await (const { name, data } of eventsOf(reply.body)) {
       if (name === "endcredits") {
         const found = JSON.parse(data);
-        answer.colour(found.works);
+        if (field?.works?.some((work) => work.evidence)) answer.learn(found.works);
+        else answer.colour(found.works);
         continue;
       }
       if (data === "[DONE]") continue;
@@ -332,7 +344,6 @@ async function ask(question) {
         field = { ...chunk.attribution, waited: performance.now() - last };
         if (field.works?.some((work) => work.evidence)) answer.colour(field.works);
         finish(turn, answer, field, wanted);
-        at("status").textContent ||= "";
       }
     }
     place.classList.remove("writing");
@@ -364,6 +375,7 @@ function finish(turn, answer, field, wanted) {
   const count = field.works.length;
   const works = count === 0 ? "No registered work is in it" : count === 1 ? "One work is credited" : `${count} works are credited`;
   say(`The answer is complete. ${works}; ${share(field.unattributed_ppm)} is nobody’s.`);
+  turn.querySelector(".rolling").scrollIntoView({ block: "nearest", behavior: manner() });
 }
 
 function tookOf(firstMs, waitedMs) {

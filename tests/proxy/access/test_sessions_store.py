@@ -132,3 +132,22 @@ def test_what_is_no_token_never_reaches_the_store(clock):
         nowhere.find("a" * 43)
     with pytest.raises(Unavailable):
         nowhere.begin(Principal("operator", "key_1"))
+
+
+def test_an_apps_link_stands_for_its_oldest_living_key(sessions, store, clock, ids):
+    keys = [create_key(store, "app", clock=clock, ids=ids, name="shop") for _ in range(2)]
+    create_key(store, "app", clock=clock, ids=ids, name="rival")
+    links = [sessions.link("app", name="shop", by="ines") for _ in range(3)]
+    revoke(store, keys[0].id, clock=clock)
+    found = sessions.find(sessions.enter(links[0].secret)[0])
+    assert found.principal == keys[1].principal
+    with pytest.raises(Unauthenticated):
+        sessions.enter(links[0].secret)
+    revoke(store, keys[1].id, clock=clock)
+    with pytest.raises(NotFound, match="no app 'shop' has a living key"):
+        sessions.enter(links[1].secret)
+    for name in ("shop", "nobody"):
+        with pytest.raises(NotFound):
+            sessions.link("app", name=name, by="ines")
+    with pytest.raises(BadRequest):
+        sessions.link("app", by="ines")
