@@ -25,6 +25,7 @@ COUNTED: Final = (
     ("I13", "SELECT count(*) FROM (SELECT DISTINCT work_id, version FROM split) v"),
     ("I14", "SELECT count(*) FROM event_line"),
     ("I16", "SELECT count(*) FROM entry"),
+    ("I18", "SELECT (SELECT count(*) FROM creator) + (SELECT count(*) FROM erasure)"),
     ("I19", "SELECT count(*) FROM entry"),
 )
 
@@ -154,6 +155,29 @@ BROKEN: Final = (
         "SELECT transfer_id, ord, amount FROM entry WHERE amount <= 0",
     ),
     (
+        "I18",
+        "creator {0} was erased, and their name is there",
+        """SELECT x.id FROM erasure x JOIN creator c ON c.id = x.id
+        WHERE x.kind = 'creator' AND c.name <> '(erased)'""",
+    ),
+    (
+        "I18",
+        "statement {0} names a creator who was erased",
+        """SELECT s.id FROM erasure x JOIN statement s ON s.creator_id = x.id
+        WHERE x.kind = 'creator' AND s.body NOT LIKE '%"name":"(erased)"%'""",
+    ),
+    (
+        "I18",
+        "version {1} of the account of {0} was erased, and is there",
+        """SELECT p.creator_id, p.version FROM erasure x JOIN payee_account p ON p.creator_id = x.id
+        WHERE x.kind = 'creator' AND length(p.sealed) > 0 AND p.at_us < x.at_us""",
+    ),
+    (
+        "I18",
+        "work {0} was erased, and its text is there",
+        "SELECT x.id FROM erasure x JOIN work_text t ON t.work_id = x.id WHERE x.kind = 'work'",
+    ),
+    (
         "I19",
         "transfer {0} is in {1}, its account {2} in {3}",
         """SELECT t.id, t.currency, a.code, a.currency FROM entry e
@@ -254,6 +278,8 @@ HISTORY: Final = (
     "payee_hold",
     "payee_verified",
     "tax_profile",
+    "tax_number",
+    "erasure",
     "payout_batch",
     "payout",
     "payout_event",

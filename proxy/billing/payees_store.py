@@ -123,9 +123,7 @@ class Payees:
         with money_turn(self._engine) as connection:
             _exists(connection, creator)
             version, row = _last(connection, _account, creator)
-            if row is not None and account == payees.unseal(
-                row.sealed, self._key(), creator=creator, version=version
-            ):
+            if row is not None and _is(row, account, self._key):
                 by = _verified_by(connection, [creator]).get((creator, version), "")
                 if (row.minimum, row.currency) == (minimum_grains, currency):
                     if verified and not by:
@@ -175,19 +173,22 @@ class Payees:
         return True
 
     def known(self, creator: str) -> list[KnownAccount]:
-        """Return every version of a creator's account, oldest first."""
+        """Return every version of a creator's account, oldest first; those that were erased are none."""
         query = sa.select(_account).where(_account.c.creator_id == creator).order_by(_account.c.version)
         with self._engine.connect() as connection:
             verified = _verified_by(connection, [creator])
             return [
-                _known(row, verified.get((creator, row.version), "")) for row in connection.execute(query)
+                _known(row, verified.get((creator, row.version), ""))
+                for row in connection.execute(query)
+                if row.sealed
             ]
 
     def newest(self) -> list[KnownAccount]:
-        """Return every creator's account as it is now, by creator."""
+        """Return every creator's account as it is now, by creator; those that were erased are none."""
         with self._engine.connect() as connection:
             verified = _verified_by(connection, None)
             rows = sorted(_newest(connection, _account, None), key=lambda row: row.creator_id)
+        rows = [row for row in rows if row.sealed]
         return [_known(row, verified.get((row.creator_id, row.version), "")) for row in rows]
 
     def of_versions(self, wanted: Iterable[tuple[str, int]]) -> dict[str, KnownAccount]:
@@ -274,6 +275,8 @@ def payees_on(
         held = {row.creator_id: str(row.reason) for row in _newest(connection, _hold, some) if row.held}
         verified = _verified_by(connection, some)
         for row in _newest(connection, _account, some):
+            if not row.sealed:  # erased
+                continue
             result[row.creator_id] = Payee(
                 account_version=int(row.version),
                 rail=row.rail,
@@ -321,6 +324,14 @@ def _verified_by(connection: sa.Connection, creators: Sequence[str] | None) -> d
     if creators is not None:
         query = query.where(_verified.c.creator_id.in_(creators))
     return {(row.creator_id, row.version): str(row.by) for row in connection.execute(query)}
+
+
+def _is(row: Any, account: Account, key: Callable[[], bytes]) -> bool:
+    """Whether a version holds this account; one that was erased holds none."""
+    sealed = bytes(row.sealed)
+    return bool(sealed) and account == payees.unseal(
+        sealed, key(), creator=row.creator_id, version=row.version
+    )
 
 
 def _known(row: Any, verified_by: str) -> KnownAccount:

@@ -163,9 +163,11 @@ def build(
     clock: Clock,
     progress: Progress | None = None,
     builder: Builder | None = None,
+    keep_old: bool = True,
 ) -> Path:
     """Build an index of every registered work, check it, make it the current one, and return its folder.
 
+    keep_old: keep the one before it for readers that are just opening it; not when it holds what was erased.
     Vectors of unchanged works are taken from the current index, and from a build that was interrupted. Raises
     Conflict while another build runs.
     """
@@ -186,7 +188,7 @@ def build(
             _sync(file)
         unfinished.rename(folder)
         _point(index_root, folder.name)
-        _forget(index_root, folder, previous)
+        _forget(index_root, folder, previous if keep_old else None)
     return folder
 
 

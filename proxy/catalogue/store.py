@@ -30,8 +30,10 @@ from proxy.catalogue.lookup_store import (
     owners_of_originals,
     released,
     said_last,
+    shown_names,
     split_rows,
     standings,
+    status_now,
     status_of,
     with_adaptations,
 )
@@ -68,7 +70,6 @@ BATCH_WORKS = 500  # a turn of the registry; other writers wait no longer than t
 BATCH_TEXT_BYTES = 8 << 20  # and no batch of huge texts is held in memory
 PAGE_WORKS = 200  # texts read at a time while an index is built
 CHANGES_MAX = 2_000  # more changed works than this are loaded faster all at once
-
 
 _tables = metadata.tables
 _creator, _work, _text = _tables["creator"], _tables["work"], _tables["work_text"]
@@ -297,7 +298,7 @@ class Catalogue:
     def withdraw(self, work_id: str) -> bool:
         """Withdraw a work: still recognised, but paid nothing from now on. False when it was already."""
         with registry_turn(self._engine) as connection:
-            if status_of(connection, work_id) == "withdrawn":
+            if status_of(connection, work_id) != "active":
                 return False
             connection.execute(sa.update(_work).where(_work.c.id == work_id).values(status="withdrawn"))
             change = RegistryChange("work_withdrawn", {"work": work_id}, work_id)
@@ -357,20 +358,20 @@ class Catalogue:
             if len(changed) > CHANGES_MAX:
                 return CatalogueSnapshot().with_changes(seq, self._credits(connection, None))
             changed = with_adaptations(connection, changed) if changed else []
-            return previous.with_changes(seq, self._credits(connection, changed) if changed else [])
+            credits_ = self._credits(connection, changed) if changed else []
+            return previous.with_changes(seq, credits_, {*changed} - {credit.work for credit in credits_})
 
     def _credits(self, connection: sa.Connection, work_ids: list[str] | None) -> list[WorkCredit]:
-        works, splits = sa.select(_work, owner_now().label("owner_id")), sa.select(_split)
+        # What was erased is as if it had never been registered: nobody is credited for it.
+        works = sa.select(_work, owner_now().label("owner_id")).where(status_now() != "erased")
+        splits = sa.select(_split)
         if work_ids is not None:
             works, splits = (
                 works.where(_work.c.id.in_(work_ids)),
                 splits.where(_split.c.work_id.in_(work_ids)),
             )
         said, thanked = said_last(connection, work_ids), owners_of_originals(connection, work_ids)
-        limits = limits_asked(connection)
-        names = {
-            row.id: str(row.name) for row in connection.execute(sa.select(_creator.c.id, _creator.c.name))
-        }
+        limits, names = limits_asked(connection), shown_names(connection)
         parts: dict[str, tuple[int, list[Any]]] = {}
         for row in connection.execute(splits.order_by(_split.c.work_id, _split.c.version, _split.c.party)):
             version, rows = parts.get(row.work_id, (0, []))
@@ -489,9 +490,10 @@ def _attested(work: Accepted, seq: int, *, by: str, at_us: int) -> dict[str, obj
 
 
 def _entries() -> sa.Select[Any]:
-    own = [column for column in _work.c if column.name != "creator_id"]
+    own = [column for column in _work.c if column.name not in {"creator_id", "status"}]
     return sa.select(
         *own,
+        status_now().label("status"),
         _work.c.creator_id.label("registrant_id"),
         _creator.c.id.label("creator_id"),
         _creator.c.ref.label("creator_ref"),

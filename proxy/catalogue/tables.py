@@ -172,3 +172,23 @@ class AskedTermRow(SQLModel, table=True):
     why: str = Field(sa_type=sa.String)
     by: str = Field(sa_type=sa.String)
     at_us: int = Field(sa_type=sa.BigInteger)
+
+
+class ErasureRow(SQLModel, table=True):
+    """Who, or which work's text, was erased: what history may then forget of them; append-only."""
+
+    __tablename__: ClassVar[Any] = "erasure"
+    kind: str = Field(primary_key=True, sa_type=sa.String)
+    id: str = Field(primary_key=True, sa_type=sa.String)
+    seq: int = Field(sa_type=sa.BigInteger)
+    by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
+class ShownNameRow(SQLModel, table=True):
+    """The name by which a creator wants to be credited, where it is another; older ones are not kept."""
+
+    __tablename__: ClassVar[Any] = "shown_name"
+    creator_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="creator.id")
+    name: str = Field(sa_type=sa.String)
+    seq: int = Field(sa_type=sa.BigInteger, index=True)

@@ -36,7 +36,7 @@ EXCERPT_WORDS = (25, 50, 100, 200, 300, 500, 1_000)
 
 Given = Literal["paid", "free", "denied"]  # what a creator says
 Verdict = Literal["paid", "free", "prohibited"]  # what a credit carries
-Status = Literal["active", "withdrawn"]
+Status = Literal["active", "withdrawn", "erased"]
 _ID_SHAPE = re.compile(r"[a-z]{1,3}_[a-z2-7]{26}")
 GIVEN: tuple[Given, ...] = ("paid", "free", "denied")
 
@@ -157,7 +157,7 @@ def verdict_for(status: Status, given: Given | None, default: Given, *, owner: s
     if owner == COMMONS:
         return "free"
     said = default if given is None else given
-    return "prohibited" if status == "withdrawn" or said == "denied" else said
+    return "prohibited" if status != "active" or said == "denied" else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,19 +283,28 @@ class CatalogueSnapshot:
         """Return the works that are registered with this web address, however it is written."""
         return self.addresses.get(same_address(address), ()) if self.addresses else ()
 
-    def with_changes(self, seq: int, credits_: Iterable[WorkCredit]) -> CatalogueSnapshot:
-        """Return the snapshot at `seq`, these credits replaced or added; this one stays as it is."""
-        changed = {credit.work: credit for credit in credits_}
-        if not changed:
-            return CatalogueSnapshot(seq, self.works, self.addresses)
-        works = MappingProxyType({**self.works, **changed})
-        return CatalogueSnapshot(seq, works, self._addresses_with(changed))
+    def with_changes(
+        self, seq: int, credits_: Iterable[WorkCredit], gone: Iterable[str] = ()
+    ) -> CatalogueSnapshot:
+        """Return the snapshot at `seq`, these credits replaced or added, `gone` without one.
 
-    def _addresses_with(self, changed: Mapping[str, WorkCredit]) -> Mapping[str, tuple[str, ...]]:
+        This one stays as it is.
+        """
+        changed = {credit.work: credit for credit in credits_}
+        erased = {work for work in gone if work in self.works}
+        if not changed and not erased:
+            return CatalogueSnapshot(seq, self.works, self.addresses)
+        works = {**self.works, **changed}
+        for work in erased:
+            del works[work]
+        urls = {work: credit.url for work, credit in changed.items()} | dict.fromkeys(erased, "")
+        return CatalogueSnapshot(seq, MappingProxyType(works), self._addresses_with(urls))
+
+    def _addresses_with(self, urls: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
         moved = [
-            (work, self.works[work].url if work in self.works else "", credit.url)
-            for work, credit in changed.items()
-            if credit.url != (self.works[work].url if work in self.works else "")
+            (work, self.works[work].url if work in self.works else "", url)
+            for work, url in urls.items()
+            if url != (self.works[work].url if work in self.works else "")
         ]
         if not moved:
             return self.addresses

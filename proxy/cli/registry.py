@@ -305,14 +305,19 @@ def withdraw(desk: Desk, work: str) -> None:
 # -- index -------------------------------------------------------------------------------------------------
 
 
-def build_index(desk: Desk) -> Path:
-    """Build an index of what is registered now, and write down what it holds up for review."""
+def build_index(desk: Desk, *, keep_old: bool = True) -> Path:
+    """Build an index of what is registered now, and write down what it holds up for review.
+
+    keep_old: as in indexing.build.
+    """
     from proxy.catalogue import indexing
     from proxy.catalogue.ownership_store import Ownership
 
     catalogue = open_catalogue(desk)
     with desk.progress("indexing") as progress:
-        folder = indexing.build(catalogue, desk.settings.index_dir, clock=SystemClock(), progress=progress)
+        folder = indexing.build(
+            catalogue, desk.settings.index_dir, clock=SystemClock(), progress=progress, keep_old=keep_old
+        )
     desk.note(f"index {folder.name} is in use: {catalogue.count_works()} works")
     held = indexing.quarantined(desk.settings.index_dir)
     Ownership(desk.engine, clock=SystemClock(), ids=RandomIds()).record_held(held.values())

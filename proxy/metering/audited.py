@@ -98,6 +98,16 @@ class AuditedExchanges:
         self._prune(app_id, now_s)
         return True
 
+    def erase(self, app_id: str, exchange_id: str) -> bool:
+        """Erase one exchange; False when it is not kept."""
+        _check(app_id)
+        _check(exchange_id)
+        try:
+            (self._texts / app_id / f"{exchange_id}{SUFFIX}").unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
     def sweep(self, now_s: float) -> None:
         """Let go of what is too old, and of everything whose key is gone."""
         for folder in self._texts.iterdir() if self._texts.is_dir() else ():

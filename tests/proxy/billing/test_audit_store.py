@@ -122,6 +122,7 @@ BREAKS = [
     ("I16", "UPDATE statement SET body = replace(body, '\"gross_grains\":', '\"gross_grains\":-')"),
     ("I17", "UPDATE statement SET closing = closing + 1 WHERE period_label = '2026-12' AND creator_id = 'c_1'"),
     ("I17", "DELETE FROM reported_transfer"),
+    ("I18", "INSERT INTO erasure VALUES ('creator', 'c_0', 1, 'Ines', 0)"),
     ("I19", "UPDATE account SET currency = 'EUR' WHERE code LIKE 'liab:common:%'"),
     ("I19", "UPDATE period SET currency = 'EUR'"),
 ]  # fmt: skip
