@@ -30,6 +30,7 @@ from proxy.access.store import KeyRing
 from proxy.access.subjects import SubjectKeys
 from proxy.asking import of_store, on_disk
 from proxy.billing import prices
+from proxy.billing.daily_store import DailyUses
 from proxy.billing.paying import Paying
 from proxy.billing.retaining import Retainer
 from proxy.billing.retention_store import SEAL_TYPE
@@ -222,6 +223,7 @@ class Running:
                     ("subject keys", self.users.forget()),
                     ("log", self.appender.run()),
                     ("retention", self.retainer.run()),
+                    ("daily uses", DailyUses(self.engine).run()),
                 ]
                 if self._logs
                 else []

@@ -19,7 +19,8 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
 from proxy.access.keys import Principal
-from proxy.billing import adjustments_store, documents, payees, payouts_store, periods_store
+from proxy.access.store import app_names
+from proxy.billing import adjustments_store, daily_store, documents, payees, payouts_store, periods_store
 from proxy.billing import store as billing
 from proxy.billing.disputes_store import Disputes
 from proxy.billing.locales import Style
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 WORKS_SHOWN: Final = 50
+SPANS: Final = (30, 7, 90)  # days that a picture of use may show, the usual one first
+DAY_US: Final = 86_400_000_000
 LINES_SHOWN: Final = 20  # of a statement, the largest; its documents have all
 CREATORS: Final = [inside("creator")]
 DONE: Final[Mapping[str, str]] = {
@@ -137,7 +140,7 @@ class Office:
 
 def creator_pages(office: Office) -> Sequence[BaseRouteHandler]:
     """Return the handlers of creators' pages, but for the overview, which is at /portal/."""
-    return (*_works(office), *_statements(office), *_money(office), *_matters(office))
+    return (*_works(office), *_uses(office), *_statements(office), *_money(office), *_matters(office))
 
 
 async def overview(office: Office, request: AnyRequest, caller: Principal) -> Response[bytes]:
@@ -226,6 +229,25 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
         return Redirect(f"/portal/works/{row['work']}?done=withdrawn", status_code=303)
 
     return (works, upload, work, allow, withdraw)
+
+
+def _uses(office: Office) -> Sequence[BaseRouteHandler]:
+    @get("/uses", guards=CREATORS)
+    async def uses(
+        request: AnyRequest, caller: NamedDependency[Principal], span: FromQuery[int] = 30
+    ) -> Response[bytes]:
+        """What used one's works: by day, app and model, and the works that were used most."""
+        chosen = span if span in SPANS else SPANS[0]
+        first_us = office.clock.now_us() - (chosen - 1) * DAY_US
+
+        def read() -> dict[str, Any]:
+            found = daily_store.uses_of(office.engine, caller.creator_id, iso_utc(first_us)[:10])
+            return {"uses": found, "names": app_names(office.engine)}
+
+        known = await asyncio.to_thread(read)
+        return office.pages.page(request, "uses.html.jinja", span=chosen, spans=SPANS, **known)
+
+    return (uses,)
 
 
 def _statements(office: Office) -> Sequence[BaseRouteHandler]:

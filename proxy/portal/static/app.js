@@ -18,3 +18,28 @@ if (wrong) {
   if (!wrong.matches("input, textarea, select")) wrong.tabIndex = -1;
   wrong.focus();
 }
+
+// Files that are sent show how far they are. The answer is a page, and takes the place of this one.
+document.querySelectorAll("form[data-upload]").forEach((form) => {
+  form.addEventListener("submit", (event) => {
+    if (!form.reportValidity()) return;
+    event.preventDefault();
+    const bar = form.querySelector("progress");
+    bar.hidden = false;
+    const request = new XMLHttpRequest();
+    request.open("POST", form.action);
+    request.upload.addEventListener("progress", (sent) => {
+      if (sent.lengthComputable) bar.value = (100 * sent.loaded) / sent.total;
+    });
+    request.responseType = "document";
+    request.addEventListener("load", () => {
+      if (!request.responseXML) return form.submit();
+      document.title = request.responseXML.title;
+      document.getElementById("main").replaceWith(document.adoptNode(request.responseXML.getElementById("main")));
+      scrollTo(0, 0);
+      document.getElementById("main").focus();
+    });
+    request.addEventListener("error", () => form.submit());
+    request.send(new FormData(form));
+  });
+});

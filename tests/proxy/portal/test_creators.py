@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event as sa_event
 
+from proxy.billing.daily_store import DailyUses
 from proxy.billing.prices import load
 from proxy.billing.run import close_period
 from proxy.clock import SystemClock
@@ -233,3 +234,20 @@ async def test_pages_ask_the_store_a_bounded_number_of_times(tmp_path):
         page = await ada.get("/portal/works")
         following = page.text.split('href="/portal/works?after=')[1].split('"')[0]
         assert "Work 59" in (await ada.get(f"/portal/works?after={following}")).text
+
+
+async def test_what_used_her_works_is_a_picture_and_a_table(tmp_path):
+    async with portal(tmp_path) as there:
+        hers, his = there.register(NASTY, title=NASTY)[0], there.register("a text of his", creator="bo")[0]
+        now_us = SystemClock().now_us()
+        meter(there.running.engine, [
+            make_event(n, (Line(work, 400_000),), occurred_us=now_us, app_id=NASTY, model=NASTY)
+            for n, work in enumerate((hers, hers, his))
+        ])  # fmt: skip
+        ada = await there.browser(there.key("creator", creator="ada")[1])
+        assert "Nothing has used your works" in (await ada.get("/portal/uses")).text
+        DailyUses(there.running.engine).step()
+        page = await ada.get("/portal/uses?span=7")
+        assert 'data-y="2"' in page.text
+        assert "<script>alert" not in page.text
+        assert (await ada.get("/portal/uses?span=-5")).status_code == 200
