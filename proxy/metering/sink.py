@@ -25,6 +25,7 @@ from proxy.settings import Metering
 
 BATCH_RECORDS = 2_000  # a transaction of some 100 ms; larger ones carry no faster
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.2, 10.0
+BUSY_TRIES = 24  # of five seconds each: so long a close of tens of millions of lines may write to SQLite
 # A person must look: trying again changes nothing.
 STOPPING = {"journal_gap", "journal_behind_store", "journal_record_unknown"}
 
@@ -53,11 +54,14 @@ class Sink:
 
     async def run(self) -> None:
         """Carry every `carry_ms`, or sooner when `carry_events` wait, until cancelled."""
-        backoff_s = BACKOFF_S_FIRST
+        backoff_s, busy = BACKOFF_S_FIRST, 0
         while True:
             try:
                 more = await self._carry_some()
             except Problem as problem:
+                if problem.code == "store_busy" and busy < BUSY_TRIES:
+                    busy += 1  # the wait was inside the store
+                    continue
                 self._note(problem)
                 if problem.code in STOPPING:
                     await asyncio.Event().wait()
@@ -67,6 +71,7 @@ class Sink:
             if self.problem is not None:
                 self._log.info("store_returned", shard=self.journal.shard_id, lag_records=self.lag)
                 self.problem, backoff_s = None, BACKOFF_S_FIRST
+            busy = 0
             if not more:
                 self._enough.clear()
                 with contextlib.suppress(TimeoutError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -277,7 +278,7 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
 
 @contextlib.contextmanager
 def store_errors() -> Generator[None]:
-    """Turn what the driver says into Conflict (rows refused) and Unavailable (the store is away)."""
+    """Turn what the driver says into Conflict (rows refused) and Unavailable (the store is away, or busy)."""
     try:
         yield
     except IntegrityError as error:
@@ -287,6 +288,13 @@ def store_errors() -> Generator[None]:
             code="usage_refused",
         ) from error
     except SQLAlchemyError as error:
+        code: int = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_BUSY:
+            raise Unavailable(
+                "somebody else has been writing to the store for longer than this waits",
+                remedy="a period of millions of lines is written so; usage waits in the journal",
+                code="store_busy",
+            ) from error
         raise Unavailable(
             f"the store cannot be reached: {error.__class__.__name__}",
             remedy="check [store] url and its server; usage waits in the journal",

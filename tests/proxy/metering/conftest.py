@@ -1,18 +1,13 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 
-from proxy.database import open_engine
+from proxy.database import open_engine, upgrade
 from proxy.metering.frames import Frame, encode_record
 from proxy.metering.journal import Journal
 from proxy.metering.usage import PPM, Attributed, Begun, Line, Used
 from proxy.settings import Metering
-
-MIGRATION = Path(__file__).parents[3] / "proxy/migrations/versions/0002_metering.py"
 
 
 class FrozenClock:
@@ -79,12 +74,8 @@ def open_journal(folder, clock):
 
 
 def create_tables(engine: sa.Engine) -> None:
-    """This chapter's own migration, alone: its tables with their constraints and triggers."""
-    spec = importlib.util.spec_from_file_location("metering_migration", MIGRATION)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
-        module.upgrade()
+    """The whole schema: who carries also asks what has left, which other chapters' tables tell."""
+    upgrade(engine.url.render_as_string(hide_password=False))
 
 
 def dump(engine: sa.Engine) -> dict[str, list[tuple]]:
@@ -101,8 +92,10 @@ def dump(engine: sa.Engine) -> dict[str, list[tuple]]:
 
 @pytest.fixture
 def sqlite_engine(tmp_path):
-    engine = open_engine(f"sqlite:///{tmp_path / 'store.db'}")
-    create_tables(engine)
+    from tests.stores import lay  # here: a crash test takes this file in where `tests` is no package
+
+    lay(url := f"sqlite:///{tmp_path / 'store.db'}")
+    engine = open_engine(url)
     yield engine
     engine.dispose()
 
@@ -113,8 +106,7 @@ def engine(request):
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_engine")
         return
-    engine = open_engine(request.getfixturevalue("empty_postgres_url"))
-    create_tables(engine)
+    engine = open_engine(request.getfixturevalue("postgres_url"))
     yield engine
     engine.dispose()
 

@@ -260,3 +260,33 @@ async def test_a_contradicted_record_does_not_hold_up_the_rest(sqlite_engine, op
     assert store.find_event(sqlite_engine, "rct_1").output_tokens == 20
     assert store.find_event(sqlite_engine, "rct_2") is not None
     await close(sink)
+
+
+async def test_a_long_write_of_somebody_else_is_waited_for_and_is_no_problem(
+    sqlite_engine, open_journal, made, monkeypatch
+):
+    journal = open_journal()
+    sink = Sink(journal, sqlite_engine, settings=Metering())
+    await sink.drain()
+    with sqlite_engine.connect() as raw:
+        raw.exec_driver_sql("PRAGMA busy_timeout = 1")  # the connection that the carrier gets next
+    asked = []
+    carry = store.carry
+
+    def counted(*arguments):
+        asked.append(sink.problem)
+        return carry(*arguments)
+
+    monkeypatch.setattr(store, "carry", counted)
+    async with asyncio.TaskGroup() as group:
+        with sqlite_engine.connect() as writer:
+            writer.exec_driver_sql("BEGIN IMMEDIATE")
+            await journal.append(made.used(1))
+            running = group.create_task(sink.run())
+            await until(lambda: len(asked) == 5)
+            writer.rollback()
+        assert asked == [None] * 5
+        await until(lambda: not sink.lag)
+        running.cancel()
+    assert store.find_event(sqlite_engine, "rct_1") is not None
+    await close(sink)
