@@ -4,11 +4,12 @@ import zipfile
 
 import pytest
 
+from proxy.access.store import app_names
 from proxy.access.subjects import SubjectKeys
 from proxy.billing.users import subject_digest
 from proxy.database import open_engine
 from proxy.metering.frames import Frame, encode_record
-from proxy.metering.store import carry
+from proxy.metering.store import carry, watermark
 from proxy.metering.usage import Attributed, Used
 from tests.commands import Commands
 
@@ -70,16 +71,17 @@ def test_a_works_text_is_erased(registered):
 
 
 def test_an_end_users_answers_are_told_and_made_nobodys(ec):
-    app = ec.json("keys", "create", "--role", "app", "--name", "shop").row["id"]
-    app_id = next(row["app_id"] for row in ec.json("keys", "list").rows if row["id"] == app)
+    assert ec("keys", "create", "--role", "app", "--name", "shop").status == 0
+    engine = open_engine(f"sqlite:///{ec.data / 'endcredits.db'}")
+    (app_id,) = app_names(engine)
     digest = subject_digest(SubjectKeys(ec.data).key(app_id, 0), "user-7")
     used = Used(
         id="rct_1", occurred_us=5, app=app_id, backend="b", model="m", endpoint="chat", outcome="complete",
         input_tokens=1, output_tokens=2, estimated=False, subject_digest=digest,
     )  # fmt: skip
     records = [used, Attributed(id="rct_1", unattributed_ppm=1_000_000)]
-    engine = open_engine(f"sqlite:///{ec.data / 'endcredits.db'}")
-    carry(engine, "shd_1", [Frame(place, encode_record(one), 0) for place, one in enumerate(records)])
+    assert watermark(engine, "shd_1") == 0
+    assert carry(engine, "shd_1", [Frame(place, encode_record(one), 0) for place, one in enumerate(records)])
     engine.dispose()
     assert ec.json("users", "export", "-", "--app", "shop", fed="user-7\n").row["id"] == "rct_1"
     assert ec.json("users", "erase", "user-7", "--app", "shop", "--yes").row["answers"] == 1
