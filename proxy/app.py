@@ -64,6 +64,7 @@ from proxy.portal.log import log_router, proofs_router
 from proxy.portal.matters import matters_router
 from proxy.portal.pages import Pages
 from proxy.portal.payouts import payouts_router
+from proxy.portal.persons import persons_router
 from proxy.portal.playground import playground_pages
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
@@ -439,6 +440,12 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),
             payouts_router(running.engine, paying, catalogue),
+            persons_router(
+                running.engine,
+                settings,
+                Catalogue(running.engine, clock=running.clock, ids=running.ids),
+                running.clock,
+            ),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             matters_router(running.engine, settings.billing, running.clock),
             log_router(running.engine, running.issuer),
