@@ -19,6 +19,7 @@ from proxy.billing.payees_store import Payees
 from proxy.billing.payouts import Batch, Debtor, Rules
 from proxy.billing.payouts_store import Payouts
 from proxy.billing.prices import load
+from proxy.billing.proving import Prover
 from proxy.billing.run import close_period
 from proxy.billing.statement import Closing
 from proxy.catalogue.ownership_store import Ownership
@@ -48,6 +49,7 @@ class Bookkeeping:
         self, engine: sa.Engine, *, creators: int = 4, works: int = 6, apps: int = 2, new: bool = True
     ) -> None:
         self.engine, self.number = engine, 0
+        self.prover: Prover | None = None  # who signs periods, if anybody does
         self.clock, self.ids = FrozenClock(NOVEMBER_US), CountingIds()
         self.creators = [f"c_{number}" for number in range(creators)]
         self.works = [f"w_{number}" for number in range(works)]
@@ -141,7 +143,8 @@ class Bookkeeping:
     def close(self, label: str, billing: Billing = RULES) -> Closing:
         """Close a period; its comment window ends at once."""
         self.clock.advance(1)
-        made = close_period(self.engine, label, billing, PRICES, dry_run=False, now_us=self.clock.now_us())
+        now_us, by = self.clock.now_us(), self.prover
+        made = close_period(self.engine, label, billing, PRICES, dry_run=False, now_us=now_us, prover=by)
         self.clock.advance(1)
         return made
 

@@ -30,6 +30,7 @@ from proxy.billing import (
 from proxy.billing.closing_files import spilled_statements, spilled_transfers
 from proxy.billing.periods import window_end
 from proxy.billing.prices import PriceTable
+from proxy.billing.proving import Prover
 from proxy.billing.rating import roll_up_pages
 from proxy.billing.statements import UNCLAIMED, Books, Closing
 from proxy.billing.statements import close_period as closed
@@ -42,10 +43,18 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)
 
 
 def close_period(
-    engine: sa.Engine, label: str, billing: Billing, prices: PriceTable, *, dry_run: bool, now_us: int
+    engine: sa.Engine,
+    label: str,
+    billing: Billing,
+    prices: PriceTable,
+    *,
+    dry_run: bool,
+    now_us: int,
+    prover: Prover | None = None,
 ) -> Closing:
     """Close everything metered since the last period as `label`; with `dry_run`, only say what would be.
 
+    prover: signs the period, which then ends where the log does; without one its statements prove nothing.
     A label that is already closed returns the stored closing, unchanged. Raises BadRequest for a label that
     cannot be one, Conflict when a model has no price ("unpriced_models") or another close won the race, and
     Unavailable when the store is away.
@@ -57,7 +66,7 @@ def close_period(
             code="period_label",
         )
     try:
-        return _close(engine, label, billing, prices, dry_run=dry_run, now_us=now_us)
+        return _close(engine, label, billing, prices, prover, dry_run=dry_run, now_us=now_us)
     except OperationalError as error:
         raise Unavailable(
             f"the store went away while {label} was being closed: nothing of it was written",
@@ -93,14 +102,21 @@ def concentration_of(engine: sa.Engine, label: str, rules: Concentration) -> con
 
 
 def _close(
-    engine: sa.Engine, label: str, billing: Billing, prices: PriceTable, *, dry_run: bool, now_us: int
+    engine: sa.Engine,
+    label: str,
+    billing: Billing,
+    prices: PriceTable,
+    prover: Prover | None,
+    *,
+    dry_run: bool,
+    now_us: int,
 ) -> Closing:
     stored = store.load_closing(engine, label)
     if stored is not None:
         return stored
     folder = _beside(engine)
     after_seq, start = store.last_period(engine)
-    end = watermarks(engine)
+    end = watermarks(engine) if prover is None or dry_run else prover.ends(start)
     # After the marks: whatever held for an answer below them was said before that answer was given.
     registry_seq = store.registry_now(engine)
     terms = policies_store.terms_now(engine, billing, registry_seq)
@@ -149,8 +165,12 @@ def _close(
         def beside(connection: sa.Connection) -> None:
             pools_store.refuse_changed(connection, label, closing.totals.pools)
             periods_store.open_window(connection, label, until_us)
+            if prover is not None:
+                prover.sign(connection, closing, after_seq + 1)
 
         store.write(engine, closing, after_seq=after_seq, also=beside)
+        if prover is not None:
+            prover.log()
     return closing
 
 

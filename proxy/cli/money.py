@@ -148,7 +148,9 @@ def load_prices(desk: Desk) -> PriceTable:
 @click.option("--dry-run", is_flag=True, help="Compute and print everything, write nothing.")
 def close(desk: Desk, label: str, *, dry_run: bool) -> None:
     """Close everything metered since the last period into statements, under LABEL (like 2026-11)."""
+    from proxy.billing.proving import Prover
     from proxy.billing.run import close_period
+    from proxy.cli.proofs import issuer_of
 
     carry_left_over(desk)
     closing = close_period(
@@ -158,6 +160,7 @@ def close(desk: Desk, label: str, *, dry_run: bool) -> None:
         load_prices(desk),
         dry_run=dry_run,
         now_us=SystemClock().now_us(),
+        prover=Prover(desk.engine, issuer_of(desk)),
     )
     desk.say(_closing_json(closing, dry_run=dry_run), _closing_text(closing, dry_run=dry_run))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from proxy.cli.desk import Desk, command, main
 from proxy.clock import SystemClock, iso_utc
 from proxy.errors import BadRequest
+
+if TYPE_CHECKING:
+    from proxy.receipts.issuing import Issuer
 
 FILE_BYTES_MAX = 8_388_608  # a receipt with all its lines and its proof is some kB
 DAY_US = 86_400_000_000
@@ -72,7 +75,7 @@ def rotate(desk: Desk, overlap_days: int) -> None:
 
 
 def _own_keys(desk: Desk) -> dict[str, Any]:
-    from proxy.receipts.issuing import KEYS_DIR, Issuer
+    from proxy.receipts.issuing import KEYS_DIR
     from proxy.receipts.signing import read_keys
 
     data_dir = desk.settings.data_dir
@@ -82,4 +85,11 @@ def _own_keys(desk: Desk) -> dict[str, Any]:
             remedy="pass --keys with the operator's /.well-known/endcredits.json, saved",
             code="no_signing_keys",
         )
-    return Issuer(data_dir, desk.settings.receipts.origin, SystemClock()).about()
+    return issuer_of(desk).about()
+
+
+def issuer_of(desk: Desk) -> Issuer:
+    """Return who signs with the keys in this data folder, which are made where there are none."""
+    from proxy.receipts.issuing import Issuer
+
+    return Issuer(desk.settings.data_dir, desk.settings.receipts.origin, SystemClock())

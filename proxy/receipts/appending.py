@@ -18,7 +18,7 @@ from proxy.metering.log_store import events_between
 from proxy.metering.store import watermarks
 from proxy.metering.usage import MeteredEvent
 from proxy.observability import get_log
-from proxy.receipts import store
+from proxy.receipts import manifest_store, store
 from proxy.receipts.receipt import Secrets, payload
 
 RECORDS_AT_ONCE: Final = 1_000  # of one shard: some three hundred answers, a transaction of some 20 ms
@@ -29,12 +29,16 @@ SecretsOf = Callable[[int], Secrets]  # microseconds -> the secrets of that mont
 
 
 def append_some(engine: sa.Engine, secrets_of: SecretsOf) -> int:
-    """Log what was carried since the log was last appended to, up to RECORDS_AT_ONCE records.
+    """Log what was carried since the log was last appended to, up to RECORDS_AT_ONCE records, or manifests.
 
-    Return how many records were passed, 0 when there are none. Raises Unavailable when the store is away, or
+    Return how many were passed, 0 when there are none. Raises Unavailable when the store is away, or
     while the usage of an answer has not been carried yet (`events_incomplete`), as it may be after a restart.
     """
     state = store.read_state(engine)
+    if signed := manifest_store.unlogged(engine):
+        periods = [store.Entry("manifest", manifest_store.ref_of(label), digest) for label, digest in signed]
+        store.append(engine, state, periods, {})
+        return len(periods)  # if another was first, the next look finds none left
     for shard, mark in sorted(watermarks(engine).items()):
         begin = state.positions.get(shard, 0)
         end = min(mark, begin + RECORDS_AT_ONCE)

@@ -53,6 +53,10 @@ class Secrets:
         """Return the key of the digest that a receipt holds of its output: 16 bytes, for the app alone."""
         return self._drawn(f"nonce|{receipt}")
 
+    def tree(self, period: str) -> bytes:
+        """Return what parts and salts the sums of a period that was closed in this month: 32 bytes."""
+        return hmac.digest(self._key, f"tree|{period}".encode(), "sha256")
+
     def _drawn(self, what: str) -> bytes:
         return hmac.digest(self._key, what.encode("utf-8"), "sha256")[:SALT_BYTES]
 

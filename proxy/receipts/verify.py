@@ -32,6 +32,10 @@ SALT_BYTES: Final = 16
 ED25519: Final = b"\x01"  # C2SP signed-note's type of an Ed25519 signature
 PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 RECEIPT_TYPE: Final = "endcredits-receipt+jws"
+MANIFEST_TYPE: Final = "endcredits-manifest+jws"
+STATEMENT_FORMAT: Final = "endcredits-statement/1"
+GRAIN_DIGITS: Final = 7  # a grain is 10^-7 of a currency's minor unit,
+EXPONENTS: Final = range(5)  # which is 10^-0 to 10^-4 of the currency
 SIZE_MAX: Final = 1 << 62  # of a log: what an index of 64 bits can still be added to
 PATH_MAX: Final = 64  # hashes: more than a log of SIZE_MAX needs
 NOTE_BYTES_MAX: Final = 1 << 20  # sixteen signatures of 5 kB, and room
@@ -414,6 +418,202 @@ def summed_root(leaf: Sum, index: int, size: int, path: Sequence[Sum]) -> Sum:
     return at
 
 
+def commitment(head: Mapping[str, Any]) -> bytes:
+    """Return what a leaf holds of a statement or a charge: the hash of what of it is signed."""
+    return hashlib.sha256(canonical(head)).digest()
+
+
+def told_digest(nonce: bytes, names: Mapping[str, Any]) -> str:
+    """Return what a statement's signed head holds of the names on it, so that they can be erased."""
+    return b64url(hashlib.sha256(nonce + canonical(names)).digest())
+
+
+def open_manifest(token: str, keys: Keys) -> tuple[dict[str, Any], bytes]:
+    """Return (what a period's manifest says, its payload). Raises Invalid unless its sums add up.
+
+    What apps were charged, with what was let go of earlier periods, is what creators, escrow, the common
+    account and the platform got; the trees of creators and apps hold these very sums.
+    """
+    payload = open_jws(token, keys.kids, MANIFEST_TYPE)
+    said = from_canonical(payload, "the manifest")
+    try:
+        totals = said["totals"]
+        charged, creators = totals["charged_grains"], totals["creators_grains"]
+        out = creators + totals["escrow_grains"] + totals["platform_grains"]
+        out += sum(totals["common_grains"].values())
+        if charged + totals.get("released_grains", 0) != out:
+            raise Invalid("the period's money does not add up")
+        for name, grains in (("payees", creators), ("apps", charged)):
+            if (said[name]["grains"] if said[name] else 0) != grains:
+                raise Invalid(f"the period's {name} have another sum than its totals")
+    except (KeyError, TypeError, AttributeError):
+        raise Invalid("the manifest lacks a member") from None
+    return said, payload
+
+
+def check_leaves(kind: str, ident: str, head: Mapping[str, Any], leaves: Any, tree: Any) -> int:
+    """Return the sum in grains that a period's tree holds for a party, whose parts stand in it once each.
+
+    leaves: the party's openings, part by part; tree: the manifest's "payees" or "apps". Raises Invalid.
+    """
+    committed, total = commitment(head), 0
+    try:
+        size, root = tree["n"], _node_of(tree)
+        if len(leaves) != PARTS:
+            raise Invalid(f"there are not {PARTS} parts of {ident}")
+        for part, shown in enumerate(leaves):
+            nonce = from_b64url(shown["nonce"], "a leaf's nonce")
+            leaf = sum_leaf(sum_key(kind, ident, part), _integer(shown["grains"]), committed, nonce)
+            path = [_node_of(one) for one in shown["path"]]
+            if summed_root(leaf, _integer(shown["index"]), _integer(size), path) != root:
+                raise Invalid(f"the period does not hold this of {ident}")
+            total += leaf.grains
+    except (KeyError, TypeError, AttributeError):
+        raise Invalid("a leaf or the tree lacks a member") from None
+    return total
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:  # bool is an int in Python, and true would be spelt otherwise elsewhere
+        raise Invalid("what should be an integer is none")
+    return value
+
+
+def _node_of(said: Mapping[str, Any]) -> Sum:
+    first, last, digest = (from_b64url(said[name], "a node") for name in ("first", "last", "digest"))
+    return Sum(first, last, _integer(said["grains"]), digest)
+
+
+def without_texts(value: Any) -> Any:
+    """Return a statement's JSON without amounts written once more for eyes: "x" for "x_grains"."""
+    if isinstance(value, list):
+        return [without_texts(one) for one in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    members = cast("dict[str, Any]", value)
+    return {name: without_texts(one) for name, one in members.items() if f"{name}_grains" not in members}
+
+
+def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield (amount as text, in grains) for all that a statement writes twice."""
+    if isinstance(value, list):
+        for one in cast("list[Any]", value):
+            yield from _texts(one)
+    elif isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        for name, one in members.items():
+            grains = members.get(f"{name}_grains")
+            if isinstance(one, dict) and isinstance(grains, dict):
+                texts, sums = cast("dict[str, Any]", one), cast("dict[str, Any]", grains)
+                yield from ((text, sums.get(key)) for key, text in texts.items())
+            elif grains is not None:
+                yield one, grains
+            else:
+                yield from _texts(one)
+
+
+def _amount(grains: int, exponent: int) -> str:
+    """Return an amount in a currency whose minor unit is 10^-exponent, exact, as statements write it."""
+    digits = str(abs(grains)).rjust(exponent + GRAIN_DIGITS + 1, "0")
+    point = len(digits) - exponent - GRAIN_DIGITS
+    behind = digits[point : point + exponent] + digits[point + exponent :].rstrip("0")
+    return ("-" if grains < 0 else "") + digits[:point] + (f".{behind}" if behind else "")
+
+
+def _check_texts(statement: Mapping[str, Any]) -> None:
+    pairs = list(_texts(statement))
+    if not any(all(_amount(_integer(g), e) == text for text, g in pairs) for e in EXPONENTS):
+        raise Invalid("an amount is written in two ways that do not agree")
+
+
+_NOT_IN_HEAD: Final = frozenset({"format", "lines", "name", "app_names", "basis", "totals"})
+_MOVED: Final = {
+    "adjustments": 1, "distributed": 1, "held": -1, "paid": -1, "released": 1, "returned": 1, "withheld": -1,
+}  # fmt: skip
+
+
+def check_statement(shown: Mapping[str, Any], keys: Keys) -> list[str]:
+    """Return what a signed statement proves, a sentence each. Raises Invalid with what does not hold.
+
+    Its lines sum to what was earned, its movements lead from its opening to its closing, the period's
+    manifest has its rules and totals and holds it once and as it is, and the manifest is in the log.
+    """
+    said, proven = _in_manifest(shown, keys)
+    _check_texts(shown["statement"])
+    statement = without_texts(shown["statement"])
+    try:
+        if statement["format"] != STATEMENT_FORMAT:
+            raise Invalid(f"this is no {STATEMENT_FORMAT}")
+        names = {name: statement[name] for name in ("app_names", "name")}
+        head = {name: one for name, one in statement.items() if name not in _NOT_IN_HEAD}
+        head["told"] = told_digest(from_b64url(shown["nonce"], "the nonce"), names)
+        if (statement["period"], statement["currency"]) != (said["period"], said["cur"]):
+            raise Invalid("the statement is not of this period")
+        if statement["basis"] != said["basis"] or statement["totals"] != said["totals"]:
+            raise Invalid("the statement's rules or totals are not the period's")
+        if hashlib.sha256(canonical(statement["lines"])).hexdigest() != statement["lines_sha256"]:
+            raise Invalid("the statement's lines are not those that were signed")
+        earned = sum(_integer(line["net_grains"]) for line in statement["lines"])
+        moved = sum(sign * head.get(f"{name}_grains", 0) for name, sign in _MOVED.items())
+        if moved != sum(_integer(move["grains"]) for move in head.get("moves", [])):
+            raise Invalid("the statement's movements do not add up")
+        ends = head["opening_grains"] + earned + moved
+        if (earned, ends) != (head["earned_grains"], head["closing_grains"]):
+            raise Invalid("the statement does not add up")
+        creator = str(statement["creator"])
+        if check_leaves("payee", creator, head, shown["leaves"], said["payees"]) != earned:
+            raise Invalid(f"the period holds another sum for {creator}")
+    except (KeyError, TypeError, AttributeError):
+        raise Invalid("the statement lacks a member") from None
+    return [
+        f"signed: what {creator} earned in {said['period']}, {earned} grains in {said['cur']}",
+        *proven,
+        f"once: {creator} stands in the period's {said['payees']['n'] // PARTS} creators once, with this sum",
+    ]
+
+
+def check_charge(shown: Mapping[str, Any], keys: Keys) -> list[str]:
+    """Return what an app's signed charge proves, a sentence each. Raises Invalid with what does not hold."""
+    said, proven = _in_manifest(shown, keys)
+    try:
+        charge = shown["charge"]
+        app, grains = str(charge["app"]), _integer(charge["charged_grains"])
+        if (charge["period"], charge["currency"]) != (said["period"], said["cur"]):
+            raise Invalid("the charge is not of this period")
+        if check_leaves("app", app, charge, shown["leaves"], said["apps"]) != grains:
+            raise Invalid(f"the period holds another sum for {app}")
+    except (KeyError, TypeError, AttributeError):
+        raise Invalid("the charge lacks a member") from None
+    return [
+        f"signed: what {app} was charged in {said['period']}, {grains} grains in {said['cur']}",
+        *proven,
+        f"once: {app} stands in the period's {said['apps']['n'] // PARTS} apps once, with this sum",
+    ]
+
+
+def check_next(older: str, newer: str, keys: Keys) -> None:
+    """Raise Invalid unless the second of two manifests is that of the period right after the first's."""
+    (before, payload), (after, _) = open_manifest(older, keys), open_manifest(newer, keys)
+    try:
+        follows = (after["seq"], after["prev"]) == (before["seq"] + 1, hashlib.sha256(payload).hexdigest())
+        bounds = after["basis"]["start_bounds"] == before["basis"]["end_bounds"]
+        if not (follows and bounds and after["log"]["size"] >= before["log"]["size"]):
+            raise Invalid("the later period does not begin where the earlier one ended")
+    except (KeyError, TypeError, AttributeError):
+        raise Invalid("a manifest lacks a member") from None
+
+
+def _in_manifest(shown: Mapping[str, Any], keys: Keys) -> tuple[dict[str, Any], list[str]]:
+    """Return (what the manifest beside a statement or a charge says, that it is in the log)."""
+    token, proof = shown.get("manifest"), shown.get("proof")
+    if not isinstance(token, str) or not isinstance(proof, str):
+        raise Invalid("the period's manifest, or its place in the log, is not with it")
+    said, payload = open_manifest(token, keys)
+    checkpoint = check_proof(proof, manifest_entry(payload), keys.notes, keys.origin)
+    where = f"one of the {checkpoint.size} entries of {checkpoint.origin}"
+    return said, [f"logged: the period's manifest is {where}"]
+
+
 # Files
 
 
@@ -441,17 +641,37 @@ class Keys:
         return cls(origin, {kid: public for kid, public, _ in found}, notes)
 
 
+def check_manifest(shown: Mapping[str, Any], keys: Keys) -> list[str]:
+    """Return what a period's manifest with its proof proves. Raises Invalid with what does not hold."""
+    said, proven = _in_manifest(shown, keys)
+    return [f"signed: the period {said.get('period')}, and its sums add up", *proven]
+
+
+_OF_PERIODS: Final = {
+    frozenset({"leaves", "manifest", "nonce", "proof", "statement"}): check_statement,
+    frozenset({"charge", "leaves", "manifest", "proof"}): check_charge,
+    frozenset({"manifest", "proof"}): check_manifest,
+}
+
+
 def check_file(raw: bytes, keys: Keys) -> list[str]:
     """Return what a file proves, a sentence each. Raises Invalid with what does not hold.
 
-    raw: a receipt (a compact JWS), or the JSON of /api/receipts/{id}/proof with "receipt", and with what else
-    there is of "proof" (a tlog-proof) and "lines" (opened ones).
+    raw: a receipt (a compact JWS), the JSON of /api/receipts/{id}/proof with "receipt", and with what else
+    there is of "proof" (a tlog-proof) and "lines" (opened ones); or a signed statement, an app's signed
+    charge, or a period's manifest with its proof.
     """
     try:
         text = raw.decode("utf-8").strip()
         said: dict[str, Any] = json.loads(text) if text.startswith("{") else {"receipt": text}
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise Invalid("this is neither a receipt nor the JSON of one") from None
+    if "manifest" in said:
+        # One spelling and no member more: a flipped bit must not turn a file into one that says less.
+        check = _OF_PERIODS.get(frozenset(said))
+        if check is None or canonical(said) != text.encode("utf-8"):
+            raise Invalid("this is no statement, charge or manifest as they are written")
+        return check(said, keys)
     token, shown = said.get("receipt"), said.get("lines", [])
     if not isinstance(token, str) or not isinstance(shown, list):
         raise Invalid("there is no receipt in it")

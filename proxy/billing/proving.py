@@ -1,0 +1,207 @@
+"""Makes a closed period provable: its signed manifest, and what shows one party her own place in it.
+
+A period that is closed with a Prover ends where the log ends: every answer below is logged, and none above is
+counted, so that the period is an interval of the log which anybody holds a receipt of. The manifest is signed
+in the transaction that writes the period, and is in the log a second later.
+
+A creator's file holds her statement, a path for each of her leaves and the manifest; an app's its charge.
+They are checked offline (receipts/verify.py). What was closed before there were manifests has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from proxy.billing.movements import Move
+from proxy.billing.spill import Spilled
+from proxy.billing.statement import Closing, Statement
+from proxy.errors import NotFound, Problem
+from proxy.receipts import manifest, manifest_store, store
+from proxy.receipts.appending import drain
+from proxy.receipts.issuing import Issuer
+from proxy.receipts.signing import proof_file
+from proxy.receipts.sums import KeptTree, Kind, SumTree
+from proxy.receipts.tree import inclusion_path
+from proxy.receipts.verify import MANIFEST_TYPE, b64url, canonical, commitment, from_canonical
+
+TREES_KEPT: Final = 4  # of a period's two kinds; each keeps some chunks of nodes in memory
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What of a statement is signed as it is: every member of Statement that names nobody."""
+
+    id: str
+    period: str
+    creator: str
+    currency: str
+    closed_us: int
+    opening_grains: int
+    earned_grains: int
+    closing_grains: int
+    lines_sha256: str
+    moves: tuple[Move, ...] = ()
+    adjustments_grains: int = 0
+    held_grains: int = 0
+    released_grains: int = 0
+    paid_grains: int = 0
+    withheld_grains: int = 0
+    returned_grains: int = 0
+    distributed_grains: int = 0
+
+
+class _Named(Head, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    app_names: dict[str, str]
+
+
+_named: Final = msgspec.json.Decoder(_Named)
+_HEAD: Final = Head.__struct_fields__
+
+
+class Prover:
+    """Signs periods with `issuer`, and shows parties their places in them."""
+
+    def __init__(self, engine: sa.Engine, issuer: Issuer) -> None:
+        """Read nothing yet."""
+        self._engine = engine
+        self._issuer = issuer
+        self._trees: dict[tuple[str, Kind], KeptTree] = {}
+        self._log = (0, b"")
+
+    # -- closing
+
+    def ends(self, start: Mapping[str, int]) -> dict[str, int]:
+        """Return where a period that is closed now ends in each shard: where the log does.
+
+        start: where it begins. What cannot be logged yet (a record is still on its way) falls into the next
+        period.
+        """
+        try:
+            drain(self._engine, self._issuer.secrets_of)
+        except Problem as problem:
+            if problem.code != "events_incomplete":
+                raise
+        state = store.read_state(self._engine)
+        self._log = (state.size, state.root)
+        return {**start, **{shard: max(end, start.get(shard, 0)) for shard, end in state.positions.items()}}
+
+    def sign(self, connection: sa.Connection, closing: Closing, seq: int) -> None:
+        """Write the manifest of a closing that this transaction writes as the period of number `seq`."""
+        secret = self._issuer.secrets_of(closing.closed_us).tree(closing.label)
+        payees = SumTree("payee", dict(_payees(closing.statements, secret)), secret)
+        charges = {app: (sum_, _charged(closing, app, sum_)) for app, sum_ in closing.charged_by_app.items()}
+        apps = SumTree("app", charges, secret)
+        period = manifest.Period(
+            label=closing.label,
+            seq=seq,
+            currency=closing.currency,
+            closed_us=closing.closed_us,
+            basis=msgspec.to_builtins(closing.basis),
+            totals=msgspec.to_builtins(closing.totals),
+            books=closing.manifest_sha256,
+            log=self._log,
+            previous=manifest_store.previous(connection, seq).hex(),
+        )
+        payload = manifest.payload(period, payees, apps)
+        made = manifest_store.Manifest(
+            label=closing.label,
+            seq=seq,
+            jws=self._issuer.signer.jws(payload, MANIFEST_TYPE),
+            digest=manifest.digest(payload),
+            payees=payees.size,
+            apps=apps.size,
+        )
+        manifest_store.write(connection, made, [("payee", payees), ("app", apps)])
+
+    def log(self) -> None:
+        """Put what was signed into the log, so that a command leaves nothing to a server. Raises Problem."""
+        drain(self._engine, self._issuer.secrets_of)
+
+    # -- showing
+
+    def manifest_file(self, label: str) -> bytes:
+        """Return a period's manifest with its place in the log. Raises NotFound while there is none."""
+        return canonical(self._shown(label)) + b"\n"
+
+    def statement_file(self, statement: Statement, said: Mapping[str, Any]) -> bytes:
+        """Return a statement as one file that is checked offline. said: documents.to_json of it, read."""
+        secret = self._secret(statement.closed_us, statement.period)
+        shown: dict[str, Any] = {**self._shown(statement.period), "statement": said}
+        shown["nonce"] = b64url(manifest.nonce_of(secret, statement.creator))
+        shown["leaves"] = self._leaves("payee", statement, statement.creator, statement.earned_grains)
+        return canonical(shown) + b"\n"
+
+    def charge_file(self, label: str, app: str, currency: str, closed_us: int, grains: int) -> bytes:
+        """Return what an app was charged in a period as one file that is checked offline."""
+        shown: dict[str, Any] = self._shown(label)
+        shown["charge"] = manifest.charge(app, label, currency, grains)
+        tree = self._tree("app", label, closed_us)
+        shown["leaves"] = manifest.leaves_object(tree.openings(app, grains))
+        return canonical(shown) + b"\n"
+
+    def _leaves(self, kind: Kind, statement: Statement, ident: str, grains: int) -> list[dict[str, Any]]:
+        tree = self._tree(kind, statement.period, statement.closed_us)
+        return manifest.leaves_object(tree.openings(ident, grains))
+
+    def _tree(self, kind: Kind, label: str, closed_us: int) -> KeptTree:
+        tree = self._trees.get((label, kind))
+        if tree is None:
+            while len(self._trees) >= TREES_KEPT:
+                self._trees.pop(next(iter(self._trees)))
+            kept = self._kept(label)
+            size = kept.payees if kind == "payee" else kept.apps
+            read: Callable[[int, int], bytes] = manifest_store.chunks(self._engine, label, kind)
+            tree = self._trees[label, kind] = KeptTree(kind, size, self._secret(closed_us, label), read)
+        return tree
+
+    def _kept(self, label: str) -> manifest_store.Manifest:
+        kept = manifest_store.read(self._engine, label)
+        if kept is None:
+            raise NotFound(
+                f"{label} has no signed manifest",
+                remedy="it is not closed, or was closed before there were manifests",
+                code="not_signed",
+            )
+        return kept
+
+    def _secret(self, closed_us: int, label: str) -> bytes:
+        return self._issuer.kept_secrets_of(closed_us).tree(label)
+
+    def _shown(self, label: str) -> dict[str, Any]:
+        kept = self._kept(label)
+        place = store.place_of(self._engine, manifest_store.ref_of(label))
+        if place is None:
+            raise NotFound(
+                f"the manifest of {label} is not in the log yet",
+                remedy="ask again in a second; `endcredits periods close` puts it there where no server runs",
+                code="not_logged",
+            )
+        state = store.read_state(self._engine)
+        path = inclusion_path(place, state.size, store.nodes(self._engine, state.size))
+        checkpoint = self._issuer.signer.checkpoint(state.size, state.root)
+        return {"manifest": kept.jws, "proof": proof_file(place, path, checkpoint)}
+
+
+def signed(statement: Statement, text: bytes, prover: Prover) -> bytes:
+    """Return `prover.statement_file` of a statement whose JSON is `text`."""
+    return prover.statement_file(statement, from_canonical(text.rstrip(b"\n"), "a statement"))
+
+
+def _payees(statements: Sequence[Statement], secret: bytes) -> Iterable[tuple[str, tuple[int, bytes]]]:
+    """Yield (creator, (grains, commitment)) of each statement, without reading its lines."""
+    named: Iterable[Any] = (
+        map(_named.decode, statements.raw()) if isinstance(statements, Spilled) else statements
+    )
+    for one in named:
+        head = msgspec.to_builtins(Head(**{name: getattr(one, name) for name in _HEAD}))
+        names = {"app_names": one.app_names, "name": one.name}
+        committed = manifest.statement_commitment(head, names, manifest.nonce_of(secret, one.creator))
+        yield one.creator, (one.earned_grains, committed)
+
+
+def _charged(closing: Closing, app: str, grains: int) -> bytes:
+    return commitment(manifest.charge(app, closing.label, closing.currency, grains))
