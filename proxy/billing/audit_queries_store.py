@@ -251,6 +251,8 @@ HISTORY: Final = (
     "work_identifier",
     "log_entry",
     "log_node",
+    "manifest",
+    "sum_chunk",
     "trimmed_period",
     "trimmed_range",
     "policy",
