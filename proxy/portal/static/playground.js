@@ -130,6 +130,12 @@ function stretches(letters, works) {
   for (let place = 1; place < letters.length; place++) {
     if (!owner[place] && owner[place - 1] && !/[\p{L}\p{N}]/u.test(letters[place]) && letters[place] !== "\n") owner[place] = owner[place - 1];
   }
+  // A word or two of a stretch beyond a paragraph's end belong to it by chance, and would only be in the way.
+  for (let place = letters.length - 1, from = letters.length; place >= 0; place--) {
+    if (letters[place] !== "\n" && place) continue;
+    trim(letters, owner, place ? place + 1 : 0, from);
+    from = place;
+  }
   const found = [];
   let start = 0;
   for (let place = 1; place <= letters.length; place++) {
@@ -139,6 +145,19 @@ function stretches(letters, works) {
     }
   }
   return found;
+}
+
+// Take from a line its first or last words, where they are the rest of another line's stretch and under three.
+function trim(letters, owner, from, to) {
+  for (const [edge, step, beyond] of [[from, 1, from - 1], [to - 1, -1, to]]) {
+    const piece = owner[edge]?.piece;
+    if (!piece || owner[beyond - (step > 0 ? 1 : -1)]?.piece !== piece) continue;
+    let place = edge;
+    while (place >= from && place < to && owner[place]?.piece === piece) place += step;
+    const rest = step > 0 ? letters.slice(edge, place) : letters.slice(place + 1, edge + 1);
+    if (rest.join("").trim().split(/\s+/).length > 2) continue;
+    for (let back = edge; back !== place; back += step) owner[back] = null;
+  }
 }
 
 // -- the passage beside a stretch: reached by pointer, touch and keyboard; Escape puts it away
