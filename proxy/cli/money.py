@@ -21,9 +21,12 @@ from proxy.errors import BadRequest, NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proxy.billing.interchange import Form
     from proxy.billing.prices import PriceTable
     from proxy.billing.statements import Closing
     from proxy.metering.usage import MeteredEvent
+
+FORMATS = ("openattribution", "rsl", "cloudevents")
 
 
 @main.group()
@@ -79,9 +82,13 @@ def event_line(event: MeteredEvent, app_names: dict[str, str]) -> dict[str, Any]
 @command(main)
 @click.option("--since", metavar="TIME", help="Only answers given since then, e.g. 2026-11-01.")
 @click.option("--events", is_flag=True, help="One row an answer instead of totals by app and model.")
-def usage(desk: Desk, since: str | None, *, events: bool) -> None:
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Settled answers as other systems take them."
+)
+def usage(desk: Desk, since: str | None, form: Form | None, *, events: bool) -> None:
     """Show what was used: one line an answer with --json."""
     from proxy.access.store import app_names
+    from proxy.billing.interchange_store import exported
     from proxy.metering.store import usage as usage_events
 
     try:
@@ -91,6 +98,10 @@ def usage(desk: Desk, since: str | None, *, events: bool) -> None:
             f"--since '{since}' is not a time", remedy="write 2026-11-01 or 2026-11-01T12:00Z"
         ) from error
     carry_left_over(desk)
+    if form is not None:
+        for line in exported(desk.engine, form, since_us=since_us, source=desk.settings.receipts.origin):
+            click.echo(line)
+        return
     names = app_names(desk.engine)
     lines = (event_line(event, names) for event in usage_events(desk.engine, since_us))
     if desk.as_json:
