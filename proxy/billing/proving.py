@@ -10,12 +10,14 @@ They are checked offline (receipts/verify.py). What was closed before there were
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
+from proxy.billing.documents import to_json
 from proxy.billing.movements import Move
 from proxy.billing.spill import Spilled
 from proxy.billing.statement import Closing, Statement
@@ -26,7 +28,7 @@ from proxy.receipts.issuing import Issuer
 from proxy.receipts.signing import proof_file
 from proxy.receipts.sums import KeptTree, Kind, SumTree
 from proxy.receipts.tree import inclusion_path
-from proxy.receipts.verify import MANIFEST_TYPE, b64url, canonical, commitment, from_canonical
+from proxy.receipts.verify import MANIFEST_TYPE, b64url, canonical, commitment
 
 TREES_KEPT: Final = 4  # of a period's two kinds; each keeps some chunks of nodes in memory
 
@@ -127,10 +129,11 @@ class Prover:
         """Return a period's manifest with its place in the log. Raises NotFound while there is none."""
         return canonical(self._shown(label)) + b"\n"
 
-    def statement_file(self, statement: Statement, said: Mapping[str, Any]) -> bytes:
-        """Return a statement as one file that is checked offline. said: documents.to_json of it, read."""
+    def statement_file(self, statement: Statement) -> bytes:
+        """Return a statement as one file that is checked offline."""
         secret = self._secret(statement.closed_us, statement.period)
-        shown: dict[str, Any] = {**self._shown(statement.period), "statement": said}
+        shown: dict[str, Any] = self._shown(statement.period)
+        shown["statement"] = json.loads(to_json(statement))
         shown["nonce"] = b64url(manifest.nonce_of(secret, statement.creator))
         shown["leaves"] = self._leaves("payee", statement, statement.creator, statement.earned_grains)
         return canonical(shown) + b"\n"
@@ -184,11 +187,6 @@ class Prover:
         path = inclusion_path(place, state.size, store.nodes(self._engine, state.size))
         checkpoint = self._issuer.signer.checkpoint(state.size, state.root)
         return {"manifest": kept.jws, "proof": proof_file(place, path, checkpoint)}
-
-
-def signed(statement: Statement, text: bytes, prover: Prover) -> bytes:
-    """Return `prover.statement_file` of a statement whose JSON is `text`."""
-    return prover.statement_file(statement, from_canonical(text.rstrip(b"\n"), "a statement"))
 
 
 def _payees(statements: Sequence[Statement], secret: bytes) -> Iterable[tuple[str, tuple[int, bytes]]]:

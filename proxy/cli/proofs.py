@@ -1,4 +1,4 @@
-"""`verify` and `signing`: what anybody checks offline, and the keys that an operator signs with."""
+"""`verify`, `signing`, and the files that show a period: what is checked offline, and who signed it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from proxy.cli.desk import Desk, command, main
+from proxy.cli.money import periods, statements
 from proxy.clock import SystemClock, iso_utc
 from proxy.errors import BadRequest
 
 if TYPE_CHECKING:
+    from proxy.billing.proving import Prover
     from proxy.receipts.issuing import Issuer
 
-FILE_BYTES_MAX = 8_388_608  # a receipt with all its lines and its proof is some kB
+KEYS_BYTES_MAX = 1_048_576  # a hundred keys
+FILE_BYTES_MAX = 536_870_912  # a receipt is some kB; a signed statement of a million lines 500 MB
 DAY_US = 86_400_000_000
+
+
+OUT = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file [standard output].")
 
 
 @command(main)
@@ -25,23 +31,77 @@ DAY_US = 86_400_000_000
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="The operator's /.well-known/endcredits.json, saved (default: the keys in this data folder).",
 )
-def verify(desk: Desk, file: Path, keys: Path | None) -> int:
-    """Check a receipt offline: that it is signed, stands in the log, and holds the lines shown with it.
+@click.option(
+    "--after",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The signed statement, charge or manifest of the period before: nothing lies between the two.",
+)
+def verify(desk: Desk, file: Path, keys: Path | None, after: Path | None) -> int:
+    """Check offline what was signed: that it is whole, adds up, and stands in the log.
 
-    FILE: a receipt as a reply carries it, or the JSON of /api/receipts/{id}/proof. Nothing is fetched.
-    `python verify.py FILE KEYS` does the same with nothing but that file and `cryptography`.
+    FILE: a receipt as a reply carries it, the JSON of /api/receipts/{id}/proof, a signed statement or charge,
+    or a period's manifest. Nothing is fetched. `python verify.py FILE KEYS` does the same with nothing but
+    that file and `cryptography`.
     """
     from proxy.catalogue.reading import read_bounded
-    from proxy.receipts.verify import Invalid, Keys, canonical, check_file
+    from proxy.receipts.verify import Invalid, Keys, canonical, check_file, check_files_in_row
 
-    saved = read_bounded(keys, FILE_BYTES_MAX) if keys else canonical(_own_keys(desk))
+    saved = read_bounded(keys, KEYS_BYTES_MAX) if keys else canonical(_own_keys(desk))
+    raw = read_bounded(file, FILE_BYTES_MAX)
     try:
-        proven = check_file(read_bounded(file, FILE_BYTES_MAX), Keys.parse(saved))
+        known = Keys.parse(saved)
+        proven = check_file(raw, known)
+        if after is not None:
+            proven += check_files_in_row(read_bounded(after, FILE_BYTES_MAX), raw, known)
     except Invalid as error:
         desk.say({"file": str(file), "holds": False, "why": str(error)}, f"does not hold: {error}")
         return 1
     desk.say({"file": str(file), "holds": True, "proven": proven}, "\n".join(proven))
     return 0
+
+
+@command(periods)
+@click.argument("label")
+@OUT
+def manifest(desk: Desk, label: str, out: Path | None) -> None:
+    """Write a closed period's signed manifest with its place in the log."""
+    _write(out, _prover(desk).manifest_file(label))
+
+
+@command(periods)
+@click.argument("label")
+@click.option("--app", required=True, help="Whose charge.")
+@OUT
+def charge(desk: Desk, label: str, app: str, out: Path | None) -> None:
+    """Write what an app was charged in a closed period, as one file that it checks offline."""
+    from proxy.portal.proven import charged
+
+    _write(out, charged(desk.engine, _prover(desk), label, app))
+
+
+@command(statements)
+@click.argument("statement_id")
+@OUT
+def signed(desk: Desk, statement_id: str, out: Path | None) -> None:
+    """Write a statement with all that shows it, as one file that its creator checks offline."""
+    from proxy.billing.store import statement
+
+    _write(out, _prover(desk).statement_file(statement(desk.engine, statement_id)))
+
+
+def _prover(desk: Desk) -> Prover:
+    from proxy.billing.proving import Prover
+
+    return Prover(desk.engine, issuer_of(desk))
+
+
+def _write(out: Path | None, content: bytes) -> None:
+    from proxy.cli.statements import write
+
+    if out is None:
+        click.echo(content, nl=False)
+    else:
+        write(out, lambda: content)
 
 
 @main.group()

@@ -16,9 +16,11 @@ from litestar.params import FromPath
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.billing.proving import Prover
 from proxy.errors import NotFound, Unavailable
 from proxy.metering.usage import MeteredEvent
 from proxy.portal.events import carried, may_see
+from proxy.portal.proven import proven
 from proxy.receipts import store
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.receipt import open_line, payload, to_object
@@ -57,7 +59,7 @@ def log_router(engine: sa.Engine, issuer: Issuer) -> Router:
 
 
 def proofs_router(engine: sa.Engine, issuer: Issuer) -> Router:
-    """Return what shows one answer's receipt: itself, its place in the log, and its lines opened."""
+    """Return what shows one answer's receipt, with its place in the log and its lines opened, and periods."""
 
     @get("/receipts/{event_id:str}/proof", guards=[requires(Action.READ_RECEIPT)])
     async def proof(caller: NamedDependency[Principal], event_id: FromPath[str]) -> Response[dict[str, Any]]:
@@ -73,7 +75,11 @@ def proofs_router(engine: sa.Engine, issuer: Issuer) -> Router:
         later = {} if shown["proof"] else {"retry-after": "1"}
         return Response(shown, status_code=200 if shown["proof"] else 202, headers=later)
 
-    return Router("/api", route_handlers=[proof], dependencies={"caller": Provide(provide_principal)})
+    return Router(
+        "/api",
+        route_handlers=[proof, *proven(engine, Prover(engine, issuer))],
+        dependencies={"caller": Provide(provide_principal)},
+    )
 
 
 def _shown(engine: sa.Engine, issuer: Issuer, event: MeteredEvent) -> dict[str, Any]:

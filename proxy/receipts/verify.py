@@ -687,14 +687,40 @@ def check_file(raw: bytes, keys: Keys) -> list[str]:
     return proven
 
 
+def check_files_in_row(older: bytes, newer: bytes, keys: Keys) -> list[str]:
+    """Return what two files of one party show together: that the second's period follows the first's.
+
+    Of two statements also that the second opens with what the first closed with. Raises Invalid.
+    """
+    check_file(older, keys)
+    before, after = (cast("dict[str, Any]", json.loads(one)) for one in (older, newer))
+    if "manifest" not in before or "manifest" not in after:
+        raise Invalid("only what belongs to a period has a period before it")
+    check_next(str(before["manifest"]), str(after["manifest"]), keys)
+    shown = "the period follows the one before, and nothing lies between them"
+    if "statement" not in before or "statement" not in after:
+        return [f"next: {shown}"]
+    first, second = before["statement"], after["statement"]
+    if first["creator"] != second["creator"] or first["closing_grains"] != second["opening_grains"]:
+        raise Invalid("the later statement does not open with what the earlier one closed with")
+    return [f"next: {shown}; its opening is the closing of that"]
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Check a file by itself: python verify.py FILE KEYS. Return 0 when all of it holds."""
-    if len(arguments) != 2:
+    """Check a file by itself: python verify.py FILE KEYS [FILE OF THE PERIOD BEFORE].
+
+    Return 0 when all of it holds.
+    """
+    if len(arguments) not in {2, 3}:
         print(main.__doc__, file=sys.stderr)  # noqa: T201  by itself it is a program
         return 2
     try:
-        raw, saved = (Path(name).read_bytes() for name in arguments)
-        print("\n".join(check_file(raw, Keys.parse(saved))))  # noqa: T201
+        raw, saved, *before = (Path(name).read_bytes() for name in arguments)
+        keys = Keys.parse(saved)
+        proven = check_file(raw, keys)
+        for one in before:
+            proven += check_files_in_row(one, raw, keys)
+        print("\n".join(proven))  # noqa: T201
     except (Invalid, OSError) as error:
         print(f"does not hold: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from proxy.billing.documents import to_json
-from proxy.billing.proving import Prover, signed
+from proxy.billing.proving import Prover
 from proxy.billing.store import load_closing
 from proxy.errors import NotFound
 from proxy.metering.usage import Line
@@ -36,7 +35,7 @@ def keys(prover):
 
 
 def file_of(prover, statement):
-    return signed(statement, to_json(statement), prover)
+    return prover.statement_file(statement)
 
 
 def statements(engine, label):

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from proxy.billing.documents import to_json
-from proxy.billing.proving import Prover, signed
+from proxy.billing.proving import Prover
 from proxy.billing.store import load_closing
 from proxy.database import open_engine
 from proxy.receipts import store
@@ -90,7 +89,7 @@ def shown(tmp_path_factory):
     files = {}
     for label in ("2026-11", "2026-12"):
         for one in load_closing(engine, label).statements:
-            files[label, one.creator] = json.loads(signed(one, to_json(one), prover))
+            files[label, one.creator] = json.loads(prover.statement_file(one))
     closed = load_closing(engine, "2026-11")
     app, grains = max(closed.charged_by_app.items(), key=lambda one: one[1])
     charge = prover.charge_file("2026-11", app, "USD", closed.closed_us, grains)

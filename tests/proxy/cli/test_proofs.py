@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from proxy.clock import SystemClock
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.verify import canonical
 from tests.commands import Commands
@@ -53,3 +54,25 @@ def test_a_new_key_signs_and_the_old_one_stays_listed_with_its_end(ec, issuer, t
 def test_keys_are_not_made_by_looking_for_them(ec, tmp_path):
     assert ec("signing", "list").status == 1
     assert not (tmp_path / "data" / "signing").exists()
+
+
+def test_a_closed_period_is_written_as_files_that_hold_elsewhere(ec, tmp_path):
+    ec("periods", "close", "a")
+    ec("periods", "close", "b")
+    (tmp_path / "keys.json").write_bytes(
+        canonical(Issuer(tmp_path / "data", "endcredits.local/log", SystemClock()).about())
+    )
+    for label in ("a", "b"):
+        assert ec("periods", "manifest", label, "--out", tmp_path / f"{label}.json").status == 0
+    elsewhere = Commands(tmp_path / "elsewhere")
+    held = elsewhere.json(
+        "verify", tmp_path / "b.json", "--after", tmp_path / "a.json", "--keys", tmp_path / "keys.json"
+    ).row
+    assert held["proven"][-1] == "next: the period follows the one before, and nothing lies between them"
+    turned = elsewhere.json(
+        "verify", tmp_path / "a.json", "--after", tmp_path / "b.json", "--keys", tmp_path / "keys.json"
+    )
+    assert (turned.status, turned.row["holds"]) == (1, False)
+    assert ec.json("periods", "manifest", "c").row["error"] == "not_signed"
+    assert ec.json("periods", "charge", "a", "--app", "app_x").row["error"] == "not_found"
+    assert ec.json("statements", "signed", "stm_x").row["error"] == "not_found"

@@ -1,0 +1,72 @@
+"""What shows a closed period to whoever has a place in it: the manifest, her statement, an app's charge.
+
+The manifest is public: it holds sums, and hashes of everybody. A file that shows one party's place holds that
+party's amounts and is given to her, and to operators. All of them are checked offline (docs/receipts.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import sqlalchemy as sa
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath, FromQuery
+
+from proxy.access.guards import requires
+from proxy.access.keys import Action, Principal
+from proxy.billing import store
+from proxy.billing.proving import Prover
+from proxy.errors import BadRequest, NotFound
+from proxy.portal.papers import own_statement
+
+HEADERS: Final = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
+
+
+def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
+    """Return the routes, to be put under /api."""
+
+    @get("/periods/{label:str}/manifest")
+    async def manifest(label: FromPath[str]) -> Response[bytes]:
+        """A closed period's signed manifest and its place in the log; for anybody."""
+        return _file(await asyncio.to_thread(prover.manifest_file, label))
+
+    @get("/statements/{statement_id:str}/signed", guards=[requires(Action.READ_OWN_STATEMENTS)])
+    async def statement(caller: NamedDependency[Principal], statement_id: FromPath[str]) -> Response[bytes]:
+        """A creator's statement with all that shows it, as one file to check offline."""
+
+        def shown() -> bytes:
+            found = own_statement(engine, caller, statement_id)
+            return prover.statement_file(found)
+
+        return _file(await asyncio.to_thread(shown))
+
+    @get("/periods/{label:str}/charge", guards=[requires(Action.READ_OWN_USAGE)])
+    async def charge(
+        caller: NamedDependency[Principal], label: FromPath[str], app: FromQuery[str] = ""
+    ) -> Response[bytes]:
+        """What an app was charged in a period, as one file to check offline; operators name `app`."""
+        asked = caller.app_id or app
+        if not asked:
+            raise BadRequest("whose charge is not said", remedy="add ?app=app_... to the address")
+        return _file(await asyncio.to_thread(charged, engine, prover, label, asked))
+
+    return manifest, statement, charge
+
+
+def charged(engine: sa.Engine, prover: Prover, label: str, app: str) -> bytes:
+    """Return the file that shows an app's charge. Raises NotFound for a period that did not charge it."""
+    period = next((one for one in store.list_periods(engine) if one.label == label), None)
+    if period is None or app not in period.charged_by_app:
+        raise NotFound(
+            f"no period '{label}' has charged {app[:60]}",
+            remedy="`endcredits periods list` shows what is closed",
+        )
+    return prover.charge_file(label, app, period.currency, period.closed_us, period.charged_by_app[app])
+
+
+def _file(content: bytes) -> Response[bytes]:
+    return Response(content, media_type="application/json", headers=HEADERS)
