@@ -178,7 +178,8 @@ function showPassage(mark, work, piece, slot) {
     make("p", "small soft", [work.creators.join(", "), licenceOf(work)].filter(Boolean).join(" · ")),
   ];
   if (known?.passage) parts.push(make("blockquote", "", known.passage));
-  const sure = known?.score === undefined ? "" : `, ${new Intl.NumberFormat(navigator.language, { style: "percent" }).format(known.score)} sure`;
+  const whole = new Intl.NumberFormat(navigator.language, { style: "percent" });
+  const sure = known?.score === undefined ? "" : known.score > 0.99 ? `, more than ${whole.format(0.99)} sure` : `, ${whole.format(known.score)} sure`;
   let why = `${kind}${sure}.`;
   if (!known?.passage) why += " Its creator shows no passages of it.";
   if (work.verdict === "prohibited") why += " Its creator does not allow this use: it is paid nothing and the operator is told.";
@@ -186,6 +187,10 @@ function showPassage(mark, work, piece, slot) {
   passage.className = `passage ${colourOf(slot)}`;
   passage.replaceChildren(...parts);
   passage.hidden = false;
+  requestAnimationFrame(() => place(mark)); // when the browser has scrolled to what is focused
+}
+
+function place(mark) {
   const box = mark.getBoundingClientRect();
   const left = Math.max(12, Math.min(box.left, document.documentElement.clientWidth - passage.offsetWidth - 12));
   const below = box.bottom + passage.offsetHeight + 12 < innerHeight || box.top < passage.offsetHeight + 12;

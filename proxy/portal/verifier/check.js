@@ -6,7 +6,9 @@ export class Invalid extends Error {}
 
 const HASH_BYTES = 32, SALT_BYTES = 16, PATH_MAX = 64, NOTE_BYTES_MAX = 1 << 20;
 const SIZE_MAX = 1n << 62n;
-const PROOF_HEADER = "c2sp.org/tlog-proof@v1", RECEIPT_TYPE = "endcredits-receipt+jws";
+const SUM_MAX = (1n << 63n) - 1n, PARTS = 4, GRAIN_DIGITS = 7, EXPONENTS = [0, 1, 2, 3, 4];
+const PROOF_HEADER = "c2sp.org/tlog-proof@v1", RECEIPT_TYPE = "endcredits-receipt+jws", MANIFEST_TYPE = "endcredits-manifest+jws";
+const STATEMENT_FORMAT = "endcredits-statement/1";
 const encoder = new TextEncoder();
 
 export const utf8 = (text) => encoder.encode(text);
@@ -270,6 +272,217 @@ export async function checkProof(proof, entry, keys, origin = "") {
   return { ...checkpoint, index };
 }
 
+// -- a period: everybody once, and the sums
+
+// A member that must be there; what lacks one is told by `lacking`.
+function need(holder, name) {
+  if (!(holder instanceof Map) || !holder.has(name)) throw new TypeError(name);
+  return holder.get(name);
+}
+
+async function lacking(what, check) {
+  try {
+    return await check();
+  } catch (error) {
+    if (error instanceof TypeError) throw new Invalid(`${what} lacks a member`);
+    throw error;
+  }
+}
+
+function integer(value) {
+  if (typeof value !== "bigint") throw new Invalid("what should be an integer is none");
+  return value;
+}
+
+function added(...values) {
+  if (values.some((value) => typeof value !== "bigint")) throw new TypeError("no number");
+  return values.reduce((sum, value) => sum + value, 0n);
+}
+
+function encodedSum(sum) {
+  if ([sum.first, sum.last, sum.digest].some((one) => one.length !== HASH_BYTES)) throw new Invalid("a key or hash of the tree has another length");
+  if (sum.grains < 0n || sum.grains > SUM_MAX) throw new Invalid("a sum of the tree is out of range");
+  return joined(sum.first, sum.last, eightBytes(sum.grains), sum.digest);
+}
+
+function eightBytes(number) {
+  const raw = new Uint8Array(8);
+  new DataView(raw.buffer).setBigUint64(0, number);
+  return raw;
+}
+
+const sumKey = (kind, ident, part) => sha256(utf8(`endcredits ${kind}|${ident}|${part}`));
+
+async function sumLeaf(key, grains, committed, nonce) {
+  if (committed.length !== HASH_BYTES || nonce.length !== 16) throw new Invalid("a leaf's commitment or nonce has another length");
+  if (grains < 0n || grains > SUM_MAX) throw new Invalid("a leaf's sum is out of range");
+  return { first: key, last: key, grains, digest: await sha256(joined(Uint8Array.of(2), key, eightBytes(grains), committed, nonce)) };
+}
+
+async function sumNode(left, right) {
+  const order = [left.first, left.last, right.first, right.last].map(hex);
+  if (!(order[0] <= order[1] && order[1] < order[2] && order[2] <= order[3])) throw new Invalid("the tree's keys are out of order: somebody may stand in it twice");
+  const digest = await sha256(joined(Uint8Array.of(3), encodedSum(left), encodedSum(right)));
+  return { first: left.first, last: right.last, grains: left.grains + right.grains, digest };
+}
+
+async function summedRoot(leaf, index, size, path) {
+  if (!(0n <= index && index < size && size <= SIZE_MAX)) throw new Invalid(`there is no leaf ${index} in a tree of ${size}`);
+  let at = leaf;
+  for (const [sibling, isLeft] of climb(index, size - 1n, path)) at = isLeft ? await sumNode(sibling, at) : await sumNode(at, sibling);
+  encodedSum(at); // its range
+  return at;
+}
+
+function nodeOf(said) {
+  const [first, last, digest] = ["first", "last", "digest"].map((name) => fromB64url(need(said, name), "a node"));
+  return { first, last, grains: integer(need(said, "grains")), digest };
+}
+
+const sameNode = (one, other) => same(one.first, other.first) && same(one.last, other.last) && one.grains === other.grains && same(one.digest, other.digest);
+
+// What a period's manifest says, and its payload; its sums add up.
+async function openManifest(token, keys) {
+  const payload = await openJws(token, keys.kids, MANIFEST_TYPE);
+  const said = fromCanonical(payload, "the manifest");
+  return lacking("the manifest", () => {
+    const totals = need(said, "totals");
+    const [charged, creators] = [need(totals, "charged_grains"), need(totals, "creators_grains")];
+    const out = added(creators, need(totals, "escrow_grains"), need(totals, "platform_grains"), ...need(totals, "common_grains").values());
+    if (added(charged, totals.get("released_grains") ?? 0n) !== out) throw new Invalid("the period's money does not add up");
+    for (const [name, grains] of [["payees", creators], ["apps", charged]]) {
+      const tree = need(said, name);
+      if ((tree ? need(tree, "grains") : 0n) !== grains) throw new Invalid(`the period's ${name} have another sum than its totals`);
+    }
+    return { said, payload };
+  });
+}
+
+// The sum that a period's tree holds for a party, whose parts stand in it once each.
+async function checkLeaves(kind, ident, head, leaves, tree) {
+  const committed = await sha256(utf8(canonical(head)));
+  return lacking("a leaf or the tree", async () => {
+    const [size, root] = [need(tree, "n"), nodeOf(tree)];
+    if (!Array.isArray(leaves) || leaves.length !== PARTS) throw new Invalid(`there are not ${PARTS} parts of ${ident}`);
+    let total = 0n;
+    for (const [part, shown] of leaves.entries()) {
+      const nonce = fromB64url(need(shown, "nonce"), "a leaf's nonce");
+      const leaf = await sumLeaf(await sumKey(kind, ident, part), integer(need(shown, "grains")), committed, nonce);
+      const path = need(shown, "path").map(nodeOf);
+      const found = await summedRoot(leaf, integer(need(shown, "index")), integer(size), path);
+      if (!sameNode(found, root)) throw new Invalid(`the period does not hold this of ${ident}`);
+      total += leaf.grains;
+    }
+    return total;
+  });
+}
+
+async function inManifest(shown, keys) {
+  const [token, proof] = [shown.get("manifest"), shown.get("proof")];
+  if (typeof token !== "string" || typeof proof !== "string") throw new Invalid("the period's manifest, or its place in the log, is not with it");
+  const { said, payload } = await openManifest(token, keys);
+  const logged = await checkProof(proof, await manifestEntry(payload), keys.notes, keys.origin);
+  return { said, logged, proven: [`logged: the period's manifest is one of the ${logged.size} entries of ${logged.origin}`] };
+}
+
+// A statement's JSON without amounts written once more for eyes: "x" for "x_grains".
+function withoutTexts(value) {
+  if (Array.isArray(value)) return value.map(withoutTexts);
+  if (!(value instanceof Map)) return value;
+  return new Map([...value].filter(([name]) => !value.has(`${name}_grains`)).map(([name, one]) => [name, withoutTexts(one)]));
+}
+
+// [amount as text, in grains] for all that a statement writes twice.
+function* textsOf(value) {
+  if (Array.isArray(value)) for (const one of value) yield* textsOf(one);
+  if (!(value instanceof Map)) return;
+  for (const [name, one] of value) {
+    const grains = value.get(`${name}_grains`) ?? null;
+    if (one instanceof Map && grains instanceof Map) for (const [key, text] of one) yield [text, grains.get(key)];
+    else if (grains !== null) yield [one, grains];
+    else yield* textsOf(one);
+  }
+}
+
+// An amount in a currency whose minor unit is 10^-exponent, exact, as statements write it.
+export function amountOf(grains, exponent) {
+  const digits = String(grains < 0n ? -grains : grains).padStart(exponent + GRAIN_DIGITS + 1, "0");
+  const point = digits.length - exponent - GRAIN_DIGITS;
+  const behind = digits.slice(point, point + exponent) + digits.slice(point + exponent).replace(/0+$/, "");
+  return (grains < 0n ? "-" : "") + digits.slice(0, point) + (behind && `.${behind}`);
+}
+
+function exponentOf(statement) {
+  const pairs = [...textsOf(statement)];
+  const found = EXPONENTS.find((exponent) => pairs.every(([text, grains]) => amountOf(integer(grains), exponent) === text));
+  if (found === undefined) throw new Invalid("an amount is written in two ways that do not agree");
+  return found;
+}
+
+const NOT_IN_HEAD = new Set(["format", "lines", "name", "app_names", "basis", "totals"]);
+const MOVED = { adjustments: 1n, distributed: 1n, held: -1n, paid: -1n, released: 1n, returned: 1n, withheld: -1n };
+
+// Lines sum to what was earned, movements lead from opening to closing, the manifest holds it once as it is.
+async function checkStatement(shown, keys) {
+  const { said, logged, proven } = await inManifest(shown, keys);
+  const exponent = exponentOf(shown.get("statement"));
+  const statement = withoutTexts(shown.get("statement"));
+  return lacking("the statement", async () => {
+    if (need(statement, "format") !== STATEMENT_FORMAT) throw new Invalid(`this is no ${STATEMENT_FORMAT}`);
+    const names = new Map(["app_names", "name"].map((name) => [name, need(statement, name)]));
+    const head = new Map([...statement].filter(([name]) => !NOT_IN_HEAD.has(name)));
+    const nonce = fromB64url(need(shown, "nonce"), "the nonce");
+    head.set("told", b64url(await sha256(joined(nonce, utf8(canonical(names))))));
+    if (need(statement, "period") !== need(said, "period") || need(statement, "currency") !== need(said, "cur")) throw new Invalid("the statement is not of this period");
+    for (const name of ["basis", "totals"]) {
+      if (canonical(need(statement, name)) !== canonical(need(said, name))) throw new Invalid("the statement's rules or totals are not the period's");
+    }
+    const lines = need(statement, "lines");
+    if (hex(await sha256(utf8(canonical(lines)))) !== need(statement, "lines_sha256")) throw new Invalid("the statement's lines are not those that were signed");
+    const earned = added(...lines.map((line) => integer(need(line, "net_grains"))));
+    const moved = added(...Object.entries(MOVED).map(([name, sign]) => sign * (head.get(`${name}_grains`) ?? 0n)));
+    if (moved !== added(...(head.get("moves") ?? []).map((move) => integer(need(move, "grains"))))) throw new Invalid("the statement's movements do not add up");
+    const ends = added(need(head, "opening_grains"), earned, moved);
+    if (earned !== need(head, "earned_grains") || ends !== need(head, "closing_grains")) throw new Invalid("the statement does not add up");
+    const creator = String(need(statement, "creator"));
+    const held = await checkLeaves("payee", creator, head, need(shown, "leaves"), need(said, "payees"));
+    if (held !== earned) throw new Invalid(`the period holds another sum for ${creator}`);
+    const count = need(need(said, "payees"), "n") / BigInt(PARTS);
+    return {
+      kind: "statement", facts: statement, lines, logged, exponent, count,
+      proven: [`signed: what ${creator} earned in ${said.get("period")}, ${earned} grains in ${said.get("cur")}`, ...proven,
+        `once: ${creator} stands in the period's ${count} creators once, with this sum`],
+    };
+  });
+}
+
+async function checkCharge(shown, keys) {
+  const { said, logged, proven } = await inManifest(shown, keys);
+  return lacking("the charge", async () => {
+    const charge = need(shown, "charge");
+    const [app, grains] = [String(need(charge, "app")), integer(need(charge, "charged_grains"))];
+    if (need(charge, "period") !== need(said, "period") || need(charge, "currency") !== need(said, "cur")) throw new Invalid("the charge is not of this period");
+    if ((await checkLeaves("app", app, charge, need(shown, "leaves"), need(said, "apps"))) !== grains) throw new Invalid(`the period holds another sum for ${app}`);
+    const count = need(need(said, "apps"), "n") / BigInt(PARTS);
+    return {
+      kind: "charge", facts: charge, lines: [], logged, count,
+      proven: [`signed: what ${app} was charged in ${said.get("period")}, ${grains} grains in ${said.get("cur")}`, ...proven,
+        `once: ${app} stands in the period's ${count} apps once, with this sum`],
+    };
+  });
+}
+
+async function checkManifest(shown, keys) {
+  const { said, logged, proven } = await inManifest(shown, keys);
+  return { kind: "manifest", facts: said, lines: [], logged, proven: [`signed: the period ${said.get("period")}, and its sums add up`, ...proven] };
+}
+
+const OF_PERIODS = {
+  "leaves,manifest,nonce,proof,statement": checkStatement,
+  "charge,leaves,manifest,proof": checkCharge,
+  "manifest,proof": checkManifest,
+};
+
 // -- files
 
 // What an operator's /.well-known/endcredits.json says, saved and kept: whose signatures count.
@@ -306,6 +519,12 @@ export async function checkFile(text, keys) {
     } catch {
       throw trouble();
     }
+  }
+  if (said.has("manifest")) {
+    // One spelling and no member more: a flipped bit must not turn a file into one that says less.
+    const check = OF_PERIODS[[...said.keys()].sort().join()];
+    if (!check || canonical(said) !== trimmed) throw new Invalid("this is no statement, charge or manifest as they are written");
+    return check(said, keys);
   }
   const [token, shown] = [said.get("receipt"), said.get("lines") ?? []];
   if (typeof token !== "string" || !Array.isArray(shown)) throw new Invalid("there is no receipt in it");

@@ -27,20 +27,55 @@ const moment = (us) => new Intl.DateTimeFormat(navigator.language, { dateStyle: 
 const OUTCOMES = { complete: "complete", cut: "cut short", failed: "failed" };
 const VERDICTS = { paid: "paid", free: "free of charge", prohibited: "used against its creator’s word, paid nothing" };
 
-// What was proven, in words for people.
+// What was proven, in words for people: sentences, then facts.
+const TOLD = {
+  receipt({ facts, lines, logged }, signer) {
+    const items = [`It was signed by ${signer}, and not a letter of it has changed since.`];
+    if (logged) items.push(inLog("It stands", logged));
+    for (const line of lines) items.push(`The answer drew on ${line.get("work")}: ${percent(line.get("ppm"))} of it, ${VERDICTS[line.get("verdict")] ?? line.get("verdict")}.`);
+    return [items, [
+      ["Answer", facts.get("rid")], ["Given", moment(facts.get("iat"))], ["By the model", facts.get("mdl")], ["To the app", facts.get("app")],
+      ["The answer was", OUTCOMES[facts.get("res")] ?? facts.get("res")],
+      ["Tokens", `${count(facts.get("in"))} in, ${count(facts.get("out"))} out${facts.get("est") ? " (estimated)" : ""}`],
+      ["Works credited", count(facts.get("n"))], ["Nobody’s part", percent(facts.get("unat"))],
+    ]];
+  },
+  statement({ facts, lines, logged, exponent, count: creators }, signer) {
+    const money = (name) => `${amountOf(facts.get(name), exponent)} ${facts.get("currency")}`;
+    return [[
+      `${signer} signed the period that it belongs to, and not a letter of it has changed since.`,
+      `Its ${count(lines.length)} lines add up to what was earned, and what was moved leads from the opening to the closing balance.`,
+      `${facts.get("name") ?? facts.get("creator")} stands once among the period’s ${count(creators)} creators, with this very sum: nobody was counted twice to make another’s part smaller.`,
+      inLog("The period stands", logged),
+    ], [
+      ["Statement", facts.get("id")], ["Of", facts.get("name") ?? facts.get("creator")], ["Period", facts.get("period")],
+      ["Opening balance", money("opening_grains")], ["Earned", money("earned_grains")], ["Closing balance", money("closing_grains")],
+    ]];
+  },
+  charge({ facts, logged, count: apps }, signer) {
+    return [[
+      `${signer} signed the period that it belongs to, and not a letter of it has changed since.`,
+      `${facts.get("app")} stands once among the period’s ${count(apps)} apps, with this very sum.`,
+      inLog("The period stands", logged),
+    ], [
+      ["App", facts.get("app")], ["Period", facts.get("period")], ["Charged", `${count(facts.get("charged_grains"))} grains of ${facts.get("currency")}`],
+    ]];
+  },
+  manifest({ facts, logged }, signer) {
+    return [[
+      `${signer} signed it, and not a letter of it has changed since.`,
+      "What apps were charged is what creators, escrow, the common account and the platform got, to the last digit.",
+      inLog("It stands", logged),
+    ], [["Period", facts.get("period")], ["Currency", facts.get("cur")], ["Answers", count(facts.get("totals").get("events") ?? 0n)]]];
+  },
+};
+
+const inLog = (what, logged) => `${what} in the public log: entry ${count(logged.index + 1n)} of the ${count(logged.size)} that the log had when this was made.`;
+
 function told(found, keys) {
-  const { facts, lines, logged } = found;
-  const items = [`It was signed by ${keys.origin}, and not a letter of it has changed since.`];
-  if (logged) items.push(`It stands in their public log: entry ${count(logged.index + 1n)} of the ${count(logged.size)} that the log had when this was made.`);
-  for (const line of lines) items.push(`The answer drew on ${line.get("work")}: ${percent(line.get("ppm"))} of it, ${VERDICTS[line.get("verdict")] ?? line.get("verdict")}.`);
+  const [items, rows] = TOLD[found.kind](found, keys.origin);
   const list = document.createElement("ul");
   list.append(...items.map((item) => make("li", item)));
-  const rows = [
-    ["Answer", facts.get("rid")], ["Given", moment(facts.get("iat"))], ["By the model", facts.get("mdl")], ["To the app", facts.get("app")],
-    ["The answer was", OUTCOMES[facts.get("res")] ?? facts.get("res")],
-    ["Tokens", `${count(facts.get("in"))} in, ${count(facts.get("out"))} out${facts.get("est") ? " (estimated)" : ""}`],
-    ["Works credited", count(facts.get("n"))], ["Nobody’s part", percent(facts.get("unat"))],
-  ];
   const table = document.createElement("dl");
   for (const [name, value] of rows) table.append(make("dt", name), make("dd", String(value)));
   return [list, table];
