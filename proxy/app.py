@@ -55,13 +55,14 @@ from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
-from proxy.portal.creators import Office, creator_pages, overview
+from proxy.portal.creators import Office
 from proxy.portal.described import DescribedJson, DescribedYaml
 from proxy.portal.doors import Doors, told_of
-from proxy.portal.front import front_pages
 from proxy.portal.health import health_handlers
+from proxy.portal.inside import inside_pages
 from proxy.portal.log import log_router, proofs_router
 from proxy.portal.matters import matters_router
+from proxy.portal.operators import Watch
 from proxy.portal.pages import Pages
 from proxy.portal.payouts import payouts_router
 from proxy.portal.persons import persons_router
@@ -429,8 +430,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     seen_by_all = [*public_pages(pages, public, doors.peer, doors.form_page), verifier_page()]
     paying = Paying(running.engine, settings, clock=running.clock, ids=running.ids)
     office = Office(pages, running.engine, settings, paying, running.clock, running.ids)
-    front = front_pages(pages, {"creator": functools.partial(overview, office)})
-    seen_inside = [*front, *creator_pages(office), *playground]
+    watch = Watch(running.metrics, running.checks, [(b.name, b.url) for b in settings.backends])
+    seen_inside = [*inside_pages(office, sessions, watch, running.prices), *playground]
     app = Litestar(
         [
             relay,

@@ -1,18 +1,21 @@
-"""What a creator sees of their own works beside the works themselves: how many, whose parts, what is held."""
+"""What pages show of works beside the works: how many, whose parts, what is held up, what was changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from proxy.catalogue.lookup_store import chunks, owner_now
-from proxy.catalogue.ownership import Held
+from proxy.catalogue.ownership import Held, ReviewEntry
 
 _work = SQLModel.metadata.tables["work"]
 _review, _split = SQLModel.metadata.tables["review"], SQLModel.metadata.tables["split"]
+_event = SQLModel.metadata.tables["registry_event"]
 _creator = SQLModel.metadata.tables["creator"]
 
 
@@ -25,20 +28,59 @@ def count_works(engine: sa.Engine, creator_id: str) -> int:
 
 def held_among(engine: sa.Engine, work_ids: Sequence[str]) -> dict[str, tuple[Held, str]]:
     """Return {work: (why it is held up, what a person said about that)} of those that are."""
-    last: dict[str, list[Any]] = {}
     with engine.connect() as connection:
-        for chunk in chunks(work_ids):
-            query = sa.select(_review).where(_review.c.work_id.in_(chunk)).order_by(_review.c.seq)
-            for row in connection.execute(query):
-                last.setdefault(str(row.work_id), []).append(row)
-    found: dict[str, tuple[Held, str]] = {}
-    for work, rows in last.items():
-        if rows[-1].decision not in {"held", "upheld"}:
+        rows = [
+            row
+            for chunk in chunks(work_ids)
+            for row in connection.execute(_reviews().where(_review.c.work_id.in_(chunk)))
+        ]
+    return {one.held.work_id: (one.held, one.said) for one in _entries(rows)}
+
+
+def waiting(engine: sa.Engine) -> list[ReviewEntry]:
+    """Return what the last index that was built holds up, longest held first."""
+    with engine.connect() as connection:
+        rows = connection.execute(_reviews()).all()
+    return sorted(_entries(rows), key=lambda one: (one.since_us, one.held.work_id))
+
+
+def _reviews() -> sa.Select[Any]:
+    return sa.select(_review).order_by(_review.c.work_id, _review.c.seq)
+
+
+def _entries(rows: Iterable[Any]) -> Iterator[ReviewEntry]:
+    for work, group in itertools.groupby(rows, key=lambda row: str(row.work_id)):
+        said = list(group)
+        last = said[-1]
+        why = next((row for row in reversed(said) if row.decision == "held"), None)
+        if why is None or last.decision not in {"held", "upheld"}:
             continue
-        why = next((row for row in reversed(rows) if row.decision == "held"), rows[-1])
-        said = rows[-1].reason if rows[-1].decision == "upheld" else ""
-        found[work] = Held(work, why.kind, why.reason, why.other_work, why.part_ppm), str(said)
-    return found
+        held = Held(work, why.kind, why.reason, why.other_work, why.part_ppm)
+        if last.decision == "upheld":
+            yield ReviewEntry(held, why.at_us, "upheld", last.reason, last.decided_by, last.at_us)
+        else:
+            yield ReviewEntry(held, why.at_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of the registry: what, of which work, by whom, when."""
+
+    seq: int
+    kind: str
+    work_id: str
+    actor: str
+    at_us: int
+
+
+def changes(engine: sa.Engine, before_seq: int, limit: int) -> list[Change]:
+    """Return changes of the registry, newest first, those before `before_seq` when it is not 0."""
+    query = sa.select(_event).order_by(_event.c.seq.desc()).limit(limit)
+    if before_seq:
+        query = query.where(_event.c.seq < before_seq)
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    return [Change(row.seq, row.kind, row.work_id or "", row.actor, row.at_us) for row in rows]
 
 
 def split_of(engine: sa.Engine, work_id: str) -> list[tuple[str, str, int]]:

@@ -1,0 +1,29 @@
+"""Everything that is behind the door, put together: each role's own first page, and the pages behind it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from litestar.handlers import BaseRouteHandler
+
+from proxy.access.sessions_store import Sessions
+from proxy.billing.prices import PriceTable
+from proxy.portal.creators import Office, creator_pages, overview
+from proxy.portal.desk import desk_pages
+from proxy.portal.front import front_pages
+from proxy.portal.operators import Watch, health, operator_pages
+
+
+def inside_pages(
+    office: Office, sessions: Sessions, watch: Watch, prices: PriceTable
+) -> Sequence[BaseRouteHandler]:
+    """Return the first page and the handlers of creators' and operators' pages."""
+    front = front_pages(
+        office.pages,
+        {
+            "creator": functools.partial(overview, office),
+            "operator": functools.partial(health, office, watch),
+        },
+    )
+    return (*front, *creator_pages(office), *operator_pages(office, sessions), *desk_pages(office, prices))

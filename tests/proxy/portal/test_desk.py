@@ -1,0 +1,108 @@
+"""Money on operators' pages: looked at before it is booked, and two people where two are wanted."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from proxy.billing import payees
+from proxy.billing.paying import Paying
+from proxy.billing.policies import policy_of
+from proxy.billing.policies_store import Policies
+from proxy.clock import RandomIds, SystemClock
+from proxy.portal.desk import changed
+from proxy.settings import Billing
+from tests.portal import portal
+from tests.proxy.portal.test_creators import statement_of, two
+
+pytestmark = pytest.mark.anyio
+
+
+def test_a_difference_is_told_rule_by_rule():
+    now, then = {"id": "a", "name": "x", "rate": "1", "pools": []}, {"id": "b", "rate": "2", "pools": [1]}
+    assert changed(now, then) == [("pools", "[]", "[1]"), ("rate", "1", "2")]
+    assert changed(now, now) == []
+
+
+async def test_a_month_is_looked_at_before_it_is_closed(tmp_path):
+    async with portal(tmp_path) as there:
+        there.register("a text of hers")
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        await ines.get("/portal/desk/periods")
+        page = await ines.post("/portal/desk/periods/preview", {"label": "2026-11"})
+        assert "would book this" in page.text
+        assert (await ines.post("/portal/desk/periods/close", {"label": "2026-11"})).status_code == 400
+        for label in ("--help", "", "a b", "ü"):
+            assert (await ines.post("/portal/desk/periods/preview", {"label": label})).status_code == 400
+        done = await ines.post("/portal/desk/periods/close", {"label": "2026-11", "sure": "yes"})
+        assert done.status_code == 303
+        page = await ines.get(done.headers["location"])
+        assert "The month is closed" in page.text
+        assert "November 2026" in page.text
+
+
+async def test_a_policy_shows_what_it_would_change_before_it_holds(tmp_path):
+    async with portal(tmp_path) as there:
+        desk = Policies(there.running.engine, clock=SystemClock(), by="Omar", currency="USD")
+        desk.add(policy_of("half", {"royalty_ppm": 500_000}))
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        page = await ines.get("/portal/desk/rules")
+        assert "<del>300000</del>" in page.text
+        assert "<ins>500000</ins>" in page.text
+        place = re.search(r'action="([^"]+/activate)"', page.text).group(1)
+        assert (await ines.post(place, {"since": "soon"})).status_code == 400
+        assert (await ines.post(place, {"since": ""})).status_code == 303
+        assert "It says what holds now" in (await ines.get("/portal/desk/rules")).text
+
+
+async def test_a_batch_takes_two_people_and_its_file_follows(tmp_path):
+    async with portal(tmp_path, billing=Billing(comment_days=0)) as there:
+        _, _, ada, _ = await two(there)
+        paying = Paying(there.running.engine, there.running.settings, clock=SystemClock(), ids=RandomIds())
+        account = payees.account("manual", "as agreed", holder="Ada", country_code="DE")
+        creator = there.catalogue.creator("ada").id
+        paying.enter(creator, account, minimum="", by="Omar", verified=True)
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        omar = await there.browser(there.key("operator", name="Omar")[1])
+        await ines.get("/portal/desk/payouts")
+        look = await ines.post("/portal/desk/payouts", {"rail": "manual", "step": "look"})
+        assert "nothing is written" in look.text
+        assert "$24.00" in look.text
+        assert "Nothing was paid out yet" in (await ines.get("/portal/desk/payouts")).text
+        made = await ines.post("/portal/desk/payouts", {"rail": "manual", "step": "propose"})
+        place = made.headers["location"].partition("?")[0]
+        await ines.get(place)
+        assert (await ines.post(f"{place}/approve")).status_code in {403, 409}
+        await omar.get(place)
+        assert (await omar.post(f"{place}/approve")).status_code == 303
+        file = await omar.post(f"{place}/export")
+        assert file.headers["content-disposition"].startswith("attachment")
+        assert (await omar.post(f"{place}/paid", {"ref": "bank 7"})).status_code == 303
+        assert "24.00" in (await ada.get("/portal/money")).text
+        assert (await ines.post("/portal/desk/payouts", {"rail": "gold"})).status_code == 400
+
+
+async def test_a_dispute_is_answered_and_settled_by_two_and_a_comment_is_answered(tmp_path):
+    async with portal(tmp_path) as there:
+        _, _, ada, _ = await two(there)
+        name = statement_of(await ada.get("/portal/"))
+        await ada.get(f"/portal/statements/{name}")
+        await ada.post(f"/portal/statements/{name}/comments", {"text": "A day is missing."})
+        opened = await ada.post(f"/portal/statements/{name}/disputes", {"reason": "Another edition."})
+        case = opened.headers["location"].partition("?")[0].rpartition("/")[2]
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        omar = await there.browser(there.key("operator", name="Omar")[1])
+        page = await ines.get("/portal/desk/matters")
+        assert "A day is missing." in page.text
+        await ines.post(f"/portal/desk/comments/{name}", {"text": "It was a Sunday."})
+        assert "It was a Sunday." in (await ada.get(f"/portal/statements/{name}")).text
+        place = f"/portal/desk/matters/{case}"
+        await ines.get(place)
+        assert (await ines.post(f"{place}/answer", {"text": "We looked."})).status_code == 303
+        away = {"to": "common", "reason": "Nobody's."}
+        assert (await ines.post(f"{place}/settle", away)).status_code in {403, 409}
+        await omar.get(place)
+        assert (await omar.post(f"{place}/settle", away | {"to": "somewhere"})).status_code in {400, 404}
+        assert (await omar.post(f"{place}/settle", away)).status_code == 303
+        assert "settled" in (await ada.get(f"/portal/matters/{case}")).text
