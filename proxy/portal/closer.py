@@ -1,4 +1,4 @@
-"""The child that closes a period for a page (`python -m proxy.portal.closer LABEL dry|real`); see closing.py."""
+"""The child that closes a period for a page: `python -m proxy.portal.closer LABEL dry|real`."""
 
 from __future__ import annotations
 
