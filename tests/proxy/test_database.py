@@ -140,3 +140,19 @@ def test_rows_go_in_by_the_thousand_and_those_that_are_there_are_passed_over_or_
     with pytest.raises(IntegrityError), engine.begin() as connection:
         insert_rows(connection, table, ("id", "name"), rows)
     engine.dispose()
+
+
+def test_thousands_of_rows_go_in_whatever_their_number_and_those_there_are_passed_over(engine):
+    table = sa.Table(
+        "thing", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String)
+    )
+    table.create(engine)
+    rows = [(number, f"thing {number}") for number in range(11_234)]
+    with engine.begin() as connection:
+        assert insert_rows(connection, table, ("id", "name"), rows[5:8_000:7], at_once=20_000) == 1_143
+        assert insert_rows(connection, table, ("id", "name"), rows, at_once=20_000, pass_over=True) == 10_091
+        assert list(connection.execute(sa.select(table).order_by(table.c.id))) == rows
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        insert_rows(
+            connection, table, ("id", "name"), [*((-n, "") for n in range(1, 6_000)), rows[3]], at_once=20_000
+        )
