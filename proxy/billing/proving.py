@@ -11,7 +11,8 @@ They are checked offline (receipts/verify.py). What was closed before there were
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import msgspec
@@ -20,16 +21,20 @@ import sqlalchemy as sa
 from proxy.billing.documents import to_json
 from proxy.billing.movements import Move
 from proxy.billing.spill import Spilled
-from proxy.billing.statement import Closing, Statement
+from proxy.billing.statement import RELEASED, Closing, Statement
 from proxy.errors import NotFound, Problem
+from proxy.metering.log_store import pages_between
+from proxy.metering.usage import MeteredEvent
 from proxy.receipts import manifest, manifest_store, store
 from proxy.receipts.appending import drain
 from proxy.receipts.issuing import Issuer
+from proxy.receipts.receipt import open_line, payload, to_object
 from proxy.receipts.signing import proof_file
 from proxy.receipts.sums import KeptTree, Kind, SumTree
 from proxy.receipts.tree import inclusion_path
-from proxy.receipts.verify import MANIFEST_TYPE, b64url, canonical, commitment
+from proxy.receipts.verify import MANIFEST_TYPE, b64, b64url, canonical, commitment
 
+RECEIPTS_AT_ONCE: Final = 200  # whose ways to the log's root share the tiles that are read
 TREES_KEPT: Final = 4  # of a period's two kinds; each keeps some chunks of nodes in memory
 
 
@@ -108,12 +113,12 @@ class Prover:
             log=self._log,
             previous=manifest_store.previous(connection, seq).hex(),
         )
-        payload = manifest.payload(period, payees, apps)
+        said = manifest.payload(period, payees, apps)
         made = manifest_store.Manifest(
             label=closing.label,
             seq=seq,
-            jws=self._issuer.signer.jws(payload, MANIFEST_TYPE),
-            digest=manifest.digest(payload),
+            jws=self._issuer.signer.jws(said, MANIFEST_TYPE),
+            digest=manifest.digest(said),
             payees=payees.size,
             apps=apps.size,
         )
@@ -137,6 +142,39 @@ class Prover:
         shown["nonce"] = b64url(manifest.nonce_of(secret, statement.creator))
         shown["leaves"] = self._leaves("payee", statement, statement.creator, statement.earned_grains)
         return canonical(shown) + b"\n"
+
+    def uses_file(self, statement: Statement) -> Iterator[bytes]:
+        """Yield, line by line, the receipts of all answers that a statement counts, her lines of them opened.
+
+        The first line is the log's checkpoint. Reads the period's answers once; memory: a page of them.
+        Raises Conflict (code "usage_trimmed") where they have left the store.
+        """
+        kept, basis = self._kept(statement.period), statement.basis
+        state = store.read_state(self._engine)
+        works = {line.work for line in statement.lines if line.verdict != RELEASED}
+        checkpoint = self._issuer.signer.checkpoint(state.size, state.root)
+        yield canonical({"checkpoint": checkpoint, "manifest": kept.jws, "statement": statement.id}) + b"\n"
+        for page in pages_between(self._engine, basis.start_bounds, basis.end_bounds):
+            drew = {idx for idx, work, *_ in page.lines if work in works}
+            places = [place for place, row in enumerate(page.rows) if row[page.IDX] in drew]
+            for begin in range(0, len(places), RECEIPTS_AT_ONCE):
+                events = list(page.answers(places[begin : begin + RECEIPTS_AT_ONCE]))
+                logged = store.places_of(self._engine, [event.id for event in events])
+                node = store.nodes(self._engine, state.size)  # keeps the tiles that it reads: not for all
+                for event in events:
+                    path = inclusion_path(logged[event.id], state.size, node)
+                    yield from self._uses(event, works, logged[event.id], [b64(one) for one in path])
+
+    def _uses(
+        self, event: MeteredEvent, works: AbstractSet[str], index: int, path: list[str]
+    ) -> Iterator[bytes]:
+        secrets = self._issuer.kept_secrets_of(event.occurred_us)
+        receipt = self._issuer.signer.jws(payload(event, secrets))
+        for line in event.lines:
+            if line.work in works:
+                opened = to_object(open_line(event, secrets, line.work))
+                shown = {"index": index, "line": opened, "path": path, "receipt": receipt}
+                yield canonical(shown) + b"\n"
 
     def charge_file(self, label: str, app: str, currency: str, closed_us: int, grains: int) -> bytes:
         """Return what an app was charged in a period as one file that is checked offline."""

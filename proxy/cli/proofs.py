@@ -21,16 +21,17 @@ FILE_BYTES_MAX = 536_870_912  # a receipt is some kB; a signed statement of a mi
 DAY_US = 86_400_000_000
 
 
+KEYS = click.option(
+    "--keys",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The operator's /.well-known/endcredits.json, saved (default: the keys in this data folder).",
+)
 OUT = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file [standard output].")
 
 
 @command(main)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "--keys",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="The operator's /.well-known/endcredits.json, saved (default: the keys in this data folder).",
-)
+@KEYS
 @click.option(
     "--after",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -77,6 +78,52 @@ def charge(desk: Desk, label: str, app: str, out: Path | None) -> None:
     from proxy.portal.proven import charged
 
     _write(out, charged(desk.engine, _prover(desk), label, app))
+
+
+@command(statements)
+@click.argument("statement_id")
+@OUT
+def uses(desk: Desk, statement_id: str, out: Path | None) -> None:
+    """Write the receipts of all answers that a statement counts, with its creator's lines of them opened.
+
+    `recompute` checks with them that the statement counts what was given, no less and no more.
+    """
+    from proxy.billing.store import statement
+
+    rows = _prover(desk).uses_file(statement(desk.engine, statement_id))
+    with (
+        desk.progress("uses") as told,
+        click.open_file(str(out or "-"), "wb", atomic=out is not None) as file,
+    ):
+        for number, row in enumerate(rows):
+            file.write(row)
+            told(number, number)
+
+
+@command(main)
+@click.argument("statement", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--uses", "rows", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=True)
+@KEYS
+def recompute(desk: Desk, statement: Path, rows: Path, keys: Path | None) -> int:
+    """Count a signed statement anew, offline, from the receipts of the answers behind it.
+
+    STATEMENT: as `statements signed` or /api/statements/{id}/signed wrote it; --uses: the receipts, as
+    `statements uses` or /api/statements/{id}/uses wrote them.
+    """
+    from proxy.catalogue.reading import read_bounded
+    from proxy.receipts.verify import Invalid, Keys, canonical, check_file, check_uses
+
+    saved = read_bounded(keys, KEYS_BYTES_MAX) if keys else canonical(_own_keys(desk))
+    raw = read_bounded(statement, FILE_BYTES_MAX)
+    try:
+        known = Keys.parse(saved)
+        with rows.open("rb") as file:
+            proven = check_file(raw, known) + check_uses(file, raw, known)
+    except Invalid as error:
+        desk.say({"file": str(statement), "holds": False, "why": str(error)}, f"does not hold: {error}")
+        return 1
+    desk.say({"file": str(statement), "holds": True, "proven": proven}, "\n".join(proven))
+    return 0
 
 
 @command(statements)

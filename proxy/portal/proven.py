@@ -7,7 +7,8 @@ party's amounts and is given to her, and to operators. All of them are checked o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, FromQuery
+from litestar.response import Stream
 
 from proxy.access.guards import requires
 from proxy.access.keys import Action, Principal
@@ -44,6 +46,17 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
 
         return _file(await asyncio.to_thread(shown))
 
+    @get("/statements/{statement_id:str}/uses", guards=[requires(Action.READ_OWN_STATEMENTS)])
+    async def uses(caller: NamedDependency[Principal], statement_id: FromPath[str]) -> Stream:
+        """The receipts of all answers that a statement counts, with its creator's lines of them opened."""
+
+        def begun() -> tuple[bytes, Iterator[bytes]]:
+            rows = prover.uses_file(own_statement(engine, caller, statement_id))
+            return next(rows), rows
+
+        first, rows = await asyncio.to_thread(begun)  # what is refused is refused before the reply begins
+        return Stream(itertools.chain([first], rows), media_type="application/jsonl", headers=HEADERS)
+
     @get("/periods/{label:str}/charge", guards=[requires(Action.READ_OWN_USAGE)])
     async def charge(
         caller: NamedDependency[Principal], label: FromPath[str], app: FromQuery[str] = ""
@@ -54,7 +67,7 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
             raise BadRequest("whose charge is not said", remedy="add ?app=app_... to the address")
         return _file(await asyncio.to_thread(charged, engine, prover, label, asked))
 
-    return manifest, statement, charge
+    return manifest, statement, uses, charge
 
 
 def charged(engine: sa.Engine, prover: Prover, label: str, app: str) -> bytes:

@@ -19,8 +19,9 @@ import binascii
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -589,6 +590,54 @@ def check_charge(shown: Mapping[str, Any], keys: Keys) -> list[str]:
         *proven,
         f"once: {app} stands in the period's {said['apps']['n'] // PARTS} apps once, with this sum",
     ]
+
+
+def check_uses(rows: Iterable[bytes], statement: bytes, keys: Keys) -> list[str]:
+    """Return what the receipts behind a signed statement prove, a sentence each. Raises Invalid.
+
+    rows: the lines of the file of its uses. Each receipt is signed, in the log, before the period's manifest
+    was, and there once; and they are all that the statement's lines count: by work, app, model and day, as
+    many answers, with shares of the same sum.
+    """
+    shown = from_canonical(statement.strip(), "the statement's file")
+    check_statement(shown, keys)
+    reading = iter(rows)
+    first = from_canonical(next(reading, b"").strip(), "the first line")
+    until = open_manifest(str(shown["manifest"]), keys)[0]["log"]["size"]
+    if (first.get("manifest"), first.get("statement")) != (shown["manifest"], shown["statement"]["id"]):
+        raise Invalid("these are not the uses of this statement")
+    checkpoint = open_checkpoint(str(first.get("checkpoint")), keys.notes, keys.origin)
+    counted: dict[tuple[Any, ...], list[int]] = {}
+    seen: set[tuple[int, str]] = set()
+    for row in reading:
+        use = from_canonical(row.strip(), "a line")
+        try:
+            index, line, payload = _integer(use["index"]), use["line"], open_jws(use["receipt"], keys.kids)
+            said = check_line(payload, line)
+            path = [from_b64(str(one), "the path") for one in use["path"]]
+            place = (index, str(line["work"]))
+            day = str(datetime.fromtimestamp(said["iat"] // 1_000_000, UTC).date())
+        except (KeyError, TypeError, AttributeError, OverflowError):
+            raise Invalid("a line of the uses lacks a member") from None
+        root = included_root(leaf_hash(receipt_entry(payload)), index, checkpoint.size, path)
+        if root != checkpoint.root or not index < until or place in seen:
+            raise Invalid("a receipt is not in the log, or not of this period, or counted twice")
+        seen.add(place)
+        _count(counted, (line["work"], said["app"], said["mdl"], day), 1, line["ppm"])
+    stated: dict[tuple[Any, ...], list[int]] = {}
+    for line in shown["statement"]["lines"]:
+        if line["verdict"] != "released" and line["answers"]:
+            key = (line["work"], line["app"], line["model"], line["day"])
+            _count(stated, key, line["answers"], line["ppm_sum"])
+    if counted != stated:
+        raise Invalid("the receipts are not those that the statement's lines count")
+    return [f"uses: the receipts of {len(seen)} uses are all that its lines count, each in the log once"]
+
+
+def _count(sums: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], answers: int, ppm: int) -> None:
+    both = sums.setdefault(key, [0, 0])
+    both[0] += answers
+    both[1] += ppm
 
 
 def check_next(older: str, newer: str, keys: Keys) -> None:

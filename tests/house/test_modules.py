@@ -11,7 +11,7 @@ from tests.repository import ROOT, modules, parsed, shown, texts
 
 LINES_MAX = 500
 # Whoever checks what was signed saves one file and needs no other of ours.
-MORE_LINES = {"proxy/receipts/verify.py": 750}
+MORE_LINES = {"proxy/receipts/verify.py": 850}
 WORDS_MIN = 8  # fewer only repeat the file's name
 # Package markers, entry points and schema history: the house's own tests and every store test run them.
 WITHOUT_A_TEST_FILE = re.compile(

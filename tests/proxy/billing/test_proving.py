@@ -10,7 +10,7 @@ from proxy.errors import NotFound
 from proxy.metering.usage import Line
 from proxy.receipts import store
 from proxy.receipts.issuing import Issuer
-from proxy.receipts.verify import Invalid, Keys, canonical, check_file, check_next, open_manifest
+from proxy.receipts.verify import Invalid, Keys, canonical, check_file, check_next, check_uses, open_manifest
 from tests.books import Bookkeeping, a_year_of_everything
 
 ORIGIN = "credits.example/log"
@@ -57,6 +57,33 @@ def test_a_creator_checks_offline_that_she_is_in_the_period_once_with_all_that_i
             )
             assert proven[1].endswith(f"entries of {ORIGIN}")
             assert proven[2].startswith(f"once: {creator} ")
+
+
+def test_a_creator_counts_her_statement_anew_from_the_receipts_behind_it(engine, books, prover, keys):
+    a_year_of_everything(books)
+    for label in PERIODS:
+        for statement in statements(engine, label).values():
+            rows, shown = list(prover.uses_file(statement)), file_of(prover, statement)
+            answers = sum(line.answers for line in statement.lines)
+            assert check_uses(rows, shown, keys) == [
+                f"uses: the receipts of {answers} uses are all that its lines count, each in the log once"
+            ]
+            for wrong in (rows[:-1], [*rows, rows[-1]], rows[1:], [rows[0], *rows[2:]]):
+                if answers:
+                    with pytest.raises(Invalid):
+                        check_uses(wrong, shown, keys)
+
+
+def test_the_uses_of_one_statement_are_not_those_of_another(engine, books, prover, keys):
+    a_year_of_everything(books)
+    hers, his, *_ = statements(engine, "2026-11").values()
+    later = statements(engine, "2026-12")[hers.creator]
+    for other in (his, later):
+        with pytest.raises(Invalid, match="not the uses of this statement"):
+            check_uses(prover.uses_file(other), file_of(prover, hers), keys)
+        header = next(prover.uses_file(hers))
+        with pytest.raises(Invalid):
+            check_uses([header, *list(prover.uses_file(other))[1:]], file_of(prover, hers), keys)
 
 
 def test_an_app_checks_offline_what_it_was_charged(engine, books, prover, keys):

@@ -5,8 +5,11 @@ import json
 import pytest
 
 from proxy.clock import SystemClock
+from proxy.database import open_engine
+from proxy.metering.usage import Line
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.verify import canonical
+from tests.books import Bookkeeping
 from tests.commands import Commands
 from tests.fakes import FrozenClock
 from tests.proxy.receipts.making import answer
@@ -76,3 +79,22 @@ def test_a_closed_period_is_written_as_files_that_hold_elsewhere(ec, tmp_path):
     assert ec.json("periods", "manifest", "c").row["error"] == "not_signed"
     assert ec.json("periods", "charge", "a", "--app", "app_x").row["error"] == "not_found"
     assert ec.json("statements", "signed", "stm_x").row["error"] == "not_found"
+
+
+def test_a_statement_is_counted_anew_from_its_receipts(ec, tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'data' / 'endcredits.db'}")
+    ec("creators", "list")
+    books = Bookkeeping(engine)
+    books.answer([Line("w_0", 500_000)])
+    engine.dispose()
+    assert ec("periods", "close", "a").status == 0
+    (row,) = ec.json("statements", "list").rows
+    for what in ("signed", "uses"):
+        assert ec("statements", what, row["id"], "--out", tmp_path / what).status == 0
+    held = ec.json("recompute", tmp_path / "signed", "--uses", tmp_path / "uses").row
+    assert held["proven"][-1].startswith("uses: the receipts of 1 uses are all that its lines count")
+    lines = (tmp_path / "uses").read_bytes().splitlines(keepends=True)
+    (tmp_path / "uses").write_bytes(lines[0])
+    left_out = ec.json("recompute", tmp_path / "signed", "--uses", tmp_path / "uses")
+    assert (left_out.status, left_out.row["holds"]) == (1, False)
+    assert ec("periods", "charge", "a", "--app", "app_0").status == 0

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.billing.proving import Prover
 from proxy.billing.run import close_period
-from proxy.receipts.verify import Keys, check_file
+from proxy.receipts.verify import Keys, check_file, check_uses
 from proxy.settings import Billing, Receipts
 from tests.books import PRICES
 from tests.live import live, settings_in
@@ -56,6 +56,12 @@ async def test_each_party_is_shown_its_own_place_and_anybody_the_manifest(tmp_pa
         assert statement.creator in check_file((await asked(hers, ada)).content, keys)[0]
         assert (await asked(hers, operator)).status_code == 200
         assert [(await asked(hers, who)).status_code for who in (bo, shop, None)] == [404, 403, 401]
+        behind = f"statements/{statement.id}/uses"
+        rows = (await asked(behind, ada)).content.splitlines(keepends=True)
+        assert check_uses(rows, (await asked(hers, ada)).content, keys)[0].startswith(
+            "uses: the receipts of 1 "
+        )
+        assert [(await asked(behind, who)).status_code for who in (bo, shop, None)] == [404, 403, 401]
         charge = await asked("periods/p/charge", shop)
         assert charge.headers["cache-control"] == "private, no-store"
         assert "was charged in p" in check_file(charge.content, keys)[0]
