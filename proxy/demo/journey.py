@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import signal
 import tempfile
 import textwrap
@@ -25,17 +26,25 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
 
-from proxy.clock import SystemClock, iso_utc
+from proxy.access.sessions_store import Sessions
+from proxy.catalogue.store import Catalogue
+from proxy.catalogue.works import Consent, Use
+from proxy.clock import RandomIds, SystemClock, iso_utc
+from proxy.database import open_engine
 from proxy.demo import show
 from proxy.demo.answers import CATALOGUE_DIR
 from proxy.demo.chat import MODEL
 from proxy.demo.children import Child, child, command
 from proxy.errors import Problem, Unavailable
+from proxy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from openai import OpenAI
+    from sqlalchemy import Engine
 
 CONFIG = Path(__file__).with_name("demo.toml")
+APP = "demo"
+SHOWABLE = re.compile(r"CC-BY|LicenseRef-Excerpts-Allowed")  # licences under which a passage may be quoted
 SETTLE_S = 20  # for events to reach the store; it takes a fraction of a second
 SETTLE_POLL_S = 0.3
 COMMAND_COLUMNS = 76  # so that a continued line with its backslash fits 80
@@ -134,6 +143,27 @@ class _Story:
         )
         for line in lines:
             self._console.print(Text(line), soft_wrap=True)
+        self._console.print()
+        self._console.print(Text("Or watch it in a browser, where sentences take their source's colour:"))
+        self._console.print(Text(self._link(), style="bold"), soft_wrap=True)
+        self._console.print(Text("The link signs in once, as this demo's app."), style="dim")
+
+    def _link(self) -> str:
+        """Return the address that opens the playground, signed in as the demo's app."""
+        with self._store() as (settings, engine):
+            stay_h, open_h = settings.portal.session_hours, settings.portal.link_hours
+            sessions = Sessions(engine, clock=SystemClock(), session_hours=stay_h, link_hours=open_h)
+            link = sessions.link("app", name=APP, by="demo")
+        return f"{self._base_url}/portal/enter/{link.secret}?back=/portal/playground"
+
+    @contextmanager
+    def _store(self) -> Generator[tuple[Settings, Engine]]:
+        settings = load_settings(CONFIG, data_dir=self._folder)
+        engine = open_engine(settings.store_url)
+        try:
+            yield settings, engine
+        finally:
+            engine.dispose()
 
     def _run(self, *arguments: str) -> list[dict[str, Any]]:
         """Show a command as a user types it, and run it on the demo's folder."""
@@ -148,8 +178,20 @@ class _Story:
         self._run("creators", "add", "--from", str(CATALOGUE_DIR / "creators.jsonl"))
         # Builds the index as well. The sample's texts were written for it, so what is attested is true.
         self._run("works", "add", str(CATALOGUE_DIR / "catalogue.jsonl"), "--attest")
-        [made] = self._run("keys", "create", "--role", "app", "--name", "demo")
+        self._let_passages_be_shown()
+        [made] = self._run("keys", "create", "--role", "app", "--name", APP)
         self._key = str(made["key"])
+
+    def _let_passages_be_shown(self) -> None:
+        """Record what some of the sample's creators allow beside being credited, by their licences."""
+        with self._store() as (settings, engine):
+            given = settings.catalogue.default_consent
+            catalogue = Catalogue(engine, clock=SystemClock(), ids=RandomIds(), default_consent=given)
+            shown = [work for work in catalogue.works() if SHOWABLE.match(work.licence)]
+            for work in shown:
+                catalogue.set_consent(work.id, Consent(Use.EXCERPT_DISPLAY, "free"))
+        said = f"Creators of {len(shown)} works let passages of them be shown beside an answer."
+        self._console.print(Text(said))
 
     def _serve(self, port: int, upstream: str, stack: ExitStack) -> Child:
         arguments = ("serve", "--upstream", upstream, "--port", str(port))
