@@ -45,6 +45,7 @@ from proxy.clock import Clock, Ids, RandomIds, SystemClock
 from proxy.crew import Crew
 from proxy.database import close_engine, open_engine, ping, upgrade
 from proxy.errors import Problem, Unavailable
+from proxy.hooks.dispatching import tell
 from proxy.metering import store as metering
 from proxy.metering.audited import AuditedExchanges
 from proxy.metering.journal import Journal
@@ -70,6 +71,7 @@ from proxy.portal.playground import playground_pages
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
 from proxy.portal.site import portal_router
+from proxy.portal.webhooks import webhooks_router
 from proxy.portal.verifying import verifier_page
 from proxy.portal.works import works_router
 from proxy.receipts.appending import Appender
@@ -222,6 +224,7 @@ class Running:
             ("budgets", self._sweep_budgets()),
             *(
                 [
+                    ("webhooks", tell(self.engine, self.settings.data_dir, self.clock)),
                     ("subject keys", self.users.forget()),
                     ("log", self.appender.run()),
                     ("retention", self.retainer.run()),
@@ -441,12 +444,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),
             payouts_router(running.engine, paying, catalogue),
-            persons_router(
-                running.engine,
-                settings,
-                Catalogue(running.engine, clock=running.clock, ids=running.ids),
-                running.clock,
-            ),
+            persons_router(running.engine, settings, running.clock),
+            webhooks_router(running.engine, settings, running.clock),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             matters_router(running.engine, settings.billing, running.clock),
             log_router(running.engine, running.issuer),

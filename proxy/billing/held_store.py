@@ -85,7 +85,7 @@ OF_NOBODY: Final = frozenset(
         "log_entry", "log_node", "log_state", "made", "payout_batch", "payout_event", "period",
         "period_window", "policy", "policy_activation", "pool_revenue", "pool_revenue_decision",
         "reported_transfer", "shard", "transfer", "transfer_note", "trimmed_period", "trimmed_range",
-        "use_mark", "manifest", "sum_chunk",
+        "use_mark", "manifest", "sum_chunk", "webhook", "webhook_message",
     }
 )  # fmt: skip
 _text = SQLModel.metadata.tables[str(WorkTextRow.__tablename__)]

@@ -30,6 +30,7 @@ from proxy.cli import (
     serving,
     statements,
     storing,
+    webhooks,
 )
 from proxy.cli.desk import main
 
@@ -53,4 +54,5 @@ __all__ = [
     "serving",
     "statements",
     "storing",
+    "webhooks",
 ]

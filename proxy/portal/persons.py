@@ -28,7 +28,7 @@ from proxy.billing.paying import KEY_FILE
 from proxy.billing.subjects_store import answers_of, app_named, erase_subject
 from proxy.catalogue.erasing_store import erase_work, show_as
 from proxy.catalogue.store import Catalogue
-from proxy.clock import Clock, iso_utc
+from proxy.clock import Clock, RandomIds, iso_utc
 from proxy.errors import BadRequest, NotFound
 from proxy.keyfile import secret_file
 from proxy.metering.audited import AuditedExchanges
@@ -56,9 +56,10 @@ class SubjectIn(msgspec.Struct, forbid_unknown_fields=True):
     app: str = ""
 
 
-def persons_router(engine: sa.Engine, settings: Settings, catalogue: Catalogue, clock: Clock) -> Router:
+def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Router:
     """Return /api/creators/{who}/name and /export, DELETE of creators and of works' texts, and /api/users."""
     keys = SubjectKeys(settings.data_dir)
+    catalogue = Catalogue(engine, clock=clock, ids=RandomIds())
 
     @put("/creators/{who:str}/name", guards=[requires(Action.EDIT_OWN_WORKS)])
     async def name(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[NameIn]) -> Row:

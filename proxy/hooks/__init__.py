@@ -1,0 +1,1 @@
+"""Webhooks: what happened, told to addresses that an operator named."""
