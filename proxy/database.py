@@ -45,7 +45,7 @@ CLOSE_S = 5.0  # what a thread at work on the store may take to end; as long as 
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 ROWS_AT_ONCE = 2_000  # in one statement: a MB of them
 VALUES_A_STATEMENT = 10_000  # of SQLite, which takes 32,766
-CACHE_KIB = 1 << 17  # 128 MiB, while a period is written
+CACHE_KIB = 1 << 18  # 256 MiB, while a period is written: the indexes of ten million lines
 BUSY_TIMEOUT_MS = 5_000  # a carrier batch or a period close holds the write lock well under a second
 CONNECTION_S = 5.0  # waited for one of an engine's connections: all are in use, or a database answers none
 # Of PostgreSQL's driver: a host that does not answer is given up, also by whoever has asked it already.

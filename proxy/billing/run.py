@@ -159,6 +159,8 @@ def _close(
         transfers=spilled_transfers(folder),
         statements=spilled_statements(folder),
     )
+    # What it was computed of: its room is wanted for the store's pages while it is written.
+    del pages, rollup, waiting, unclaimed, works, splits, opening, moves, creators, books
     if not dry_run:
         until_us = window_end(now_us, billing.comment_days)
 
