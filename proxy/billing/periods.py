@@ -64,7 +64,11 @@ def next_comment(
             code="period_final",
         )
     if side == "operator" and not before:
-        raise Conflict(f"nobody has commented on {statement}", code="nothing_to_answer")
+        raise Conflict(
+            f"nobody has commented on {statement}",
+            remedy="an operator answers: wait for a comment",
+            code="nothing_to_answer",
+        )
     if len(before) >= COMMENTS_MAX:
         raise Conflict(
             f"{statement} has {len(before)} comments", remedy="open a dispute", code="comments_full"

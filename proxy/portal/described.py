@@ -58,7 +58,7 @@ GONE = (
     "/api/receipts/{event_id}",
     "/api/receipts/{event_id}/proof",
 )  # answers that left the store
-PUBLIC = ("/api/transparency",)  # what needs no key
+PUBLIC = ("/api/transparency", "/api/periods/{label}/manifest")  # what needs no key
 # Of what a document is made: their handlers give bytes.
 DOCUMENTS = {
     "/api/statements/{name}": (
@@ -72,6 +72,7 @@ DOCUMENTS = {
     "/api/apps/{app}/usage/{name}": ("text/csv",),
     "/api/payouts/batches/{batch}/export": ("application/xml", "text/csv"),
     "/api/transparency": ("application/json",),
+    "/api/creators/{who}/export": ("application/zip",),
     "/log/tile/{path}": ("application/octet-stream",),
 }
 
@@ -111,8 +112,8 @@ def _complete(path: str, method: str, operation: Schema) -> None:
     if ours:
         operation["security"] = [{"key": []}]
     well = next(code for code in responses if code.startswith("2"))
-    if path in DOCUMENTS:
-        responses[well]["content"] = {kind: {} for kind in DOCUMENTS[path]}
+    if path in DOCUMENTS or _is_bytes(responses[well]):
+        responses[well]["content"] = {kind: {} for kind in DOCUMENTS.get(path, ("*/*",))}
     if (path, method) in ALSO:
         responses[str(ALSO[path, method])] = responses[well]
     if path == "/readyz":
@@ -124,3 +125,8 @@ def _complete(path: str, method: str, operation: Schema) -> None:
             "description": HTTPStatus(status).phrase,
             "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+
+
+def _is_bytes(response: Schema) -> bool:
+    """Say whether a handler gives bytes, which the framework takes for a text in JSON."""
+    return response.get("content", {}).get("application/json", {}).get("schema", {}).get("type") == "string"

@@ -30,6 +30,7 @@ REMEDIES = {
     404: "/schema/openapi.json lists the routes",
     405: "the header `allow` names the methods of this route",
     413: "send less",
+    500: "try again; the operator's log says more",
     415: "send JSON, with content-type: application/json",
 }
 
@@ -71,6 +72,8 @@ def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
         return error
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            get_log().error("request_failed", path=request.url.path, exc_info=error)
         why = _faults(error) or error.detail or status.phrase
         return Problem(why, remedy=REMEDIES.get(status, ""), code=status.name.lower(), status=status)
     if isinstance(error, (OperationalError, InterfaceError, OutOfConnections)):
