@@ -54,6 +54,7 @@ from proxy.metering.sink import Sink, carry_orphans
 from proxy.observability import Metrics, get_log
 from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
+from proxy.portal.audits import Audits, audits_router
 from proxy.portal.assets import Assets
 from proxy.portal.compensation import compensation_router
 from proxy.portal.creators import Office
@@ -448,6 +449,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             webhooks_router(running.engine, settings, running.clock),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             matters_router(running.engine, settings.billing, running.clock),
+            audits_router(Audits(settings)),
             log_router(running.engine, running.issuer),
             proofs_router(running.engine, running.issuer),
             *health_handlers(running.metrics, running.checks, running.about),
