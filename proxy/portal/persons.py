@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, Router, get, post, put
+from litestar import delete as on_delete
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody
@@ -82,14 +83,14 @@ def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Route
         headers = {"content-disposition": f'attachment; filename="{creator}.zip"'}
         return Response(await asyncio.to_thread(made), media_type="application/zip", headers=headers)
 
-    @delete("/creators/{who:str}", guards=[requires(Action.OPERATE)], status_code=200)
+    @on_delete("/creators/{who:str}", guards=[requires(Action.OPERATE)], status_code=200)
     async def erased(caller: NamedDependency[Principal], who: FromPath[str]) -> Row:
         """Erase a creator: names, accounts, words and texts. What is owed stays owed."""
         done = await asyncio.to_thread(erase_creator, engine, _id(who), clock=clock, by=by_of(caller))
         told: Row = msgspec.to_builtins(done)
         return told | {"remedy": "run `endcredits index build`"} if done.works else told
 
-    @delete("/works/{work:str}/text", guards=[requires(Action.OPERATE)], status_code=200)
+    @on_delete("/works/{work:str}/text", guards=[requires(Action.OPERATE)], status_code=200)
     async def erased_text(caller: NamedDependency[Principal], work: FromPath[str]) -> Row:
         """Erase a work's text: it is credited to nobody from now on, and leaves the next index."""
 

@@ -9,7 +9,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from litestar import Router, delete, get, post
+from litestar import Router, get, post
+from litestar import delete as on_delete
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, JSONBody
@@ -52,7 +53,7 @@ def webhooks_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Rout
         made, secret = await asyncio.to_thread(webhooks.add, data.url, tuple(data.events) or KINDS, by=by)
         return _row(made) | {"secret": secret}
 
-    @delete("/{webhook:str}", guards=OPERATORS, status_code=200)
+    @on_delete("/{webhook:str}", guards=OPERATORS, status_code=200)
     async def remove(webhook: FromPath[str]) -> Row:
         """Tell an address nothing more."""
         changed = await asyncio.to_thread(webhooks.end, webhook if webhook.isprintable() else "")
