@@ -54,8 +54,8 @@ from proxy.metering.sink import Sink, carry_orphans
 from proxy.observability import Metrics, get_log
 from proxy.portal.api import api_router
 from proxy.portal.apps import apps_router
-from proxy.portal.audits import Audits, audits_router
 from proxy.portal.assets import Assets
+from proxy.portal.audits import Audits, audits_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.creators import Office
 from proxy.portal.described import DescribedJson, DescribedYaml
@@ -72,8 +72,8 @@ from proxy.portal.playground import playground_pages
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
 from proxy.portal.site import portal_router
-from proxy.portal.webhooks import webhooks_router
 from proxy.portal.verifying import verifier_page
+from proxy.portal.webhooks import webhooks_router
 from proxy.portal.works import works_router
 from proxy.receipts.appending import Appender
 from proxy.receipts.issuing import Issuer
