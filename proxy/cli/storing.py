@@ -29,17 +29,20 @@ def info(desk: Desk) -> None:
     """Show what each table takes, with its indexes, and what lies beside the store in the data folder."""
     from proxy.database import free_bytes, table_sizes
 
-    rows = [
-        {"table": one.name, "rows": one.rows, "bytes": one.size_bytes if one.size_bytes >= 0 else None}
-        for one in table_sizes(desk.engine)
-    ]
+    sizes = table_sizes(desk.engine)
     data_dir = desk.settings.data_dir
     beside = {name: _folder_bytes(data_dir / name) for name in FOLDERS}
     if desk.as_json:
-        desk.table(rows, (), empty="")
+        for one in sizes:
+            size = one.size_bytes if one.size_bytes >= 0 else None
+            desk.say({"table": one.name, "rows": one.rows, "bytes": size}, "")
         desk.say({"folders": beside, "free_bytes": free_bytes(desk.engine)}, "")
         return
-    shown = [row | {"size": _size(row["bytes"]), "rows": f"{row['rows']:,}"} for row in rows if row["rows"]]
+    shown = [
+        {"table": one.name, "rows": f"{one.rows:,}", "size": _size(one.size_bytes)}
+        for one in sizes
+        if one.rows
+    ]
     desk.table(shown, ("table", "rows", "size"), empty="the store holds no row yet")
     click.echo("")
     for name, size in beside.items():
@@ -122,8 +125,8 @@ def _folder_bytes(folder: Path) -> int:
     return total
 
 
-def _size(size: int | None) -> str:
-    if size is None:
+def _size(size: int) -> str:
+    if size < 0:
         return "?"
     amount, units = size, ["GiB", "MiB", "KiB", "B"]
     while amount >= 10 * KIB and len(units) > 1:

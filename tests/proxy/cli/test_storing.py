@@ -33,6 +33,6 @@ def test_a_draft_stays_and_it_says_until_when(closed):
 
 
 def test_sizes_are_said_in_units_that_a_person_reads():
-    assert [_size(one) for one in (None, 0, 10_239, 10_240, 20 << 20, 5 << 40)] == [
+    assert [_size(one) for one in (-1, 0, 10_239, 10_240, 20 << 20, 5 << 40)] == [
         "?", "0 B", "10,239 B", "10 KiB", "20 MiB", "5,120 GiB",
     ]  # fmt: skip
