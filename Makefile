@@ -74,6 +74,7 @@ crash: $(VENV)/.test  ## kill -9 in the middle of things (KILLS=2000 of parts, a
 	$(PYTEST) -m crash
 	$(BIN)/python -m tests.crash.journal_kill --kills $$(($(KILLS) / 2))
 	$(BIN)/python -m tests.crash.ledger_kill --kills $$(($(KILLS) / 2))
+	$(BIN)/python -m tests.crash.log_kill --kills $$(($(KILLS) / 2))
 	$(BIN)/python -m tests.crash.server_kill --kills $(KILLS)
 
 lock: $(VENV)/.made  ## write every lock file again from pyproject.toml
