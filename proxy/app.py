@@ -75,6 +75,7 @@ from proxy.portal.site import portal_router
 from proxy.portal.verifying import verifier_page
 from proxy.portal.webhooks import webhooks_router
 from proxy.portal.works import works_router
+from proxy.receipts.apart import Apart
 from proxy.receipts.appending import Appender
 from proxy.receipts.issuing import Issuer
 from proxy.relay.attributing import Attributing
@@ -113,11 +114,13 @@ class Running:
         crew: Crew | None = None,
         telemetry: Telemetry | None = None,
         has_schema: bool = False,
+        apart: Apart | None = None,
     ) -> None:
         """`transport` stands in for the network, `scorer` for the command that starts the scoring process.
 
         crew: what this worker shares with others, when there are others. telemetry: stands in for what
         the environment wants. has_schema: the store's schema has just been brought up to date.
+        apart: the process that appends to the log, where there is one.
         """
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
@@ -152,7 +155,8 @@ class Running:
         kept = AuditedExchanges(settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
         self.auditing = Auditing(kept, rules, clock=self.clock)
         self.issuer = Issuer(folder, settings.receipts.origin, self.clock)
-        self._logs = crew is None or crew.slot == 0  # one worker is enough
+        self._logs = logs(crew)
+        self.apart = apart
         pause_s = settings.receipts.append_ms / 1_000
         self.appender = Appender(self.engine, self.issuer.secrets_of, pause_s=pause_s)
         self.retainer = Retainer(
@@ -227,7 +231,7 @@ class Running:
                 [
                     ("webhooks", tell(self.engine, self.settings.data_dir, self.clock)),
                     ("subject keys", self.users.forget()),
-                    ("log", self.appender.run()),
+                    ("log", self._append()),
                     ("retention", self.retainer.run()),
                     ("daily uses", DailyUses(self.engine).run()),
                 ]
@@ -298,8 +302,9 @@ class Running:
         found["journal"] = "ok" if self.journal is not None else "not open"
         if sink is not None and sink.problem is not None:
             found["carrier"] = sink.problem.cause
-        if self.appender.problem is not None:
-            found["log"] = self.appender.problem.cause
+        logging = self.appender.problem or (self.apart.problem if self.apart is not None else None)
+        if logging is not None:
+            found["log"] = logging.cause
         try:
             async with asyncio.timeout(READY_CHECK_S):
                 await of_store(ping, self.engine)
@@ -311,6 +316,12 @@ class Running:
     def about(self) -> dict[str, object]:
         """Return what /.well-known/endcredits.json says beside the version."""
         return {"method": self.attributing.method, **self.issuer.about()}
+
+    async def _append(self) -> None:
+        """Have answers put into the log: by the process that does nothing else, as long as it lives."""
+        if self.apart is not None:
+            await self.apart.run()
+        await self.appender.run()
 
     def _index_in_use(self) -> Path | None:
         try:
@@ -368,6 +379,11 @@ class Running:
         task = asyncio.get_running_loop().create_task(work, name=name)
         task.add_done_callback(ended)
         self._tasks.append(task)
+
+
+def logs(crew: Crew | None) -> bool:
+    """Whether this worker sees to the log: one is enough."""
+    return crew is None or crew.slot == 0
 
 
 def pending_texts(settings: Settings, journal: Journal) -> PendingTexts:

@@ -24,11 +24,12 @@ from typing import Any
 
 import uvicorn
 
-from proxy.app import Asgi, at_once, create_app
+from proxy.app import Asgi, at_once, create_app, logs
 from proxy.crew import BEAT_S, FAILED_TO_START, Crew
 from proxy.errors import Problem
 from proxy.front import Front
 from proxy.observability import configure_logging, get_log
+from proxy.receipts.apart import Apart
 from proxy.relay.sockets import MESSAGE_BYTES_MAX
 from proxy.settings import Server, serving
 
@@ -154,12 +155,13 @@ def main() -> int:
     # that a clean stop exits 0 (service managers read anything else as a crash).
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
+    crew = None if arguments.crew is None else Crew(arguments.crew, arguments.slot)
+    apart = Apart.fork(settings) if logs(crew) else None  # before the first thread
     if arguments.parent is not None:
         end_with(arguments.parent)
-    crew = None if arguments.crew is None else Crew(arguments.crew, arguments.slot)
 
     def make() -> Asgi:
-        return at_once(create_app(settings, crew=crew, has_schema=True))
+        return at_once(create_app(settings, crew=crew, has_schema=True, apart=apart))
 
     line = None
     if crew is not None:

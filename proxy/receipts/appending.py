@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import time
 from collections.abc import Callable
 from typing import Final
 
 import sqlalchemy as sa
 
-from proxy.errors import Problem
+from proxy.errors import Problem, Unavailable
 from proxy.metering.log_store import events_between
 from proxy.metering.store import watermarks
 from proxy.metering.usage import MeteredEvent
@@ -58,7 +59,7 @@ def entry_of(event: MeteredEvent, secrets_of: SecretsOf) -> store.Entry:
 
 
 class Appender:
-    """Appends every `pause_s` until cancelled. Run `run` as a task."""
+    """Appends every `pause_s` until cancelled. Run `run` as a task, or `look` in a loop of your own."""
 
     def __init__(self, engine: sa.Engine, secrets_of: SecretsOf, *, pause_s: float) -> None:
         self.problem: Problem | None = None  # why nothing is logged at the moment, for /readyz
@@ -67,18 +68,31 @@ class Appender:
 
     async def run(self) -> None:
         """Append what was carried, again and again."""
-        loop = asyncio.get_running_loop()
         while True:
-            began_s = loop.time()
-            try:
-                more = await asyncio.to_thread(append_some, self._engine, self._secrets_of)
-            except Problem as problem:
-                if self.problem is None or self.problem.code != problem.code:
-                    self._log.error("logging_failed", code=problem.code, why=problem.cause)
-                self.problem, more = problem, 0
-            else:
-                self.problem = None
-            await asyncio.sleep(RESTS * (loop.time() - began_s) if more else self._pause_s)
+            rest_s = await asyncio.to_thread(self.look)
+            await asyncio.sleep(rest_s)
+
+    def look(self) -> float:
+        """Append what was carried, or some of it; return after how many seconds to look again."""
+        began_s = time.thread_time()
+        try:
+            more = append_some(self._engine, self._secrets_of)
+        except (Problem, OSError) as error:
+            problem = error if isinstance(error, Problem) else _unsalted(error)
+            if self.problem is None or self.problem.code != problem.code:
+                self._log.error("logging_failed", code=problem.code, why=problem.cause)
+            self.problem, more = problem, 0
+        else:
+            self.problem = None
+        return RESTS * (time.thread_time() - began_s) if more else self._pause_s
+
+
+def _unsalted(error: OSError) -> Problem:
+    return Unavailable(
+        f"what receipts are salted with cannot be read or made ({error.strerror})",
+        remedy="free space on the data folder's disk, and see that its owner may read receipt-secrets/",
+        code="receipts_unsalted",
+    )
 
 
 def drain(engine: sa.Engine, secrets_of: SecretsOf) -> int:

@@ -30,16 +30,63 @@ AHEAD_DAYS: Final = 31  # always in the next month
 DAYS_HELD_MAX: Final = 400  # secrets in memory, by the day: the log goes through a period in its order
 
 
+class MonthSecrets:
+    """The secrets of each month, in UTC, in which answers are given, in `data_dir`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Make their folder where there is none."""
+        self._folder = data_dir / SECRETS_DIR
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._days: dict[int, Secrets] = {}
+
+    def of(self, occurred_us: int) -> Secrets:
+        """Return the secrets of the month in which an answer was given, making them if need be.
+
+        Raises SettingsError for a damaged file, OSError where none can be made.
+        """
+        day = occurred_us // DAY_US  # to ask what month it is costs more than all the rest of a digest
+        secrets = self._days.get(day)
+        if secrets is None:
+            while len(self._days) >= DAYS_HELD_MAX:
+                self._days.pop(next(iter(self._days)))
+            secrets = self._days[day] = Secrets(secret_file(self._path(day)))
+        return secrets
+
+    def kept(self, occurred_us: int) -> Secrets:
+        """Return those secrets as long as they are kept: a new one would open nothing.
+
+        Raises NotFound once they were destroyed.
+        """
+        path = self._path(occurred_us // DAY_US)
+        if not path.exists():
+            raise NotFound(
+                f"what shows receipts of {path.stem} was destroyed",
+                remedy="a receipt that was saved with its proof before stays valid",
+                code="secret_destroyed",
+            )
+        return Secrets(secret_file(path))
+
+    def make_ahead(self, now_us: int) -> None:
+        """Make this month's and the next one's; what cannot be made now is made when an answer needs it."""
+        for ahead_days in (0, AHEAD_DAYS):
+            with contextlib.suppress(SettingsError, OSError):
+                self.of(now_us + ahead_days * DAY_US)
+
+    def _path(self, day: int) -> Path:
+        return self._folder / f"{dt.date(1970, 1, 1) + dt.timedelta(days=day):%Y-%m}.key"
+
+
 class Issuer:
     """Signs with the keys in `data_dir`. origin: the log's name, which its checkpoints' signatures bear."""
 
     def __init__(self, data_dir: Path, origin: str, clock: Clock) -> None:
         """Read the keys, making the first one where there is none. Raises SettingsError for a damaged one."""
         self.origin = origin
-        self._keys_dir, self._secrets_dir = data_dir / KEYS_DIR, data_dir / SECRETS_DIR
-        self._secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._keys_dir = data_dir / KEYS_DIR
+        months = MonthSecrets(data_dir)
+        self._months = months
+        self.secrets_of, self.kept_secrets_of = months.of, months.kept
         self._clock = clock
-        self._days: dict[int, Secrets] = {}
         self._log = get_log()
         self._is_readable = True
         self._read(clock.now_us())
@@ -59,33 +106,6 @@ class Issuer:
                 self._read_s = self._clock.monotonic_s()
         return self._signer
 
-    def secrets_of(self, occurred_us: int) -> Secrets:
-        """Return the secrets of the month, in UTC, in which an answer was given, making them if need be.
-
-        Raises SettingsError for a damaged file, OSError where none can be made.
-        """
-        day = occurred_us // DAY_US  # to ask what month it is costs more than all the rest of a digest
-        secrets = self._days.get(day)
-        if secrets is None:
-            while len(self._days) >= DAYS_HELD_MAX:
-                self._days.pop(next(iter(self._days)))
-            secrets = self._days[day] = Secrets(secret_file(self._secret_path(day)))
-        return secrets
-
-    def kept_secrets_of(self, occurred_us: int) -> Secrets:
-        """Return those secrets as long as they are kept: a new one would open nothing.
-
-        Raises NotFound once they were destroyed.
-        """
-        path = self._secret_path(occurred_us // DAY_US)
-        if not path.exists():
-            raise NotFound(
-                f"what shows receipts of {path.stem} was destroyed",
-                remedy="a receipt that was saved with its proof before stays valid",
-                code="secret_destroyed",
-            )
-        return Secrets(secret_file(path))
-
     def receipt(self, event: MeteredEvent) -> str:
         """Return a settled answer's receipt: a compact JWS. Raises as `secrets_of` does."""
         return self.signer.jws(payload(event, self.secrets_of(event.occurred_us)))
@@ -100,9 +120,6 @@ class Issuer:
     def _known(self) -> list[SigningKey]:
         _ = self.signer  # which reads them again
         return self._keys
-
-    def _secret_path(self, day: int) -> Path:
-        return self._secrets_dir / f"{dt.date(1970, 1, 1) + dt.timedelta(days=day):%Y-%m}.key"
 
     def _public(self, key: SigningKey) -> dict[str, Any]:
         return {
@@ -119,7 +136,4 @@ class Issuer:
         self._signer = Signer(self.origin, keys, now_us)
         self._keys, self._is_readable = keys, True
         self._read_s = self._clock.monotonic_s()
-        for day in (now_us // DAY_US, now_us // DAY_US + AHEAD_DAYS):
-            if day not in self._days:
-                with contextlib.suppress(SettingsError, OSError):  # tried again before an answer needs it
-                    self.secrets_of(day * DAY_US)
+        self._months.make_ahead(now_us)

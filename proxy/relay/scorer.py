@@ -13,17 +13,16 @@ others nothing.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import queue
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from proxy.parting import end_with
 from proxy.relay.scoring import (
     FRAME_BYTES_MAX,
     WAITING_CHARACTERS_MAX,
@@ -49,7 +48,6 @@ from proxy.relay.scoring import (
 READ_BYTES = 1 << 18
 UNREAD_BYTES_MAX = 2 * FRAME_BYTES_MAX  # of replies; who leaves more of them unread has stopped reading
 TURN_S = 120  # no slice takes a second; an engine silent for so long will never answer
-PR_SET_PDEATHSIG = 1
 
 
 class _Gone(Exception):
@@ -263,26 +261,6 @@ def serve(requests: int, replies: int, open_engine: Callable[[Path | None], Engi
     service = _Service(open_engine)
     service.add(requests, replies)
     service.run()
-
-
-def end_with(parent: int) -> None:
-    """See that this process ends when its parent does, even in the middle of a long computation.
-
-    Twice over: Linux kills it when the thread that started it ends; and a thread waits for the other end of
-    stdin to close, which works everywhere.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before we asked
-        os._exit(0)
-    gone = select.poll()
-    gone.register(0, 0)  # no event but the hang-up, which is always reported
-
-    def watch() -> None:
-        gone.poll()
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _open_attributor(path: Path | None) -> Engine:

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
+from proxy.errors import Unavailable
 from proxy.metering.store import usage
-from proxy.settings import Attribution
+from proxy.settings import Attribution, Receipts
 from tests.live import Live, live, settings_in
 
 pytestmark = pytest.mark.anyio
@@ -159,3 +160,33 @@ async def test_the_api_describes_itself_without_other_hosts(tmp_path):
         assert described.status_code == 200
         assert "/api/receipts/{event_id}" in described.json()["paths"]
         assert (await app.client.get("/schema/redoc")).status_code == 404
+
+
+class Elsewhere:
+    """A process that appends to the log, as the server sees it, and that ends when told to."""
+
+    def __init__(self):
+        self.problem, self.ended = None, asyncio.Event()
+
+    async def run(self):
+        await self.ended.wait()
+        self.problem = None
+
+
+async def test_the_log_is_somebody_elses_work_as_long_as_he_lives_and_then_our_own(tmp_path):
+    elsewhere = Elsewhere()
+    settings = settings_in(tmp_path, receipts=Receipts(append_ms=10))
+    async with live(settings, apart=elsewhere) as app:
+        headers = app.key()
+        app.answers("somebody's words")
+        event_id = (await app.chat(headers)).headers["x-attribution-id"]
+        await settled(app, event_id, headers)
+        assert (await app.client.get("/log/checkpoint")).text.splitlines()[1] == "0"
+        elsewhere.problem = Unavailable("it waits", remedy="wait", code="log_silent")
+        ready = await app.client.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["log"]) == (503, "it waits")
+        elsewhere.ended.set()
+        async with asyncio.timeout(SOON_S):
+            while (await app.client.get("/log/checkpoint")).text.splitlines()[1] != "1":
+                pass
+        assert (await app.client.get("/readyz")).status_code == 200
