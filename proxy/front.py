@@ -29,6 +29,8 @@ from proxy.wire.errors import error_body, error_shape
 
 BEGUN_AT_ONCE = 8  # about two milliseconds
 HEAD_BYTES_MAX = 65_536  # a request's line and headers; a long session cookie has some 8,000
+BYTES_PER_S_MIN = 100  # of a body that is sent, or of an answer that is read: a modem of 1980 brings more
+LATER_S = 1.0  # after what reads a body has noticed a silence by itself: it answers in its own words
 FIELD_BYTES = 4  # of each header beside its name and value
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -79,6 +81,9 @@ class Front(HttpToolsProtocol):
     A head is whole within `client_idle_s` of its first byte and no larger than HEAD_BYTES_MAX; a connection
     on which no request begins is closed after that time too, whatever else comes: before its first request,
     and behind an answer that did not wait for its request's body. Trailers are bounded and dropped.
+
+    Who trickles is ended like who falls silent: in each `client_idle_s` a body must bring BYTES_PER_S_MIN,
+    unless it was us who did not read, and an answer that waits for its reader must lose as much.
     """
 
     _turns: ClassVar[Turns | None] = None  # of the loop that serves; a process has one
@@ -89,6 +94,11 @@ class Front(HttpToolsProtocol):
     _head_bytes = 0  # of the head that is read, as far as it came in earlier pieces
     _piece_bytes = 0  # that are parsed now
     _head_timer: asyncio.TimerHandle | None = None  # only where a head came in pieces
+    _pace_timer: asyncio.TimerHandle | None = None  # only while a body is to come, or an answer to be read
+    _came_bytes = 0  # since the pace was looked at
+    _was_paused = False  # since then: we did not read, so nothing could come
+    _unread: int | None = None  # bytes that wait for their reader; None: they went in between
+    _unread_s = 0.0  # since when it is so many
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, for as long as a kept one may be silent."""
@@ -115,9 +125,62 @@ class Front(HttpToolsProtocol):
         else:
             if self._in_head:
                 self._wait_for_head()
-            elif self._in_body and self._beside_bytes > HEAD_BYTES_MAX:
-                why = f"trailers or a chunk's extensions are over {HEAD_BYTES_MAX} bytes"
-                self._refuse(431, why, code="head_too_large")
+            elif self._in_body:
+                self._body_goes_on(len(data))
+
+    def _body_goes_on(self, came_bytes: int) -> None:
+        if self._beside_bytes > HEAD_BYTES_MAX:
+            why = f"trailers or a chunk's extensions are over {HEAD_BYTES_MAX} bytes"
+            self._refuse(431, why, code="head_too_large")
+            return
+        self._came_bytes += came_bytes
+        self._was_paused = self._was_paused or self.flow.read_paused
+        self._watch_pace()
+
+    def pause_writing(self) -> None:
+        """Take note that the client does not keep up."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Take note that it does again."""
+        super().resume_writing()
+        self._unread = None
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request; what its reader has not taken yet is looked after."""
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        self._unread, self._unread_s = self.transport.get_write_buffer_size(), self.loop.time()
+        self._watch_pace()
+
+    def _watch_pace(self) -> None:
+        if self._pace_timer is None:
+            self._came_bytes, self._was_paused = 0, self.flow.read_paused
+            self._pace_timer = self.loop.call_later(self.timeout_keep_alive + LATER_S, self._look_at_pace)
+
+    def _look_at_pace(self) -> None:
+        """End a connection that trickles; look again later while there is something to wait for."""
+        self._pace_timer = None
+        now_s, least = self.loop.time(), BYTES_PER_S_MIN * self.timeout_keep_alive
+        if self._unread is not None and now_s - self._unread_s >= self.timeout_keep_alive:
+            left = self.transport.get_write_buffer_size()
+            if left and self._unread - left < least:
+                self.transport.abort()
+                return
+            self._unread, self._unread_s = left or None, now_s
+        if self._in_body and self._came_bytes < least and not self._is_waiting_for_us():
+            why = f"the request's body came with less than {BYTES_PER_S_MIN} bytes a second"
+            self._refuse(408, why, code="client_idle")
+        elif self._in_body or self._unread is not None:
+            self._watch_pace()
+
+    def _is_waiting_for_us(self) -> bool:
+        """Say whether a body does not come because we do not read it, or have not asked for it."""
+        return self._was_paused or self.cycle.waiting_for_100_continue or self.cycle.response_complete
 
     def _wait_for_head(self) -> None:
         self._head_bytes += self._piece_bytes
@@ -211,6 +274,10 @@ class Front(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Take note that the body is whole."""
         self._in_body = False
+        self._was_paused = True  # of the next body this says nothing
+        if self._pace_timer is not None and self._unread is None:
+            self._pace_timer.cancel()
+            self._pace_timer = None
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -233,6 +300,8 @@ class Front(HttpToolsProtocol):
         """Tell the request that is answered, even if another was read behind it."""
         self._head_is_over()
         self._unset_keepalive_if_required()
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
         super().connection_lost(exc)
         serving, self._serving = self._serving, None
         if serving is not None:

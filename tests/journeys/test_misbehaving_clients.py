@@ -178,6 +178,34 @@ async def test_a_body_that_stops_is_ended(tmp_path):
         assert asked(app) == 0
 
 
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/files", b"/api/policies"])
+async def test_a_body_that_trickles_is_ended(tmp_path, path):
+    async with server(tmp_path, client_idle_s=1) as app:
+        app.headers = app.key("operator") if path.startswith(b"/api") else app.headers
+        top = head(app, length=10_000, line=b"POST " + path + b" HTTP/1.1")
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        writer.write(top)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while not reader.at_eof() and not reader._buffer:  # pyright: ignore[reportAttributeAccessIssue]
+                    writer.write(b"x" * 5)
+                    await writer.drain()
+                    await asyncio.sleep(0.2)
+        got = await said_before(reader)
+        writer.close()
+        assert (status(got), code(got)) == (408, "client_idle")
+        assert asked(app) == 0
+        app.headers = app.key(name="shop")
+
+
+async def test_a_body_that_comes_slowly_but_steadily_is_taken(tmp_path):
+    async with server(tmp_path, client_idle_s=1) as app:
+        body = chat_request(messages=[{"role": "user", "content": "sea " * 200}])
+        pieces = [body[at : at + 60] for at in range(0, len(body), 60)]
+        got = await said(app, head(app, length=len(body)), *pieces, pause_s=0.2)
+        assert status(got) == 200
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -27,10 +27,10 @@ OLD = b"GET /v1/x HTTP/1.0\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
-async def front(app: Any, http: Any = Front) -> AsyncIterator[int]:
+async def front(app: Any, http: Any = Front, **more: Any) -> AsyncIterator[int]:
     """Serve an ASGI application; yield its port."""
     config = uvicorn.Config(app, port=0, http=http, lifespan="off", log_config=None, server_header=False,
-                            date_header=False, timeout_graceful_shutdown=1)  # fmt: skip
+                            date_header=False, timeout_graceful_shutdown=1, **more)  # fmt: skip
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
@@ -264,3 +264,32 @@ async def test_a_hundred_requests_at_once_are_all_answered():
     async with front(replying(*WHOLE)) as port, asyncio.TaskGroup() as group:
         answers = [group.create_task(told(port, GET)) for _ in range(100)]
     assert all(answer.result().endswith(b"hello") for answer in answers)
+
+
+LARGE = 32 << 20  # more than the sockets of both sides hold
+
+
+async def half_read(port: int, pause_s: float, read_bytes: int) -> int:
+    """Ask, read `read_bytes` after each pause, four times; then read on. Return how much came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_024)
+    writer.write(b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n")
+    got = 0
+    with contextlib.suppress(ConnectionError):
+        for _ in range(4):
+            await asyncio.sleep(pause_s)  # it is the silence that is tested
+            got += len(await reader.read(read_bytes))
+        async with asyncio.timeout(SOON_S):
+            while got < LARGE and (some := await reader.read(1 << 20)):
+                got += len(some)
+    writer.close()
+    return got
+
+
+async def test_a_whole_answer_that_nobody_reads_keeps_no_connection():
+    async with front(replying(START, piece(b"x" * LARGE, more=False)), timeout_keep_alive=1) as port:
+        assert await half_read(port, 1.2, 0) < LARGE
+
+
+async def test_a_whole_answer_that_is_read_slowly_is_whole():
+    async with front(replying(START, piece(b"x" * LARGE, more=False)), timeout_keep_alive=1) as port:
+        assert await half_read(port, 0.5, 4 << 20) >= LARGE
