@@ -46,8 +46,10 @@ async def tell(engine: sa.Engine, data_dir: Path, clock: Clock) -> None:
 class Dispatcher:
     """Keep `run` going beside the server."""
 
-    def __init__(self, webhooks: Webhooks, sender: Sends, clock: Clock) -> None:
-        self._webhooks, self._sender, self._clock = webhooks, sender, clock
+    def __init__(
+        self, webhooks: Webhooks, sender: Sends, clock: Clock, *, every_s: float = LOOK_EVERY_S
+    ) -> None:
+        self._webhooks, self._sender, self._clock, self._every_s = webhooks, sender, clock, every_s
         self._log = get_log()
         self._is_away = False
 
@@ -62,7 +64,7 @@ class Dispatcher:
                 if not self._is_away:
                     self._log.warning("webhooks_not_looked_at", error=type(error).__name__)
                 self._is_away = True
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._every_s)
 
     async def turn(self) -> int:
         """Look once and send what is due; return how many messages were tried."""

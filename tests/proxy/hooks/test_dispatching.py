@@ -1,8 +1,11 @@
 import base64
 
+import anyio
 import pytest
+import structlog
 
-from proxy.hooks.dispatching import Dispatcher
+from proxy.errors import Unavailable
+from proxy.hooks.dispatching import Dispatcher, tell
 from proxy.hooks.signing import is_ours
 from proxy.hooks.store import Webhooks
 from proxy.metering.usage import Line
@@ -77,3 +80,21 @@ async def test_whoever_is_gone_is_told_nothing_more(books, hooks):
     happens(books, "2026-12")
     books.clock.advance(60)
     assert await dispatcher.turn() == 0
+
+
+async def test_when_the_store_is_away_it_is_said_once_and_looked_again(books):
+    looks = iter([Unavailable("away"), Unavailable("away"), ZeroDivisionError])
+
+    class Away:
+        def collect(self):
+            raise next(looks)
+
+    with structlog.testing.capture_logs() as logs, pytest.raises(ZeroDivisionError):
+        await Dispatcher(Away(), Receiver(), books.clock, every_s=0).run()
+    assert [one["event"] for one in logs] == ["webhooks_not_looked_at"]
+
+
+async def test_telling_ends_when_it_is_told_to(books, tmp_path):
+    with anyio.move_on_after(0) as scope:
+        await tell(books.engine, tmp_path, books.clock)
+    assert scope.cancelled_caught

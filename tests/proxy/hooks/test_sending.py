@@ -1,6 +1,13 @@
+import asyncio
+import datetime as dt
+import ssl
+
 import anyio
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy.hooks import sending
 from proxy.hooks.sending import Sender
@@ -97,3 +104,56 @@ async def test_a_name_that_is_not_there_and_a_connection_that_breaks_are_told():
 
 async def test_names_are_resolved_by_the_system():
     assert await sending.resolved("127.0.0.1", 443) == ["127.0.0.1"]
+
+
+def certified(folder, name):
+    """Return a server context whose certificate is for `name`, and a client context that believes it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    begin = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(1).not_valid_before(begin).not_valid_after(begin + dt.timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(plain)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return server, ssl.create_default_context(cafile=str(folder / "ca.pem"))
+
+
+@pytest.mark.parametrize(("name", "is_taken"), [("hooks.example", True), ("other.example", False)])
+async def test_the_certificate_must_be_for_the_name_and_not_for_the_address(
+    tmp_path, monkeypatch, name, is_taken
+):
+    server_context, client_context = certified(tmp_path, name)
+    heads = []
+
+    async def serve(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def here(host, port):
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(sending, "is_public", lambda address: True)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
+    port = server.sockets[0].getsockname()[1]
+    sender = Sender(transport=httpx.AsyncHTTPTransport(verify=client_context), resolve=here)
+    try:
+        told = await sender.send(f"https://hooks.example:{port}/in", b"{}", {"webhook-id": "msg_1"})
+    finally:
+        await sender.aclose()
+        server.close()
+        await server.wait_closed()
+    assert told == ((True, "204") if is_taken else (False, "ConnectError"))
+    assert len(heads) == is_taken
+    assert all(f"host: hooks.example:{port}".encode() in head.lower() for head in heads)
