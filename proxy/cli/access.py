@@ -101,6 +101,33 @@ def audited_exchanges(desk: Desk) -> AuditedExchanges:
     return Kept(desk.settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
 
 
+@command(keys, "link")
+@click.option("--creator", default="", help="The creator whom it signs in (id or ref).")
+@click.option("--operator", default="", metavar="NAME", help="The operator whom it signs in, by their name.")
+@click.option("--app", default="", metavar="NAME", help="The app whom it signs in, as its oldest living key.")
+@click.option("--base", default="", metavar="URL", help="Where people find the server.")
+def link_key(desk: Desk, creator: str, operator: str, app: str, base: str) -> None:
+    """Make a link that signs one person in to the pages, once; it is shown once."""
+    from proxy.access.sessions_store import Sessions
+
+    if sum(map(bool, (creator, operator, app))) != 1:
+        raise click.UsageError("give one of --creator, --operator and --app")
+    rules, server = desk.settings.portal, desk.settings.server
+    sessions = Sessions(
+        desk.engine,
+        clock=SystemClock(),
+        session_hours=rules.session_hours,
+        link_hours=rules.link_hours,
+    )
+    role = "creator" if creator else "operator" if operator else "app"
+    made = sessions.link(role, creator=creator, name=operator or app, by="operator")
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    address = f"{(base or f'http://{host}:{server.port}').rstrip('/')}/portal/enter/{made.secret}"
+    until = iso_utc(made.until_us)
+    told = f"{address}\nfor {made.name}, once, until {until}; whoever holds it can use it"
+    desk.say({"link": address, "for": made.name, "role": role, "until": until}, told)
+
+
 @command(keys, "limit")
 @click.argument("key_id")
 @click.option("--models", metavar="LIST", help="Models this key opens: gpt-*,llama")

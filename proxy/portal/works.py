@@ -90,9 +90,8 @@ class Shelf:
     def one(self, work_id: str) -> Row:
         """Return a work with everything that was said of it. Raises NotFound, also for another's."""
         entry = self._own(work_id)
-        parts = shelf_store.split_of(self._engine, entry.id) or [
-            (entry.creator_id, entry.creator_ref, WHOLE_PPM)
-        ]
+        alone = [(entry.creator_id, self._catalogue.creator(entry.creator_id).name, WHOLE_PPM)]
+        parts = shelf_store.split_of(self._engine, entry.id) or alone
         split = [{"party": who, "name": name, "ppm": ppm} for who, name, ppm in parts]
         said = {consent.use.value: consent.verdict for consent in self._catalogue.consents(entry.id)}
         claims = self._ownership.claims(work_id=entry.id)

@@ -13,11 +13,7 @@ document.addEventListener("submit", (event) => {
   addEventListener("pageshow", () => delete form.dataset.sent, { once: true });
 });
 
-const wrong = document.querySelector("[aria-invalid=true]") || document.querySelector(".notice.bad");
-if (wrong) {
-  if (!wrong.matches("input, textarea, select")) wrong.tabIndex = -1;
-  wrong.focus();
-}
+document.querySelector("[aria-invalid=true]")?.focus();
 
 // Files that are sent show how far they are. The answer is a page, and takes the place of this one.
 document.querySelectorAll("form[data-upload]").forEach((form) => {

@@ -25,7 +25,7 @@ function drawn(figure) {
     width: place.clientWidth,
     height: 240,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-    scales: { x: { time: true, range: (_, from, to) => [from - DAY_S / 2, to + DAY_S / 2] }, y: { range: (_, __, to) => [0, Math.max(to, 1)] } },
+    scales: { x: { time: true, range: (_, from, to) => [from - DAY_S / 2, to + DAY_S / 2] }, y: { range: (_, __, to) => [0, Math.max(to * 1.08, 1)] } },
     axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : "")) }],
     series: [{}, { label: "Answers", stroke: colour("--paid"), fill: colour("--paid"), paths: uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } }],
     legend: { show: false },

@@ -79,3 +79,15 @@ def test_a_rotated_key_is_shown_once_and_the_old_one_has_an_end(ec, key):
 def test_an_overlap_that_is_none_is_refused(ec, key, overlap):
     assert "--overlap" in ec("keys", "rotate", key["id"], "--overlap", overlap).err
     assert len(ec.json("keys", "list").rows) == 1
+
+
+def test_a_link_signs_one_person_in_and_names_them(ec):
+    ec("creators", "add", "Ada", "--ref", "ada")
+    made = ec.json("keys", "link", "--creator", "ada", "--base", "https://credits.example/").row
+    assert made["link"].startswith("https://credits.example/portal/enter/")
+    assert (made["for"], made["role"]) == ("Ada", "creator")
+    assert "/portal/enter/" in ec("keys", "link", "--operator", "Ines").out
+    assert ec("keys", "link").status == 2
+    assert ec("keys", "link", "--creator", "ada", "--operator", "Ines").status == 2
+    assert ec("keys", "link", "--creator", "nobody").status == 1
+    assert ec("keys", "link", "--app", "nothing").status == 1
