@@ -40,7 +40,7 @@ async def test_a_script_does_what_the_pages_do(tmp_path):
         assert (await ada("POST", f"/{work}/consents", json=said)).json()["verdict"] == "denied"
         shown = (await ada("GET", f"/{work}")).json()
         assert shown["consents"] == {"output_influence": "denied"}
-        assert shown["split"] == [{"party": shown["creator"], "name": "ada", "ppm": 1_000_000}]
+        assert shown["split"] == [{"party": shown["creator"], "name": "Ada", "ppm": 1_000_000}]
         assert [(await ada("POST", f"/{work}/withdraw")).json()["changed"] for _ in range(2)] == [True, False]
 
 
