@@ -79,7 +79,7 @@ async def live(settings: Settings, *, scorer: Any = TOY_SCORER, **parts: Any) ->
     if not settings.store.url:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lay(settings.store_url)
-    app = create_app(settings, transport=backend.transport, scorer=scorer, **parts)
+    app = create_app(settings, **{"transport": backend.transport, "scorer": scorer, **parts})
     running: Running = app.state.running
     await running.start()
     try:

@@ -334,11 +334,32 @@ async def test_a_client_that_ends_its_side_has_left_and_what_was_asked_for_it_is
 
 async def test_requests_one_behind_the_other_are_answered_in_their_order(tmp_path):
     async with server(tmp_path) as app:
+        stranger = head(app).replace(b"Bearer ec_app_", b"Bearer ec_app_x") + BODY
+        alive = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"
+        unreadable = head(app, length=5) + b"{nope"
+        chunked = head(app, b"transfer-encoding: chunked", length=None) + b"%x\r\n" % len(BODY) + BODY
+        asked_for = [head(app) + BODY, unreadable, alive, chunked + b"\r\n0\r\n\r\n", stranger, alive]
         last = head(app, b"connection: close") + BODY
-        got = await said(app, head(app) + BODY + last)
-        ids = [line for line in got.split(b"\r\n") if line.startswith(b"x-attribution-id")]
-        assert len(set(ids)) == len(ids) >= 1
-        assert asked(app) >= 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        writer.write(b"".join(asked_for) + last)
+        answers: list[tuple[int, bytes, bytes]] = []
+        async with asyncio.timeout(30):
+            for _ in range(len(asked_for) + 1):
+                top = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in top.split(b"\r\n") if line.startswith(b"content-length"))
+                body = await reader.readexactly(int(length.split(b":")[1]))
+                answers.append((status(top), top, body))
+            assert await reader.read() == b""
+        writer.close()
+        assert [one[0] for one in answers] == [200, 400, 200, 200, 401, 200, 200]
+        assert [b'"alive"' in one[2] for one in answers] == [False, False, True, False, False, True, False]
+        named = b"x-attribution-id"
+        ids = [line for _, top, _ in answers for line in top.split(b"\r\n") if line.startswith(named)]
+        assert len(set(ids)) == len(ids) == 5
+        assert asked(app) == 3
+        async with asyncio.timeout(20):
+            while len(list(metering.usage(app.running.engine))) < 3:  # noqa: ASYNC110  no event
+                await asyncio.sleep(0.02)
 
 
 async def test_an_answer_read_a_byte_at_a_time_is_whole(tmp_path):
