@@ -1,18 +1,20 @@
 """Whatever people do with money, in any order: after each step every invariant holds, and each amount is exact.
 
-A state machine answers, delivers again, denies, splits, claims, decides, closes and pays, on a real store. Beside
-it runs an oracle that knows no grain: dues are fractions, divided as the rules say and never rounded. What was
+A state machine answers, delivers again, denies, splits, claims, decides, closes, pays and erases, on a real store.
+Beside it runs an oracle that knows no grain: dues are fractions, divided as the rules say and never rounded. What was
 really booked may differ from it by less than a grain for each time that something had to be rounded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, note, settings
@@ -28,10 +30,13 @@ from hypothesis.stateful import (
 
 from proxy.billing import store
 from proxy.billing.audit_store import audit
+from proxy.billing.erasing_store import erase_creator
 from proxy.billing.money import GRAINS_PER_MINOR, PPM
-from proxy.billing.statements import canonical
+from proxy.billing.statement import Statement, canonical
+from proxy.catalogue.erasing_store import ERASED
 from proxy.catalogue.lookup_store import owner_of
 from proxy.database import open_engine
+from proxy.errors import Conflict
 from proxy.metering.usage import Line
 from tests.books import RULES, TAXED, Bookkeeping
 from tests.stores import lay
@@ -127,6 +132,7 @@ class Machine(RuleBasedStateMachine):
         self.oracle = Oracle({f"w_{n}": f"c_{n % CREATORS}" for n in range(WORKS)})
         self.denied: set[str] = set()
         self.delivered: list[tuple] = []
+        self.erased: set[str] = set()
         self.earned: dict[str, int] = defaultdict(int)
         self.out: dict[str, int] = defaultdict(int)  # minor units that left, by creator
         self.closed: dict[str, list[bytes]] = {}
@@ -225,7 +231,8 @@ class Machine(RuleBasedStateMachine):
         batch = self.books.propose()
         owed = {who: self._owed(who) // GRAINS_PER_MINOR for who in self.books.creators}
         paid = {one.creator: (one.gross_minor, one.withheld_minor) for one in batch.payments}
-        assert paid == {who: (minor, minor * TAXED.ppm // PPM) for who, minor in owed.items() if minor > 0}
+        payable = {who: minor for who, minor in owed.items() if minor > 0 and who not in self.erased}
+        assert paid == {who: (minor, minor * TAXED.ppm // PPM) for who, minor in payable.items()}
         self.proposed = batch if batch.payments else None
 
     @precondition(lambda self: self.proposed is not None and self.approved is None)
@@ -269,6 +276,17 @@ class Machine(RuleBasedStateMachine):
     def bank_is_done(self):
         self.exported = None
 
+    @rule(creator=creators)
+    def erase(self, creator):
+        """Whoever is erased, nothing that is owed or was booked changes; nobody is while something is under way."""
+        who, before = self.books.creators[creator], store.balances(self.engine)
+        with contextlib.suppress(Conflict):
+            erase_creator(self.engine, who, clock=self.books.clock)
+            self.erased.add(who)
+            for label, said in self.closed.items():
+                self.closed[label] = [_without_name(one) if _of(one) == who else one for one in said]
+        assert store.balances(self.engine) == before
+
     def _came_back(self, payments) -> None:
         for one in payments:
             self.out[one.creator] -= one.gross_minor
@@ -295,6 +313,15 @@ class Machine(RuleBasedStateMachine):
             assert balances.get(f"liab:payee:{creator}", 0) == self._owed(creator)
         owed_by_apps = sum(g for code, g in balances.items() if code.startswith("asset:receivable:"))
         assert owed_by_apps == self.oracle.charged
+
+
+def _of(statement: bytes) -> str:
+    return msgspec.json.decode(statement, type=Statement).creator
+
+
+def _without_name(statement: bytes) -> bytes:
+    said = msgspec.json.decode(statement, type=Statement)
+    return canonical(msgspec.structs.replace(said, name=ERASED))
 
 
 def _careless(connection, _record) -> None:
