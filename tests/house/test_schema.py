@@ -113,4 +113,6 @@ def test_migrations_make_the_same_schema_on_postgresql(postgres):
             )
         ).scalars()
         assert list(narrow) == []
-    assert differences == []
+    # Of lines a trigger asks what the key asks on SQLite, once a statement (0023).
+    asked = {one[1].name for one in differences if one[0] == "add_fk"}
+    assert (len(differences), asked) == (1, {"fk_event_line_event_id_attributed"})

@@ -2,6 +2,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from proxy.database import insert_rows
 from proxy.errors import Conflict, Unavailable
 from proxy.metering import store
 from proxy.metering.frames import Frame
@@ -172,3 +173,12 @@ def test_the_migration_makes_the_columns_that_the_rows_declare(engine):
     for table in (store.shard, store.event, store.attributed, store.event_line):
         found = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
         assert found == {column.name: column.nullable for column in table.columns}
+
+
+def test_lines_without_their_answer_are_refused_however_many_come_with_them(engine, made, frames_of):
+    carried(engine, frames_of(made.answer(1)))
+    rows = [("rct_1", 50, "w_1", 1, "paid"), ("rct_unknown", 0, "w_1", 1, "paid")]
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        insert_rows(connection, store.event_line, store.event_line.c.keys(), rows)
+    with engine.begin() as connection:
+        insert_rows(connection, store.event_line, store.event_line.c.keys(), rows[:1])
