@@ -119,6 +119,7 @@ async function begin() {
   at("unable").hidden = !trouble;
   if (!isServed) {
     at("home").removeAttribute("href");
+    at("keep").hidden = true; // it is kept already
     return;
   }
   at("keep").href = location.pathname;
