@@ -21,6 +21,7 @@ from proxy.billing.payees_store import KnownAccount, Payees, payees_on
 from proxy.billing.payouts import REASONS, SEPA_CURRENCY, Batch, Debtor, Rules
 from proxy.billing.payouts_store import Payouts
 from proxy.billing.periods_store import not_final
+from proxy.billing.tax_numbers_store import TaxNumbers
 from proxy.clock import Clock, Ids
 from proxy.errors import BadRequest, Problem, SettingsError
 from proxy.keyfile import secret_file
@@ -62,6 +63,10 @@ class Paying:
     def payees(self, by: str) -> Payees:
         """Return where creators are paid, for whoever enters or checks it."""
         return Payees(self._engine, clock=self._clock, key=self._key, by=by)
+
+    def tax_numbers(self, by: str) -> TaxNumbers:
+        """Return creators' tax numbers, for whoever enters them."""
+        return TaxNumbers(self._engine, clock=self._clock, key=self._key, by=by)
 
     def payouts(self, by: str) -> Payouts:
         """Return the batches, for whoever acts on them."""

@@ -73,7 +73,7 @@ class TaxNumbers:
                 return False
             if version >= VERSIONS_MAX:
                 raise Conflict(f"{creator} has {version} tax numbers", code="tax_number")
-            nonce, about = os.urandom(NONCE_BYTES), _about(creator, version + 1)
+            nonce, about = os.urandom(NONCE_BYTES), sealed_about(creator, version + 1)
             sealed = nonce + AESGCM(self._key()).encrypt(nonce, said.encode(), about)
             values = {"creator_id": creator, "version": version + 1, "country": where, "last4": said[-4:]}
             values |= {"sealed": sealed, "by": self._by, "at_us": self._clock.now_us()}
@@ -99,7 +99,7 @@ class TaxNumbers:
         sealed = bytes(row.sealed)
         try:
             plain = AESGCM(self._key()).decrypt(
-                sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _about(row.creator_id, row.version)
+                sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], sealed_about(row.creator_id, row.version)
             )
         except InvalidTag:
             raise Problem(
@@ -110,7 +110,8 @@ class TaxNumbers:
         return plain.decode()
 
 
-def _about(creator: str, version: int) -> bytes:
+def sealed_about(creator: str, version: int) -> bytes:
+    """Return what a sealed number is bound to: it opens as nobody else's, and as no other version."""
     return f"tax number|{creator}|{version}".encode()
 
 

@@ -144,6 +144,35 @@ def tax(
     )
 
 
+@command(payees, "tax-number")
+@click.argument("creator")
+@click.option("--country", required=True, help="The country whose number it is, two letters.")
+@click.option("--number", required=True, help="The number; - reads standard input.")
+@by_option
+def tax_number(desk: Desk, creator: str, country: str, number: str, by: str) -> None:
+    """Keep CREATOR's tax number, sealed under payees.key; shown is its end."""
+    said = sys.stdin.readline(ACCOUNT_LINE_MAX).strip() if number == "-" else number
+    person = open_catalogue(desk).creator(creator)
+    kept = open_paying(desk).tax_numbers(by)
+    changed = kept.enter(person.id, said, country)
+    where, last4 = kept.known(person.id) or ("", "")
+    answer = {"creator": person.id, "country": where, "last4": last4, "changed": changed}
+    desk.say(answer, f"{person.name}: a tax number of {where} that ends in {last4}")
+
+
+@command(payees, "new-key")
+@click.option("--yes", is_flag=True, help="Do it: accounts that were replaced can never be opened again.")
+def new_key(desk: Desk, *, yes: bool) -> None:
+    """Seal accounts and tax numbers under a new payees.key, and destroy the old one."""
+    from proxy.billing.paying import KEY_FILE
+    from proxy.billing.resealing_store import reseal
+
+    if not yes:
+        raise BadRequest("the key was not changed", remedy="say --yes when you are sure", code="not_agreed")
+    count = reseal(desk.engine, desk.settings.data_dir / KEY_FILE, clock=SystemClock())
+    desk.say({"sealed": count}, f"{count} accounts and tax numbers are sealed under a new key")
+
+
 @command(payees)
 @click.argument("creator")
 @click.option("--reason", required=True, help="Why; CREATOR reads it.")
@@ -184,6 +213,10 @@ def show(desk: Desk, creator: str, *, reveal: bool) -> None:
     last = versions[-1] if versions else None
     row: dict[str, Any] = {"creator": person.id, "ref": person.ref, "name": person.name}
     row |= payee_row(last, kept.tax_profiles(person.id), kept.held(person.id), ways.standing(person.id))
+    numbers = ways.tax_numbers("operator")
+    if number := numbers.known(person.id):
+        row["tax_number"] = {"country": number[0], "last4": number[1]}
+        row["tax_number"] |= {"number": numbers.revealed(person.id)} if reveal else {}
     if reveal and last is not None:
         opened = kept.unsealed([(person.id, last.version)])[person.id]
         row["account"] |= {
@@ -210,6 +243,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
         until = f" to before {one['to']}" if one["to"] else ""
         treaty = "" if one["treaty_ppm"] is None else f", treaty {one['treaty_ppm']} ppm"
         lines.append(f"  tax       {one['form']} of {one['country']} from {one['from']}{until}{treaty}")
+    if number := row.get("tax_number"):
+        lines.append(f"  number    {number['country']} {number.get('number') or '...' + number['last4']}")
     if row["hold"]:
         lines.append(f"  held      {row['hold']}")
     for one in row["owed"]:

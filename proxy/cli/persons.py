@@ -1,11 +1,12 @@
 """What people may ask for: another name in credits, what is held of them, and to be forgotten.
 
-`creators name|export|erase`, `works erase`, and `users export|erase` for end users of apps. Erasing says what
-it will do and asks, unless told --yes.
+`creators name|export|erase`, `works erase`, `users export|erase` for end users of apps, and `secrets`, which
+open receipts. Erasing says what it will do and asks, unless told --yes.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,48 @@ def erase_user(desk: Desk, subject: str, app: str, by: str, *, yes: bool) -> Non
     texts = sum(kept.erase(app_id, one) for one in ids)
     answer = {"app": app_id, "answers": len(ids), "exchanges": texts}
     desk.say(answer, f"{len(ids)} answers are nobody's in particular now; {texts} kept exchanges are erased")
+
+
+@main.group()
+def secrets() -> None:
+    """What opens receipts, month by month, until you destroy it."""
+
+
+@command(secrets, "list")
+def list_secrets(desk: Desk) -> None:
+    """List the months whose receipts can still be opened."""
+    rows = ({"month": path.stem} for path in _months(desk))
+    desk.table(rows, ("month",), empty="no month's secret is kept")
+
+
+@command(secrets)
+@click.option("--before", required=True, metavar="YYYY-MM", help="The first month that is kept.")
+@yes_option
+def destroy(desk: Desk, before: str, *, yes: bool) -> None:
+    """Destroy what opens receipts of the months before: no line and no output of theirs can be shown then."""
+    import os
+
+    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", before, re.ASCII):
+        raise BadRequest(f"'{before[:20]}' is not a month", remedy="write it like 2026-01")
+    if before > iso_utc(SystemClock().now_us())[:7]:
+        raise BadRequest("this month's receipts are being made", remedy="name it, or a month before it")
+    gone = [path for path in _months(desk) if path.stem < before]
+    _agreed(f"Destroy what opens receipts of {len(gone)} months, for ever?", yes=yes or not gone)
+    for path in gone:
+        path.unlink(missing_ok=True)
+    if gone:
+        descriptor = os.open(gone[0].parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    months = [path.stem for path in gone]
+    desk.say({"destroyed": months}, f"{len(months)} destroyed: {', '.join(months)}" if months else "nothing")
+
+
+def _months(desk: Desk) -> list[Path]:
+    from proxy.receipts.issuing import SECRETS_DIR
+
+    folder = desk.settings.data_dir / SECRETS_DIR
+    return sorted(path for path in folder.glob("*.key") if re.fullmatch(r"[0-9]{4}-[0-9]{2}", path.stem))
 
 
 def _subject(said: str) -> str:

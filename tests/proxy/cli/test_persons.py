@@ -86,3 +86,31 @@ def test_an_end_users_answers_are_told_and_made_nobodys(ec):
     assert ec.json("users", "export", "-", "--app", "shop", fed="user-7\n").row["id"] == "rct_1"
     assert ec.json("users", "erase", "user-7", "--app", "shop", "--yes").row["answers"] == 1
     assert ec.json("users", "export", "user-7", "--app", "shop").rows == []
+
+
+def test_months_of_receipts_are_listed_and_destroyed_but_never_the_running_one(ec):
+    assert ec("creators", "list").status == 0
+    folder = ec.data / "receipt-secrets"
+    folder.mkdir()
+    for name in ("2025-11.key", "2025-12.key", "2026-01.key", ".2026-01.key.x", "notes.key"):
+        (folder / name).write_bytes(bytes(32))
+    assert [row["month"] for row in ec.json("secrets", "list").rows] == ["2025-11", "2025-12", "2026-01"]
+    assert ec.json("secrets", "destroy", "--before", "2026-01").row["error"] == "not_agreed"
+    assert ec.json("secrets", "destroy", "--before", "2026-01", "--yes").row["destroyed"] == [
+        "2025-11",
+        "2025-12",
+    ]
+    assert ec.json("secrets", "destroy", "--before", "2026-01", "--yes").row["destroyed"] == []
+    for wrong in ("2026-13", "soon", "9999-01"):
+        assert ec("secrets", "destroy", "--before", wrong, "--yes").status == 1
+    assert (folder / "notes.key").exists()
+
+
+def test_a_tax_number_is_entered_shown_by_its_end_and_sealed_under_another_key(ec):
+    assert ec("creators", "add", "Ada").status == 0
+    told = ec.json("payees", "tax-number", "ada", "--country", "DE", "--number", "-", fed="DE 123 456\n").row
+    assert (told["last4"], told["changed"]) == (" 456", True)
+    assert "DE ... 456" in ec("payees", "show", "ada").out
+    assert ec.json("payees", "new-key").row["error"] == "not_agreed"
+    assert ec.json("payees", "new-key", "--yes").row == {"sealed": 1}
+    assert ec.json("payees", "show", "ada", "--reveal").row["tax_number"]["number"] == "DE 123 456"
