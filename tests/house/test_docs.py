@@ -66,7 +66,8 @@ def test_every_logged_event_is_documented():
 
 
 def test_every_error_code_an_app_may_meet_is_documented():
-    said_elsewhere = {"frame_too_long", "no_api_key"}  # told as backend_protocol; and under /api, not /v1
+    # Told as backend_protocol; and under /api, not /v1.
+    said_elsewhere = {"frame_too_long", "no_api_key", "too_short"}
     codes = {
         keyword.value.value
         for path in modules("proxy")
