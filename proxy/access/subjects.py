@@ -5,13 +5,11 @@ tell or to forget them; once the file is deleted nothing can, and all that is le
 period were the same unknown person's. A key that was destroyed is never made again: `DESTROYED` says up to
 which period they are gone, also to a process that has not noticed yet.
 
-Several processes share the folder: a key is written aside and linked into its place, so that all of them read
-the same whole file, whoever came first.
+Several processes share the folder and are given the same key, whoever came first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import SettingsError
+from proxy.keyfile import secret_file
 from proxy.observability import get_log
 
 FOLDER: Final = "subject-keys"
@@ -84,19 +83,9 @@ class SubjectKeys:
 
     def _made(self, app: str, period: int) -> bytes:
         path = self._path(app, period)
-        with contextlib.suppress(FileNotFoundError):
-            return _whole(path)
         for folder in (self._folder, path.parent):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        aside = path.with_name(f".{secrets.token_hex(8)}")
-        try:
-            _write(aside, self._own())
-            with contextlib.suppress(FileExistsError):  # another process was first: theirs it is
-                os.link(aside, path)
-            _sync(path.parent)
-        finally:
-            aside.unlink(missing_ok=True)
-        return _whole(path)
+        return secret_file(path)
 
     def _path(self, app: str, period: int) -> Path:
         if not _APP.fullmatch(app):
