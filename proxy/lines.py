@@ -4,6 +4,9 @@ A busy server tells of an answer every few hundred microseconds, and each write 
 streams for as long as the kernel, or whoever reads the log, takes. So ordinary lines are written together, at
 most FLUSH_S late; a warning is written at once, with what came before it. Outside an event loop nothing is
 gathered.
+
+What cannot be written (a full disk, a reader that is gone) is let go of and counted: whoever has something to
+say, the journal's writer of all, has better to do than to fail for it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import BinaryIO
 
 FLUSH_S = 0.05
 GATHERED_BYTES_MAX = 1 << 16  # written at once when there are more: a flood of lines is not kept in memory
+LOST = b'{"event":"log_lines_lost","level":"warning","lines":%d}'  # at most: some may have come through
 
 
 class Lines:
@@ -25,6 +29,7 @@ class Lines:
         self._lock = threading.Lock()
         self._gathered: list[bytes] = []
         self._bytes = 0
+        self._lost = 0  # lines that nobody will read
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that will write what is gathered
         atexit.register(self.flush)
 
@@ -52,13 +57,21 @@ class Lines:
         self.flush()
 
     def flush(self) -> None:
-        """Write what is gathered."""
+        """Write what is gathered, if that can be written."""
         with self._lock:
             gathered, self._gathered = self._gathered, []
             self._bytes, self._loop = 0, None
-            if gathered:
+            if not gathered:
+                return
+            if self._lost:
+                gathered.insert(0, LOST % self._lost)
+            try:
                 self._file.write(b"\n".join(gathered) + b"\n")
                 self._file.flush()
+            except (OSError, ValueError):  # ValueError: it was closed
+                self._lost += len(gathered) - (1 if self._lost else 0)
+            else:
+                self._lost = 0
 
     debug = info = msg = gather
     warning = warn = error = err = critical = fatal = exception = failure = log = write

@@ -83,3 +83,24 @@ def test_outside_an_event_loop_a_line_is_written_at_once():
     file = io.BytesIO()
     Lines(file).info(b"one")
     assert file.getvalue() == b"one\n"
+
+
+class Full(io.BytesIO):
+    is_full = True
+
+    def write(self, data) -> int:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+def test_a_log_that_cannot_be_written_keeps_nobody_from_working_and_says_later_how_much_is_missing():
+    file = Full()
+    lines = Lines(file)
+    for _ in range(3):
+        lines.write(b"lost")
+    file.is_full = False
+    lines.write(b"kept")
+    lines.write(b"and this")
+    lost = b'{"event":"log_lines_lost","level":"warning","lines":3}'
+    assert file.getvalue() == lost + b"\nkept\nand this\n"
