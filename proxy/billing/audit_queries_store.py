@@ -229,6 +229,8 @@ INTEGERS: Final = (
     ("payee_account", "minimum"),
     ("tax_profile", "treaty_ppm"),
     ("trimmed_period", "answers"),
+    ("manifest", "apps"),
+    ("manifest", "payees"),
 )
 # Tables of which a period or a payment is a function, or what was said about one: nobody may change a row.
 HISTORY: Final = (

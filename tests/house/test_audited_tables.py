@@ -14,7 +14,7 @@ from tests.house.test_schema import APPEND_ONLY
 from tests.repository import ROOT
 
 # Columns that say when, which or where, and no amount, share or count.
-PLACES = re.compile(r"(id|seq|idx|ord|line|level|version|\w+_(us|seq|idx|id))$")
+PLACES = re.compile(r"(id|seq|idx|ord|line|level|number|version|\w+_(us|seq|idx|id))$")
 
 
 def test_every_table_that_only_grows_is_watched_by_the_audit():
