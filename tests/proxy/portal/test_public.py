@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from litestar.testing import create_test_client
 
+from proxy.billing.transparency_store import Standing
 from proxy.catalogue.works import NewWork
-from proxy.portal.public import LOOK_UPS_PER_MIN, MEASURED
+from proxy.portal.assets import Assets
+from proxy.portal.pages import Pages
+from proxy.portal.public import (
+    LOOK_UPS_PER_MIN,
+    MEASURED,
+    LogState,
+    PeriodSums,
+    Transparency,
+    public_pages,
+)
 from proxy.receipts.verify import VerifierKey, b64, open_checkpoint
 from tests.live import live, settings_in
 
@@ -49,6 +61,39 @@ async def test_the_page_and_the_api_say_the_same_without_a_key(tmp_path):
         assert told["log"]["root"] in page.text.replace("&#43;", "+")
         assert "82.7 of 100" in page.text
         assert "Nothing yet" in page.text
+
+
+def test_money_is_told_to_the_last_digit_and_by_why_it_waits():
+    told = Transparency(
+        as_of="2026-12-01T00:00:00Z", works=2, creators=1, method="m", measured=MEASURED,
+        standing=[Standing(
+            currency="USD", owed_grains=1_230_000_001, unclaimed_grains=70_000_000, claimed_grains=0,
+            disputed_grains=0, common_grains={"unattributed": 450_000_000, "later": 1}, paid_out_grains=10_000_000,
+        )],
+        periods=[PeriodSums(
+            period="2026-11", state="draft", currency="USD", closed="2026-12-01T00:00:00Z", answers=1_234,
+            charged_grains=5, creators_grains=2, unclaimed_grains=1, claimed_grains=1, common_grains={}, platform_grains=1,
+        )],
+        log=LogState(origin="credits.example/log", entries=3, root="AA==", checkpoint="c"),
+    )  # fmt: skip
+
+    class Telling:
+        async def transparency(self) -> Transparency:
+            return told
+
+    handlers = public_pages(Pages(Assets()), cast("Any", Telling()), lambda _request: "", cast("Any", None))
+    with create_test_client(list(handlers)) as client:
+        text = re.sub(r"<[^>]+>", "", client.get("/transparency").text)
+    for words in (
+        "$1.230000001",
+        "$0.070000000",
+        "$0.450000001",
+        "Nobody’s words",
+        "later",
+        "November 2026",
+        "1,234",
+    ):
+        assert words in text, words
 
 
 async def test_a_look_up_says_yes_or_no_and_nothing_else(tmp_path):
