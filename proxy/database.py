@@ -128,7 +128,7 @@ def upgrade(url: str) -> None:
     except SQLAlchemyError as error:
         raise Unavailable(
             f"the store cannot be opened: {error.__class__.__name__}",
-            remedy="check [store] url, that the server runs and the folder is writable",
+            remedy="check [store] url, that the server runs, the folder is writable and its disk has room",
             code="store_unavailable",
         ) from error
 

@@ -11,7 +11,6 @@ import resource
 import time
 
 import httpx
-import pytest
 
 from tests.commands import Commands
 from tests.processes import children, serving
