@@ -28,7 +28,7 @@ from proxy.metering import store as metering
 from proxy.observability import get_log
 
 ANSWERS_AT_ONCE: Final = 2_000  # of one transaction: some tens of milliseconds, between carriers
-REST_S: Final = 1.0  # between looks when there was nothing to do
+REST_S: Final = 1  # between looks when there was nothing to do
 WORKS_SHOWN: Final = 20  # the most used ones
 DAYS_SHOWN: Final = 92  # a quarter
 

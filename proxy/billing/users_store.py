@@ -26,7 +26,7 @@ from proxy.observability import get_log
 from proxy.settings import Billing
 
 REFRESH_MS: Final = 500  # a policy that is put in force acts within a second
-FORGET_EVERY_S: Final = 3_600.0  # a window ends at some hour of a day: keys go within the next
+FORGET_EVERY_S: Final = 3_600  # a window ends at some hour of a day: keys go within the next
 _tables = PeriodRow.metadata.tables
 _period, _activation = _tables[str(PeriodRow.__tablename__)], _tables[str(ActivationRow.__tablename__)]
 _window = _tables[str(PeriodWindowRow.__tablename__)]
