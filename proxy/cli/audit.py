@@ -5,19 +5,30 @@ It reads one moment of a live store and changes nothing. Exit 1 says that someth
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from proxy.cli.desk import Desk, command, main
+from proxy.cli.money import periods
+from proxy.cli.proofs import KEYS, issuer_of, known_keys
 
 if TYPE_CHECKING:
     from proxy.billing.invariants import Checked
 
 
 @command(main)
-def audit(desk: Desk) -> int:
-    """Check every invariant of the books on a live store: ok, or the rows that break it."""
+@click.argument("bundle", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@KEYS
+def audit(desk: Desk, bundle: Path | None, keys: Path | None) -> int:
+    """Check every invariant of the books on a live store: ok, or the rows that break it.
+
+    With BUNDLE, a file of `periods bundle`: recompute that period offline from its receipts, as somebody does
+    who has nothing but the operator's public keys.
+    """
+    if bundle is not None:
+        return _of_bundle(desk, bundle, keys)
     from proxy.billing.audit_store import audit as audited
 
     engine = desk.engine
@@ -26,6 +37,37 @@ def audit(desk: Desk) -> int:
     for one in found:
         desk.say(one, _line(one))
     return int(any(one.state == "broken" for one in found))
+
+
+@command(periods)
+@click.argument("label")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A zip file.")
+def bundle(desk: Desk, label: str, out: Path) -> None:
+    """Write a closed period for an auditor: every receipt with its lines, every statement, the log.
+
+    Give it only to who may see all of that. `endcredits audit FILE` recomputes it anywhere.
+    """
+    from proxy.billing.bundling import Bundle, write_bundle
+
+    write_bundle(Bundle(desk.engine, issuer_of(desk), label), out)
+    desk.say({"file": str(out)}, str(out))
+
+
+def _of_bundle(desk: Desk, bundle: Path, keys: Path | None) -> int:
+    import zipfile
+
+    from proxy.billing.bundling import reading
+    from proxy.receipts.bundle import check_bundle
+    from proxy.receipts.verify import Invalid
+
+    try:
+        with zipfile.ZipFile(bundle) as file:
+            proven = check_bundle(reading(file), known_keys(desk, keys))
+    except (Invalid, KeyError, zipfile.BadZipFile) as error:
+        desk.say({"file": str(bundle), "holds": False, "why": str(error)}, f"does not hold: {error}")
+        return 1
+    desk.say({"file": str(bundle), "holds": True, "proven": proven}, "\n".join(proven))
+    return 0
 
 
 def _line(one: Checked) -> str:

@@ -15,6 +15,7 @@ from proxy.errors import BadRequest
 if TYPE_CHECKING:
     from proxy.billing.proving import Prover
     from proxy.receipts.issuing import Issuer
+    from proxy.receipts.verify import Keys
 
 KEYS_BYTES_MAX = 1_048_576  # a hundred keys
 FILE_BYTES_MAX = 536_870_912  # a receipt is some kB; a signed statement of a million lines 500 MB
@@ -45,12 +46,11 @@ def verify(desk: Desk, file: Path, keys: Path | None, after: Path | None) -> int
     that file and `cryptography`.
     """
     from proxy.catalogue.reading import read_bounded
-    from proxy.receipts.verify import Invalid, Keys, canonical, check_file, check_files_in_row
+    from proxy.receipts.verify import Invalid, check_file, check_files_in_row
 
-    saved = read_bounded(keys, KEYS_BYTES_MAX) if keys else canonical(_own_keys(desk))
     raw = read_bounded(file, FILE_BYTES_MAX)
     try:
-        known = Keys.parse(saved)
+        known = known_keys(desk, keys)
         proven = check_file(raw, known)
         if after is not None:
             proven += check_files_in_row(read_bounded(after, FILE_BYTES_MAX), raw, known)
@@ -111,12 +111,11 @@ def recompute(desk: Desk, statement: Path, rows: Path, keys: Path | None) -> int
     `statements uses` or /api/statements/{id}/uses wrote them.
     """
     from proxy.catalogue.reading import read_bounded
-    from proxy.receipts.verify import Invalid, Keys, canonical, check_file, check_uses
+    from proxy.receipts.verify import Invalid, check_file, check_uses
 
-    saved = read_bounded(keys, KEYS_BYTES_MAX) if keys else canonical(_own_keys(desk))
     raw = read_bounded(statement, FILE_BYTES_MAX)
     try:
-        known = Keys.parse(saved)
+        known = known_keys(desk, keys)
         with rows.open("rb") as file:
             proven = check_file(raw, known) + check_uses(file, raw, known)
     except Invalid as error:
@@ -193,6 +192,14 @@ def _own_keys(desk: Desk) -> dict[str, Any]:
             code="no_signing_keys",
         )
     return issuer_of(desk).about()
+
+
+def known_keys(desk: Desk, saved: Path | None) -> Keys:
+    """Return the operator's public keys as they were saved, or those of this data folder. Raises Invalid."""
+    from proxy.catalogue.reading import read_bounded
+    from proxy.receipts.verify import Keys, canonical
+
+    return Keys.parse(read_bounded(saved, KEYS_BYTES_MAX) if saved else canonical(_own_keys(desk)))
 
 
 def issuer_of(desk: Desk) -> Issuer:

@@ -151,6 +151,13 @@ def places_of(engine: sa.Engine, refs: Sequence[str]) -> dict[str, int]:
         return {str(ref): int(place) for ref, place in connection.execute(query)}
 
 
+def answers_between(engine: sa.Engine, begin: int, end: int) -> list[str]:
+    """Return the ids of the answers that stand at begin to end in the log, in its order."""
+    at = (_entry.c.idx >= begin, _entry.c.idx < end, _entry.c.kind == "receipt")
+    with store_errors(), engine.connect() as connection:
+        return list(connection.scalars(sa.select(_entry.c.ref).where(*at).order_by(_entry.c.idx)))
+
+
 def read_entries(engine: sa.Engine, begin: int, end: int) -> Iterator[bytes]:
     """Yield the bytes of entries begin to end: a mark and a hash each, 33 bytes."""
     query = sa.select(_entry.c.kind, _entry.c.digest).where(_entry.c.idx >= begin, _entry.c.idx < end)

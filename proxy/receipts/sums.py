@@ -64,14 +64,14 @@ class SumTree:
     def openings(self, ident: str, grains: int) -> tuple[Opening, ...]:
         """Return what shows a party's leaves, part by part. Raises KeyError for a party it does not hold."""
         shown: list[Opening] = []
-        for part, (amount, nonce) in enumerate(_drawn(self._kind, ident, grains, self._secret)):
+        for part, (amount, nonce) in enumerate(drawn(self._kind, ident, grains, self._secret)):
             place = self._place[sum_key(self._kind, ident, part)]
             shown.append(Opening(place, amount, nonce, tuple(self._path(place))))
         return tuple(shown)
 
     def _leaves(self, parties: Mapping[str, tuple[int, bytes]]) -> Iterable[Sum]:
         for ident, (grains, commitment) in parties.items():
-            for part, (amount, nonce) in enumerate(_drawn(self._kind, ident, grains, self._secret)):
+            for part, (amount, nonce) in enumerate(drawn(self._kind, ident, grains, self._secret)):
                 yield sum_leaf(sum_key(self._kind, ident, part), amount, commitment, nonce)
 
     def chunks(self) -> Iterator[tuple[int, int, bytes]]:
@@ -108,7 +108,7 @@ class KeptTree:
     def openings(self, ident: str, grains: int) -> tuple[Opening, ...]:
         """Return what shows a party's leaves, part by part. Raises KeyError for a party it does not hold."""
         shown: list[Opening] = []
-        for part, (amount, nonce) in enumerate(_drawn(self._kind, ident, grains, self._secret)):
+        for part, (amount, nonce) in enumerate(drawn(self._kind, ident, grains, self._secret)):
             key = sum_key(self._kind, ident, part)
             place = bisect.bisect_left(range(self._size), key, key=lambda at: self._node(0, at).first)
             if place == self._size or self._node(0, place).first != key:
@@ -130,13 +130,17 @@ class KeptTree:
             while len(self._chunks) >= CHUNKS_READ_MAX:
                 self._chunks.pop(next(iter(self._chunks)))
             raw = self._chunks[level, number] = self._read(level, number)
-        node = raw[at * NODE_BYTES : (at + 1) * NODE_BYTES]
-        first, last = node[:HASH_BYTES], node[HASH_BYTES : 2 * HASH_BYTES]
-        grains = int.from_bytes(node[2 * HASH_BYTES : 2 * HASH_BYTES + 8], "big")
-        return Sum(first, last, grains, node[2 * HASH_BYTES + 8 :])
+        return node_of(raw[at * NODE_BYTES : (at + 1) * NODE_BYTES])
 
 
-def _drawn(kind: Kind, ident: str, grains: int, secret: bytes) -> list[tuple[int, bytes]]:
+def node_of(raw: bytes) -> Sum:
+    """Return the node that these NODE_BYTES bytes are."""
+    first, last = raw[:HASH_BYTES], raw[HASH_BYTES : 2 * HASH_BYTES]
+    grains = int.from_bytes(raw[2 * HASH_BYTES : 2 * HASH_BYTES + 8], "big")
+    return Sum(first, last, grains, raw[2 * HASH_BYTES + 8 :])
+
+
+def drawn(kind: Kind, ident: str, grains: int, secret: bytes) -> list[tuple[int, bytes]]:
     """Return (grains, nonce) of each part: the sum cut at places drawn from the secret."""
     if not 0 <= grains <= SUM_MAX:
         raise ValueError(f"a sum of {grains} grains for {ident}")

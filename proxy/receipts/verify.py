@@ -540,14 +540,33 @@ def check_statement(shown: Mapping[str, Any], keys: Keys) -> list[str]:
     manifest has its rules and totals and holds it once and as it is, and the manifest is in the log.
     """
     said, proven = _in_manifest(shown, keys)
-    _check_texts(shown["statement"])
-    statement = without_texts(shown["statement"])
+    try:
+        head, earned = statement_head(shown["statement"], said, from_b64url(shown["nonce"], "the nonce"))
+        creator = str(head["creator"])
+        if check_leaves("payee", creator, head, shown["leaves"], said["payees"]) != earned:
+            raise Invalid(f"the period holds another sum for {creator}")
+    except (KeyError, TypeError, AttributeError):
+        raise Invalid("the statement lacks a member") from None
+    return [
+        f"signed: what {creator} earned in {said['period']}, {earned} grains in {said['cur']}",
+        *proven,
+        f"once: {creator} stands in the period's {said['payees']['n'] // PARTS} creators once, with this sum",
+    ]
+
+
+def statement_head(shown: Any, said: Mapping[str, Any], nonce: bytes) -> tuple[dict[str, Any], int]:
+    """Return (what of a statement is signed, what was earned), where it adds up. Raises Invalid.
+
+    shown: its JSON; said: the manifest of its period; nonce: salts the names on it.
+    """
+    _check_texts(shown)
+    statement = without_texts(shown)
     try:
         if statement["format"] != STATEMENT_FORMAT:
             raise Invalid(f"this is no {STATEMENT_FORMAT}")
         names = {name: statement[name] for name in ("app_names", "name")}
         head = {name: one for name, one in statement.items() if name not in _NOT_IN_HEAD}
-        head["told"] = told_digest(from_b64url(shown["nonce"], "the nonce"), names)
+        head["told"] = told_digest(nonce, names)
         if (statement["period"], statement["currency"]) != (said["period"], said["cur"]):
             raise Invalid("the statement is not of this period")
         if statement["basis"] != said["basis"] or statement["totals"] != said["totals"]:
@@ -561,16 +580,9 @@ def check_statement(shown: Mapping[str, Any], keys: Keys) -> list[str]:
         ends = head["opening_grains"] + earned + moved
         if (earned, ends) != (head["earned_grains"], head["closing_grains"]):
             raise Invalid("the statement does not add up")
-        creator = str(statement["creator"])
-        if check_leaves("payee", creator, head, shown["leaves"], said["payees"]) != earned:
-            raise Invalid(f"the period holds another sum for {creator}")
     except (KeyError, TypeError, AttributeError):
         raise Invalid("the statement lacks a member") from None
-    return [
-        f"signed: what {creator} earned in {said['period']}, {earned} grains in {said['cur']}",
-        *proven,
-        f"once: {creator} stands in the period's {said['payees']['n'] // PARTS} creators once, with this sum",
-    ]
+    return head, earned
 
 
 def check_charge(shown: Mapping[str, Any], keys: Keys) -> list[str]:
@@ -616,22 +628,35 @@ def check_uses(rows: Iterable[bytes], statement: bytes, keys: Keys) -> list[str]
             said = check_line(payload, line)
             path = [from_b64(str(one), "the path") for one in use["path"]]
             place = (index, str(line["work"]))
-            day = str(datetime.fromtimestamp(said["iat"] // 1_000_000, UTC).date())
-        except (KeyError, TypeError, AttributeError, OverflowError):
+        except (KeyError, TypeError, AttributeError):
             raise Invalid("a line of the uses lacks a member") from None
         root = included_root(leaf_hash(receipt_entry(payload)), index, checkpoint.size, path)
         if root != checkpoint.root or not index < until or place in seen:
             raise Invalid("a receipt is not in the log, or not of this period, or counted twice")
         seen.add(place)
-        _count(counted, (line["work"], said["app"], said["mdl"], day), 1, line["ppm"])
+        _count(counted, use_of(said, line["work"]), 1, line["ppm"])
+    if counted != stated_uses(shown["statement"]):
+        raise Invalid("the receipts are not those that the statement's lines count")
+    return [f"uses: the receipts of {len(seen)} uses are all that its lines count, each in the log once"]
+
+
+def use_of(receipt: Mapping[str, Any], work: str) -> tuple[Any, ...]:
+    """Return what a statement's lines are told apart by, of an answer: work, app, model and day."""
+    try:
+        day = str(datetime.fromtimestamp(receipt["iat"] // 1_000_000, UTC).date())
+        return work, receipt["app"], receipt["mdl"], day
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        raise Invalid("a receipt says no app, model or time") from None
+
+
+def stated_uses(statement: Mapping[str, Any]) -> dict[tuple[Any, ...], list[int]]:
+    """Return {use: [answers, sum of ppm]} as a statement's lines count them."""
     stated: dict[tuple[Any, ...], list[int]] = {}
-    for line in shown["statement"]["lines"]:
+    for line in statement["lines"]:
         if line["verdict"] != "released" and line["answers"]:
             key = (line["work"], line["app"], line["model"], line["day"])
             _count(stated, key, line["answers"], line["ppm_sum"])
-    if counted != stated:
-        raise Invalid("the receipts are not those that the statement's lines count")
-    return [f"uses: the receipts of {len(seen)} uses are all that its lines count, each in the log once"]
+    return stated
 
 
 def _count(sums: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], answers: int, ppm: int) -> None:

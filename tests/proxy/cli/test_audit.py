@@ -2,7 +2,11 @@ import pytest
 import sqlalchemy as sa
 
 from proxy.billing.invariants import INVARIANTS
+from proxy.clock import SystemClock
 from proxy.database import open_engine
+from proxy.receipts.issuing import Issuer
+from proxy.receipts.verify import canonical
+from tests.commands import Commands
 from tests.proxy.cli.test_money import ec, meter
 
 __all__ = ["ec"]
@@ -49,3 +53,17 @@ def test_more_broken_rows_than_are_named_are_counted(closed):
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
     engine.dispose()
     assert "more" in closed("audit").out
+
+
+def test_a_bundle_is_recomputed_without_the_store(tmp_path):
+    ec, elsewhere = Commands(tmp_path / "data"), Commands(tmp_path / "elsewhere")
+    ec("periods", "close", "a")
+    about = Issuer(tmp_path / "data", "endcredits.local/log", SystemClock()).about()
+    (tmp_path / "keys.json").write_bytes(canonical(about))
+    assert ec("periods", "bundle", "a", "--out", tmp_path / "a.zip").status == 0
+    found = elsewhere.json("audit", tmp_path / "a.zip", "--keys", tmp_path / "keys.json")
+    assert (found.status, found.row["holds"]) == (0, True)
+    (tmp_path / "b.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-30])
+    cut = elsewhere.json("audit", tmp_path / "b.zip", "--keys", tmp_path / "keys.json")
+    assert (cut.status, cut.row["holds"]) == (1, False)
+    assert ec.json("periods", "bundle", "c", "--out", tmp_path / "c.zip").row["error"] == "not_signed"

@@ -1,0 +1,150 @@
+"""Exports a closed period for an auditor: everything that receipts/bundle.py reads, as a zip file.
+
+It holds every receipt of the period with all of its lines opened, and every statement: for whoever may see
+all of that, and for nobody else. Written part by part, with a page of each in memory.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from proxy.billing import store as books
+from proxy.billing.documents import to_json
+from proxy.billing.export_store import each
+from proxy.errors import Conflict, NotFound, Problem
+from proxy.metering.store import answers_of
+from proxy.receipts import manifest_store, store
+from proxy.receipts.bundle import PARTS_OF_A_BUNDLE, Read
+from proxy.receipts.issuing import Issuer
+from proxy.receipts.receipt import ordered, payload
+from proxy.receipts.sums import CHUNK, Kind
+from proxy.receipts.verify import b64url, canonical, from_b64url
+
+AT_ONCE: Final = 500  # answers, or entries of the log: some hundred kB
+PIECE_BYTES: Final = 1 << 20
+
+
+class Bundle:
+    """A closed period's parts. Raises NotFound (code "not_signed") for one without a manifest."""
+
+    def __init__(self, engine: sa.Engine, issuer: Issuer, label: str) -> None:
+        """Find the period; `log` is as it is now."""
+        self._engine, self._issuer, self._label = engine, issuer, label
+        periods = {one.label: one for one in books.list_periods(engine)}
+        signed = [one for name in reversed(periods) if (one := manifest_store.read(engine, name)) is not None]
+        labels = [one.label for one in signed]
+        if label not in labels:
+            raise NotFound(f"{label} has no signed manifest", remedy="`periods list`", code="not_signed")
+        self._signed = signed[: labels.index(label) + 1]
+        self._period = periods[label]
+        self._state = store.read_state(engine)
+
+    def parts(self) -> Iterator[tuple[str, Iterable[bytes]]]:
+        """Yield each part's name and its bytes. Raises Conflict where answers have left the store."""
+        for name in PARTS_OF_A_BUNDLE:
+            yield name, getattr(self, f"_{name}")()
+
+    def _checkpoint(self) -> Iterator[bytes]:
+        yield self._issuer.signer.checkpoint(self._state.size, self._state.root).encode()
+
+    def _entries(self) -> Iterator[bytes]:
+        for begin in range(0, self._state.size, AT_ONCE):
+            yield b"".join(store.read_entries(self._engine, begin, min(begin + AT_ONCE, self._state.size)))
+
+    def _manifests(self) -> Iterator[bytes]:
+        for one in self._signed:
+            yield canonical({"manifest": one.jws}) + b"\n"
+
+    def _receipts(self) -> Iterator[bytes]:
+        begin, end = self._interval()
+        for start in range(begin, end, AT_ONCE):
+            ids = store.answers_between(self._engine, start, min(start + AT_ONCE, end))
+            found = {event.id: event for event in answers_of(self._engine, ids)}
+            for event_id in ids:
+                event = found.get(event_id)
+                if event is None:
+                    raise Conflict(
+                        f"the answers of {self._label} have left the store",
+                        remedy="bundles are written before that: [retention] says when",
+                        code="usage_trimmed",
+                    )
+                secrets = self._issuer.kept_secrets_of(event.occurred_us)
+                lines = [
+                    {
+                        "ppm": line.ppm,
+                        "salt": b64url(secrets.salt(event.id, place)),
+                        "verdict": line.verdict,
+                        "work": line.work,
+                    }
+                    for place, line in enumerate(ordered(event))
+                ]
+                receipt = self._issuer.signer.jws(payload(event, secrets))
+                yield canonical({"lines": lines, "receipt": receipt}) + b"\n"
+
+    def _interval(self) -> tuple[int, int]:
+        """Return from where to where the period's answers stand in the log."""
+        ends = [msgspec.json.decode(_payload(one.jws))["log"]["size"] for one in self._signed[-2:]]
+        follows = len(ends) > 1 and self._signed[-1].seq == self._signed[-2].seq + 1
+        return (ends[0] if follows else 0), ends[-1]
+
+    def _statements(self) -> Iterator[bytes]:
+        for statement in each(self._engine, label=self._label):
+            yield to_json(statement)
+
+    def _charges(self) -> Iterator[bytes]:
+        yield canonical(self._period.charged_by_app)
+
+    def _payees(self) -> Iterator[bytes]:
+        return self._leaves("payee", self._signed[-1].payees)
+
+    def _apps(self) -> Iterator[bytes]:
+        return self._leaves("app", self._signed[-1].apps)
+
+    def _leaves(self, kind: Kind, size: int) -> Iterator[bytes]:
+        read = manifest_store.chunks(self._engine, self._label, kind)
+        return (read(0, number) for number in range(-(-size // CHUNK)))
+
+    def _secret(self) -> Iterator[bytes]:
+        yield self._issuer.kept_secrets_of(self._period.closed_us).tree(self._label)
+
+
+def write_bundle(bundle: Bundle, target: Path) -> None:
+    """Write a bundle as a zip file, under its name only when it is whole."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, pieces in bundle.parts():
+                with file.open(name, "w", force_zip64=True) as into:
+                    for piece in pieces:
+                        into.write(piece)
+        part.replace(target)
+    except OSError as error:
+        raise Problem(
+            f"{target}: cannot be written ({error.strerror})", remedy="pass another --out"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def reading(file: zipfile.ZipFile) -> Read:
+    """Return what reads a bundle's parts. Raises KeyError for one that is not there."""
+
+    def read(part: str) -> Iterator[bytes]:
+        with file.open(part) as opened:
+            if part in {"manifests", "receipts", "statements"}:
+                yield from opened
+            else:
+                while piece := opened.read(PIECE_BYTES):
+                    yield piece
+
+    return read
+
+
+def _payload(jws: str) -> bytes:
+    return from_b64url(jws.split(".")[1], "a manifest")
