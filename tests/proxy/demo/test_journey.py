@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from proxy.access.sessions_store import Sessions
+from proxy.access.store import create_key
+from proxy.clock import RandomIds, SystemClock
+from proxy.database import open_engine
 from proxy.demo import journey, show
 from proxy.demo.answers import compose, load_repertoire
 from proxy.demo.children import child, environment
-from proxy.errors import Problem
+from proxy.errors import Problem, Unauthenticated
 from proxy.settings import load_settings
+from tests.stores import lay
 
 FIELD = {"id": "rct_a", "status": "settled", "unattributed_ppm": 1_000_000, "works": []}
 
@@ -40,6 +45,26 @@ def test_the_questions_show_one_work_a_quotation_nobodys_work_and_a_mixture() ->
         ("piano-on-the-stairs", "the-airport-keeps-bees", "recording-ice"),
     ]
     assert {streamed for _, streamed in journey.QUESTIONS} == {False, True}
+
+
+def test_it_ends_with_a_link_that_opens_the_playground_as_the_demos_app_once(tmp_path: Path) -> None:
+    settings = load_settings(journey.CONFIG, data_dir=tmp_path)
+    lay(settings.store_url)
+    engine = open_engine(settings.store_url)
+    create_key(engine, "app", clock=SystemClock(), ids=RandomIds(), name=journey.APP)
+    out = console()
+    story = journey._Story(out, tmp_path, kept=True)
+    story.farewell()
+    said = out.file.getvalue()
+    (secret, back) = re.findall(r"/portal/enter/([\w-]{43})\?back=(\S+)", said)[0]
+    assert back == "/portal/playground"
+    sessions = Sessions(engine, clock=SystemClock(), session_hours=1, link_hours=1)
+    found = sessions.find(sessions.enter(secret)[0])
+    assert found is not None
+    assert (found.principal.role, found.principal.name) == ("app", "demo")
+    with pytest.raises(Unauthenticated):
+        sessions.enter(secret)
+    engine.dispose()
 
 
 def test_a_missing_client_is_named_with_its_remedy(monkeypatch, tmp_path) -> None:
