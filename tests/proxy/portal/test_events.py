@@ -3,8 +3,11 @@ import time
 import pytest
 
 from proxy.access.keys import Principal
+from proxy.errors import NotFound
+from proxy.metering import trim_store
 from proxy.portal import events
 from tests import stores
+from tests.proxy.metering.test_trim_store import NOVEMBER, marked
 from tests.proxy.receipts.conftest import carry
 from tests.proxy.receipts.making import answer
 
@@ -20,6 +23,17 @@ async def test_an_answer_is_found_and_what_is_none_is_waited_for_a_moment_only(e
     began = time.monotonic()
     assert await events.carried(engine, "rct_2") is None
     assert time.monotonic() - began >= 0.05
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("books", ["sqlite"], indirect=True)
+async def test_an_answer_that_has_left_the_store_is_told_at_once_to_be_archived(books):
+    marked(books.engine)
+    trim_store.delete(books.engine, NOVEMBER, pause=lambda _: None)
+    with pytest.raises(NotFound, match="no longer in the store") as told:
+        await events.carried(books.engine, f"rct_{1:026d}")
+    assert (told.value.status, told.value.code) == (410, "answer_archived")
+    assert (await events.carried(books.engine, f"rct_{9:026d}")).status == "settled"
 
 
 @pytest.mark.parametrize(
