@@ -101,12 +101,12 @@ def audited_exchanges(desk: Desk) -> AuditedExchanges:
     return Kept(desk.settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
 
 
-@command(keys, "link")
+@command(keys, "sign-in")
 @click.option("--creator", default="", help="The creator whom it signs in (id or ref).")
 @click.option("--operator", default="", metavar="NAME", help="The operator whom it signs in, by their name.")
 @click.option("--app", default="", metavar="NAME", help="The app whom it signs in, as its oldest living key.")
 @click.option("--base", default="", metavar="URL", help="Where people find the server.")
-def link_key(desk: Desk, creator: str, operator: str, app: str, base: str) -> None:
+def sign_in(desk: Desk, creator: str, operator: str, app: str, base: str) -> None:
     """Make a link that signs one person in to the pages, once; it is shown once."""
     from proxy.access.sessions_store import Sessions
 

@@ -143,7 +143,10 @@ def command(group: click.Group, name: str = "") -> Callable[[Callable[..., int |
             ),
         ):
             wrapped = option(wrapped)
-        return group.command(name or function.__name__)(wrapped)
+        made = click.command(name or function.__name__)(wrapped)
+        assert made.name not in group.commands, f"two commands are called {made.name}"
+        group.add_command(made)
+        return made
 
     return register
 

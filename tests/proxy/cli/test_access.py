@@ -83,11 +83,11 @@ def test_an_overlap_that_is_none_is_refused(ec, key, overlap):
 
 def test_a_link_signs_one_person_in_and_names_them(ec):
     ec("creators", "add", "Ada", "--ref", "ada")
-    made = ec.json("keys", "link", "--creator", "ada", "--base", "https://credits.example/").row
+    made = ec.json("keys", "sign-in", "--creator", "ada", "--base", "https://credits.example/").row
     assert made["link"].startswith("https://credits.example/portal/enter/")
     assert (made["for"], made["role"]) == ("Ada", "creator")
-    assert "/portal/enter/" in ec("keys", "link", "--operator", "Ines").out
-    assert ec("keys", "link").status == 2
-    assert ec("keys", "link", "--creator", "ada", "--operator", "Ines").status == 2
-    assert ec("keys", "link", "--creator", "nobody").status == 1
-    assert ec("keys", "link", "--app", "nothing").status == 1
+    assert "/portal/enter/" in ec("keys", "sign-in", "--operator", "Ines").out
+    assert ec("keys", "sign-in").status == 2
+    assert ec("keys", "sign-in", "--creator", "ada", "--operator", "Ines").status == 2
+    assert ec("keys", "sign-in", "--creator", "nobody").status == 1
+    assert ec("keys", "sign-in", "--app", "nothing").status == 1
