@@ -81,7 +81,7 @@ def _columns(lines: Sequence[StatementLine]) -> Columns:
     said: dict[str, Any] = {}
     for name, column in zip(_FIELDS[:_PERIODS], values, strict=False):
         first = column[0]
-        if column.count(first) == count:
+        if column[-1] == first and column.count(first) == count:
             said[name] = first
         elif name in _TEXTS:
             places: dict[str, int] = {text: place for place, text in enumerate(dict.fromkeys(column))}

@@ -354,10 +354,13 @@ class _Close:
         A line of the party's own app shows what was used, and its net is 0: what is missing goes to nobody.
         Where a claim holds the work's money every net is 0.
         """
-        split, uses, held = self._split(work), self.rollup.uses.of(work), work in self.books.claimed
+        split, held = self._split(work), work in self.books.claimed
         ppm = next(ppm for who, ppm in split.parties if who == party)
+        if not held and not self.rollup.uses.any_own:
+            return self._plain_lines(work, split, party, ppm)
+        uses = self.rollup.uses.of(work)
         share = 0 if held else self._shares(work, split, sum([use.due for use in uses]))[party]
-        seen = seen_by(party, uses) if self.rollup.uses.any_own else uses
+        seen = seen_by(party, uses)
         return [
             StatementLine(
                 work=work,
@@ -377,6 +380,37 @@ class _Close:
                 net_grains=0 if use.own_app_of else net,
             )
             for use, net in zip(seen, self._nets(work, split, party, share, seen), strict=True)
+        ]
+
+    def _plain_lines(self, work: str, split: SplitSet, party: str, ppm: int) -> list[StatementLine]:
+        """Return the same of a work that no claim holds, where no app was a creator's own: nearly always."""
+        rows = list(self.rollup.uses.rows(work))
+        dues = [row[4] for row in rows]
+        share = self._shares(work, split, sum(dues))[party]
+        seed = f"{self.label}|{work}|{split.version}|{party}"
+        nets = apportion(share, dues, seed, lambda place: seed_of(work, Use(*rows[place][0])))
+        title, version = split.title, split.version
+        return [
+            StatementLine(
+                work=work,
+                title=title,
+                app=app,
+                model=model,
+                day=day_text(day),
+                scheme=scheme,
+                verdict=verdict,
+                answers=answers,
+                ppm_sum=used,
+                price_grains=price,
+                rate_grains=rate,
+                gross_grains=due,
+                split_version=version,
+                split_ppm=ppm,
+                net_grains=net,
+            )
+            for ((app, model, day, scheme, verdict, _), answers, used, price, due, rate), net in zip(
+                rows, nets, strict=True
+            )
         ]
 
     def _totals(self, sums: _Sums) -> Totals:

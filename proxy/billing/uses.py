@@ -189,9 +189,13 @@ class Uses:
 
     def of(self, work: str) -> list[Use]:
         """Return the uses of a work, in the order of their values; none of a work that was not used."""
+        return [Use(*rest, *sums) for rest, *sums in self.rows(work)]
+
+    def rows(self, work: str) -> Iterator[tuple[Rest, int, int, int, int, int]]:
+        """Yield the same as (rest, answers, ppm, price, due, rate): who makes millions needs no more."""
         place = self._work_ids.get(work)
         if place is None:
-            return []
+            return
         first, count = int(self._first[place]), int(self._count[place])
         if self._file is None:
             rows = self._whole[first : first + count]
@@ -199,7 +203,8 @@ class Uses:
             said = os.pread(self._file.fileno(), count * _ROW_BYTES, first * _ROW_BYTES)
             rows = np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
         rests = self._rests
-        return [Use(*rests[key & _REST_MASK], *sums) for key, *sums in rows.tolist()]
+        for key, answers, ppm, price, due, rate in rows.tolist():
+            yield rests[key & _REST_MASK], answers, ppm, price, due, rate
 
     def dues(self) -> Iterator[tuple[str, int]]:
         """Yield (work, what its uses are due together), works in order."""

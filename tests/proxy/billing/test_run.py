@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel
@@ -277,3 +279,12 @@ def test_what_a_claimed_work_earns_waits_and_goes_to_whom_the_claim_gives_it(eng
     report = concentration_of(engine, "2026-12", Concentration())
     assert [(row.creator, row.top_app) for row in report.top_creators] == [("c_b", "")]
     assert run(engine, "2027-01").totals.released_grains == 0
+
+
+def test_a_close_leaves_the_interpreter_as_it_was(engine, monkeypatch):
+    usual, during = gc.get_threshold(), []
+    monkeypatch.setattr(store, "registry_now", lambda _engine: during.append(gc.get_threshold()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(engine)
+    assert during[0] > usual
+    assert gc.get_threshold() == usual
