@@ -2,9 +2,10 @@
 
     python tests/crash/ledger_kill.py --kills 200
 
-Each child carries answers, closes a period, and takes a payout from proposal to the bank's answer; it dies by
-SIGKILL just before or just after it writes to one of the ledger's tables, or as it commits. What it was told is
-done must be there once and unchanged; what is half done must be gone; every invariant must hold. Limit: as in
+Each child carries answers, closes a period, takes a payout from proposal to the bank's answer, and lets the
+answers of closed periods leave the store; it dies by SIGKILL just before or just after it writes to one of these
+tables or deletes from one, or as it commits. What it was told is done must be there once and unchanged, in the
+store or in an archive that has its digest's hash; what is half done must be gone; every invariant must hold. Limit: as in
 journal_kill.py, a killed process leaves the kernel's pages behind, so this is no power cut.
 """
 
@@ -17,23 +18,30 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from proxy.billing import payouts_store, store
+from proxy.billing import payouts_store, retention_store, store
 from proxy.billing.audit_store import audit
 from proxy.billing.payouts import payment_states, state_of
 from proxy.database import open_engine, upgrade
+from proxy.metering import gone_store
+from proxy.metering.gone_store import Trimmed
 from proxy.metering.usage import Line
-from tests.books import Bookkeeping
+from proxy.receipts.appending import drain
+from proxy.settings import Retention
+from tests.books import DAY_US, Bookkeeping
 from tests.crash.journal_kill import run_and_kill
+from tests.proxy.receipts.making import SECRETS
 
 TABLES = (
     "event", "attributed", "event_line", "account", "transfer", "entry", "period", "statement", "period_window",
     "reported_transfer", "payout_batch", "payout", "payout_event",
+    "log_entry", "trimmed_period", "trimmed_range", "-event_line", "-event", "-attributed",
 )  # fmt: skip
 FAILPOINTS = ("commit", *(f"{when} {table}" for table in TABLES for when in ("before", "after")))
 AUDIT_EVERY = 20
@@ -79,8 +87,11 @@ class Fatal:
 
 
 def _table(statement: str) -> str:
-    into = statement.removeprefix("INSERT INTO ")
-    return into.split(" ", 1)[0].strip('"') if into != statement else ""
+    """Return the table that a statement adds to, with a - before it where it deletes."""
+    for verb, mark in (("INSERT INTO ", ""), ("DELETE FROM ", "-")):
+        if statement.startswith(verb):
+            return mark + statement.removeprefix(verb).split(" ", 1)[0].strip('"')
+    return ""
 
 
 def work(url: str, child: int, point: str, pipe: int) -> None:
@@ -105,6 +116,26 @@ def work(url: str, child: int, point: str, pipe: int) -> None:
         label = f"p{child}-{books.number}"
         told("period", label, books.close(label).manifest_sha256)
         _pay(books, told)
+        drain(engine, lambda _us: SECRETS)
+        for left in _leaving(books):
+            told("left", left.standing.period)
+
+
+def _leaving(books: Bookkeeping) -> Iterator[retention_store.Left]:
+    """Let every closed period's answers go, as if two days had passed."""
+    return retention_store.retain(
+        books.engine,
+        Retention(usage_days=1),
+        _folder(books.engine),
+        seal=lambda _: "",
+        by="crash",
+        now_us=books.clock.now_us() + 2 * DAY_US,
+        pause=lambda _: None,
+    )
+
+
+def _folder(engine: sa.Engine) -> Path:
+    return Path(str(engine.url.database)).parent
 
 
 def _pay(books: Bookkeeping, told: Any) -> None:
@@ -164,6 +195,16 @@ def _compared(engine: sa.Engine, told: list[list[str]]) -> tuple[int, int]:
     with engine.connect() as connection:
         events = Counter(connection.execute(sa.text("SELECT id FROM event")).scalars())
         shares = Counter(connection.execute(sa.text("SELECT event_id FROM attributed")).scalars())
+        gone = gone_store.trimmed(connection)
+        leaving = [label for label, one in gone.items() if _is_left(connection, one)]
+    for label, one in gone.items():
+        archived = [kept.answer.id for kept in retention_store.archived(_folder(engine), one)]
+        if label not in leaving:  # one that was killed half-way has some of them still in the store
+            events.update(archived)
+            shares.update(archived)
+        else:
+            events |= Counter(archived)
+            shares |= Counter(archived)
     periods = {one.label: one.manifest_sha256 for one in store.list_periods(engine)}
     lost = 0
     for kind, *words in told:
@@ -171,6 +212,8 @@ def _compared(engine: sa.Engine, told: list[list[str]]) -> tuple[int, int]:
             lost += not (events[words[0]] and shares[words[0]])
         elif kind == "period":
             lost += periods.get(words[0]) != words[1]
+        elif kind == "left":
+            lost += words[0] not in gone or words[0] in leaving
         elif kind in {"approved", "exported", "settled"}:
             batch, happened = payouts_store.batch(engine, words[0])
             kinds = [event.kind for event in happened]
@@ -180,6 +223,17 @@ def _compared(engine: sa.Engine, told: list[list[str]]) -> tuple[int, int]:
     counted = sum(one.totals.events for one in store.list_periods(engine))
     doubled = sum(times > 1 for times in (*events.values(), *shares.values())) + max(0, counted - len(shares))
     return lost, doubled
+
+
+def _is_left(connection: sa.Connection, one: Trimmed) -> bool:
+    """Return whether any of a period's answers is still in the store."""
+    asked = sa.text(
+        "SELECT count(*) FROM attributed WHERE shard_id = :shard AND idx >= :start AND idx < :end"
+    )
+    return any(
+        connection.scalar(asked, {"shard": shard, "start": start, "end": end})
+        for shard, (start, end) in one.digest.shards.items()
+    )
 
 
 def main() -> int:
