@@ -42,6 +42,12 @@ class Bundle:
         if label not in labels:
             raise NotFound(f"{label} has no signed manifest", remedy="`periods list`", code="not_signed")
         self._signed = signed[: labels.index(label) + 1]
+        if len(self._signed) == 1 and self._signed[0].seq > 1:
+            raise NotFound(
+                f"{label} follows a period without a manifest: nothing says where it begins in the log",
+                remedy="bundle the periods after it",
+                code="not_signed",
+            )
         self._period = periods[label]
         self._state = store.read_state(engine)
 

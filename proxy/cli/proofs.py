@@ -104,7 +104,12 @@ def uses(desk: Desk, statement_id: str, out: Path | None) -> None:
 @click.argument("statement", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--uses", "rows", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=True)
 @KEYS
-def recompute(desk: Desk, statement: Path, rows: Path, keys: Path | None) -> int:
+@click.option(
+    "--after",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A signed file of the period before: none of its answers is counted here.",
+)
+def recompute(desk: Desk, statement: Path, rows: Path, keys: Path | None, after: Path | None) -> int:
     """Count a signed statement anew, offline, from the receipts of the answers behind it.
 
     STATEMENT: as `statements signed` or /api/statements/{id}/signed wrote it; --uses: the receipts, as
@@ -117,7 +122,8 @@ def recompute(desk: Desk, statement: Path, rows: Path, keys: Path | None) -> int
     try:
         known = known_keys(desk, keys)
         with rows.open("rb") as file:
-            proven = check_file(raw, known) + check_uses(file, raw, known)
+            older = read_bounded(after, FILE_BYTES_MAX) if after else b""
+            proven = check_file(raw, known) + check_uses(file, raw, known, older)
     except Invalid as error:
         desk.say({"file": str(statement), "holds": False, "why": str(error)}, f"does not hold: {error}")
         return 1

@@ -83,7 +83,9 @@ def _checked(read: Read, keys: Keys) -> list[str]:
     checkpoint = open_checkpoint(_whole(read, "checkpoint").decode("utf-8"), keys.notes, keys.origin)
     manifests = list(_manifests(read, keys))
     said, _ = manifests[-1]
-    begin = manifests[-2][0]["log"]["size"] if len(manifests) > 1 and said["prev"] else 0
+    if len(manifests) == 1 and said["seq"] != 1:
+        raise Invalid("the period before it was not signed: nothing says where this one begins in the log")
+    begin = manifests[-2][0]["log"]["size"] if len(manifests) > 1 else 0
     period = _log(read, checkpoint, manifests, (begin, said["log"]["size"]))
     counted, uses = _receipts(read, keys, period)
     totals = said["totals"]

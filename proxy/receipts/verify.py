@@ -604,15 +604,20 @@ def check_charge(shown: Mapping[str, Any], keys: Keys) -> list[str]:
     ]
 
 
-def check_uses(rows: Iterable[bytes], statement: bytes, keys: Keys) -> list[str]:
+def check_uses(rows: Iterable[bytes], statement: bytes, keys: Keys, older: bytes = b"") -> list[str]:
     """Return what the receipts behind a signed statement prove, a sentence each. Raises Invalid.
 
     rows: the lines of the file of its uses. Each receipt is signed, in the log, before the period's manifest
     was, and there once; and they are all that the statement's lines count: by work, app, model and day, as
-    many answers, with shares of the same sum.
+    many answers, with shares of the same sum. older: a file of the period right before, where no receipt of
+    that one may be counted either.
     """
     shown = from_canonical(statement.strip(), "the statement's file")
     check_statement(shown, keys)
+    since, proven = 0, list[str]()
+    if older:
+        proven = check_files_in_row(older, statement, keys)
+        since = open_manifest(str(json.loads(older)["manifest"]), keys)[0]["log"]["size"]
     reading = iter(rows)
     first = from_canonical(next(reading, b"").strip(), "the first line")
     until = open_manifest(str(shown["manifest"]), keys)[0]["log"]["size"]
@@ -631,13 +636,14 @@ def check_uses(rows: Iterable[bytes], statement: bytes, keys: Keys) -> list[str]
         except (KeyError, TypeError, AttributeError):
             raise Invalid("a line of the uses lacks a member") from None
         root = included_root(leaf_hash(receipt_entry(payload)), index, checkpoint.size, path)
-        if root != checkpoint.root or not index < until or place in seen:
+        if root != checkpoint.root or not since <= index < until or place in seen:
             raise Invalid("a receipt is not in the log, or not of this period, or counted twice")
         seen.add(place)
         _count(counted, use_of(said, line["work"]), 1, line["ppm"])
     if counted != stated_uses(shown["statement"]):
         raise Invalid("the receipts are not those that the statement's lines count")
-    return [f"uses: the receipts of {len(seen)} uses are all that its lines count, each in the log once"]
+    counts = f"uses: the receipts of {len(seen)} uses are all that its lines count, each in the log once"
+    return [counts, *proven]
 
 
 def use_of(receipt: Mapping[str, Any], work: str) -> tuple[Any, ...]:
@@ -726,6 +732,7 @@ _OF_PERIODS: Final = {
     frozenset({"charge", "leaves", "manifest", "proof"}): check_charge,
     frozenset({"manifest", "proof"}): check_manifest,
 }
+_OF_A_RECEIPT: Final = frozenset({"lines", "nonce", "proof", "receipt"})
 
 
 def check_file(raw: bytes, keys: Keys) -> list[str]:
@@ -749,6 +756,8 @@ def check_file(raw: bytes, keys: Keys) -> list[str]:
     token, shown = said.get("receipt"), said.get("lines", [])
     if not isinstance(token, str) or not isinstance(shown, list):
         raise Invalid("there is no receipt in it")
+    if not said.keys() <= _OF_A_RECEIPT:  # a proof under another name would go unread
+        raise Invalid("this holds more than what belongs to a receipt")
     payload = open_jws(token, keys.kids)
     facts = from_canonical(payload, "the receipt")
     proven = [f"signed: {facts.get('rid')}, an answer of {facts.get('mdl')} to {facts.get('app')}"]

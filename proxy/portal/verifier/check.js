@@ -482,6 +482,7 @@ const OF_PERIODS = {
   "charge,leaves,manifest,proof": checkCharge,
   "manifest,proof": checkManifest,
 };
+const OF_A_RECEIPT = new Set(["lines", "nonce", "proof", "receipt"]);
 
 // -- files
 
@@ -526,8 +527,9 @@ export async function checkFile(text, keys) {
     if (!check || canonical(said) !== trimmed) throw new Invalid("this is no statement, charge or manifest as they are written");
     return check(said, keys);
   }
-  const [token, shown] = [said.get("receipt"), said.get("lines") ?? []];
+  const [token, shown] = [said.get("receipt"), said.has("lines") ? said.get("lines") : []];
   if (typeof token !== "string" || !Array.isArray(shown)) throw new Invalid("there is no receipt in it");
+  if ([...said.keys()].some((name) => !OF_A_RECEIPT.has(name))) throw new Invalid("this holds more than what belongs to a receipt");
   const payload = await openJws(token, keys.kids);
   const facts = fromCanonical(payload, "the receipt");
   const proven = [`signed: ${facts.get("rid")}, an answer of ${facts.get("mdl")} to ${facts.get("app")}`];

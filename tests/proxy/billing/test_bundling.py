@@ -34,6 +34,23 @@ def test_a_period_of_either_engine_is_bundled_and_recomputed_elsewhere(engine, i
         Bundle(engine, issuer, "c")
 
 
+def test_a_period_after_one_without_a_manifest_is_no_bundle_and_the_next_one_is(engine, issuer, tmp_path):
+    books = Bookkeeping(engine, new=False)
+    books.answer([Line("w_0", 400_000)])
+    books.close("a")
+    books.prover = Prover(engine, issuer)
+    books.answer([Line("w_1", 400_000)])
+    books.close("b")
+    books.answer([Line("w_1", 300_000)])
+    books.close("c")
+    with pytest.raises(NotFound, match="nothing says where it begins"):
+        Bundle(engine, issuer, "b")
+    write_bundle(Bundle(engine, issuer, "c"), tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "c.zip") as file:
+        proven = check_bundle(reading(file), Keys.parse(canonical(issuer.about())))
+    assert "answers: the log holds 1 receipts of c, these and no other" in proven
+
+
 def test_a_bundle_that_cannot_be_written_leaves_nothing(engine, issuer, tmp_path):
     books = Bookkeeping(engine, new=False)
     books.prover = Prover(engine, issuer)

@@ -74,6 +74,20 @@ def test_a_creator_counts_her_statement_anew_from_the_receipts_behind_it(engine,
                         check_uses(wrong, shown, keys)
 
 
+def test_an_answer_of_the_period_before_is_not_counted_again(engine, books, prover, keys):
+    a_year_of_everything(books)
+    older, newer = (statements(engine, label) for label in PERIODS)
+    creator = next(one for one in older if older[one].lines and one in newer and newer[one].lines)
+    before, after = (file_of(prover, one[creator]) for one in (older, newer))
+    rows, earlier = (list(prover.uses_file(one[creator])) for one in (newer, older))
+    assert check_uses(rows, after, keys, before)[-1].startswith("next: ")
+    for wrong in ([rows[0], *earlier[1:]], [rows[0], *earlier[1:], *rows[1:]]):
+        with pytest.raises(Invalid, match="not of this period"):
+            check_uses(wrong, after, keys, before)
+    with pytest.raises(Invalid, match="does not begin where"):
+        check_uses(rows, after, keys, after)
+
+
 def test_the_uses_of_one_statement_are_not_those_of_another(engine, books, prover, keys):
     a_year_of_everything(books)
     hers, his, *_ = statements(engine, "2026-11").values()

@@ -95,6 +95,8 @@ def test_a_statement_is_counted_anew_from_its_receipts(ec, tmp_path):
     assert held["proven"][-1].startswith("uses: the receipts of 1 uses are all that its lines count")
     lines = (tmp_path / "uses").read_bytes().splitlines(keepends=True)
     (tmp_path / "uses").write_bytes(lines[0])
+    again = ("recompute", tmp_path / "signed", "--uses", tmp_path / "uses", "--after", tmp_path / "signed")
+    assert ec.json(*again).row["holds"] is False
     left_out = ec.json("recompute", tmp_path / "signed", "--uses", tmp_path / "uses")
     assert (left_out.status, left_out.row["holds"]) == (1, False)
     assert ec("periods", "charge", "a", "--app", "app_0").status == 0

@@ -72,6 +72,10 @@ def documents() -> list[tuple[str, str]]:
         for text in ("", "{}", "[]", '{"log":{"origin":"o"},"keys":[]}', keys.replace("+", "-"))
     ]
     said = json.loads(proof)
+    found += [
+        (json.dumps({**said, "prooe": said["proof"]}), keys),
+        (json.dumps({**said, "lines": None}), keys),
+    ]
     found += [(json.dumps({**said, "lines": lines}), keys) for lines in (
         [{}], [7], "x", [{**said["lines"][0], "ppm": 1}], [{**said["lines"][0], "index": 1}],
         [{**said["lines"][0], "count": True}], [{**said["lines"][0], "salt": "AA"}], [{**said["lines"][0], "path": []}],

@@ -394,6 +394,14 @@ def test_a_file_says_what_it_proves_and_no_more():
     assert len(check_file(shown(proof=None, lines=[]), keys)) == 1
 
 
+@given(st.integers(0, len(shown()) * 8 - 1))
+def test_any_flipped_bit_of_a_file_is_refused(bit):
+    flipped = bytearray(shown())
+    flipped[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(Invalid):
+        check_file(bytes(flipped), Keys.parse(WELL_KNOWN))
+
+
 @pytest.mark.parametrize(
     "raw",
     [
