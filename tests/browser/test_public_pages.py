@@ -305,6 +305,25 @@ def test_a_saved_verifier_says_yes_and_exactly_why_not_without_a_network(browser
     page.context.close()
 
 
+def test_a_saved_verifier_counts_a_statement_anew_from_its_uses(browser, saved_page):
+    page, troubles = opened(browser, "file:", offline=True)
+    page.goto(saved_page.as_uri())
+    folder = PROOFS / "in-a-row"
+    page.set_input_files("#keys", folder / "keys.json")
+    for name, beside, says in (
+        ("before", "uses.jsonl", "all that its lines count"),
+        ("statement", "before.json", "nothing in between"),
+        ("statement", "uses.jsonl", "not the uses of this statement"),
+    ):
+        page.set_input_files("#file", folder / f"{name}.json")
+        page.set_input_files("#beside", folder / beside)
+        page.get_by_role("button", name="Check it").click()
+        page.wait_for_selector(f"#verdict :text('{says}')")
+    looked_at(page, "verified-uses", "light", 1280)
+    assert troubles == []
+    page.context.close()
+
+
 def test_the_receipt_of_an_answer_is_checked_by_one_click(browser, site):
     page, troubles = opened(browser, site.base)
     signed_in(site, page)

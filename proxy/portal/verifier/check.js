@@ -509,6 +509,67 @@ export async function keysOf(text) {
   return keys;
 }
 
+// What else a second file shows of a signed statement: the receipts behind it (JSON Lines), or that it follows
+// the file of the period before. A sentence, as verify.py says it.
+export async function checkBeside(text, beside, keys) {
+  return beside.trim().includes("\n") ? checkUses(beside, text, keys) : checkInRow(beside, text, keys);
+}
+
+async function checkUses(rows, text, keys) {
+  const shown = fromCanonical(utf8(text.trim()), "the statement's file");
+  const { facts } = await checkStatement(shown, keys);
+  const [head, ...uses] = rows.trim().split("\n");
+  const first = fromCanonical(utf8(head), "the first line");
+  const until = (await openManifest(shown.get("manifest"), keys)).said.get("log").get("size");
+  if (first.get("manifest") !== shown.get("manifest") || first.get("statement") !== facts.get("id")) throw new Invalid("these are not the uses of this statement");
+  const checkpoint = await openCheckpoint(String(first.get("checkpoint")), keys.notes, keys.origin);
+  const counted = new Map(), stated = new Map(), seen = new Set();
+  const count = (sums, key, answers, ppm) => {
+    const [before, sum] = sums.get(canonical(key)) ?? [0n, 0n];
+    sums.set(canonical(key), [before + answers, sum + ppm]);
+  };
+  for (const row of uses) {
+    const use = fromCanonical(utf8(row), "a line");
+    const [index, line, payload, said, path] = await lacking("a line of the uses", async () => {
+      const found = await openJws(need(use, "receipt"), keys.kids);
+      const opened = need(use, "line");
+      return [integer(need(use, "index")), opened, found, await checkLine(found, opened), need(use, "path").map((one) => fromB64(String(one), "the path"))];
+    });
+    const root = await includedRoot(await leafHash(await receiptEntry(payload)), index, checkpoint.size, path);
+    const place = `${index} ${line.get("work")}`;
+    if (!same(root, checkpoint.root) || index >= until || seen.has(place)) throw new Invalid("a receipt is not in the log, or not of this period, or counted twice");
+    seen.add(place);
+    const day = new Date(Number(said.get("iat") / 1000n)).toISOString().slice(0, 10);
+    count(counted, [line.get("work"), said.get("app"), said.get("mdl"), day], 1n, line.get("ppm"));
+  }
+  for (const line of facts.get("lines")) {
+    if (line.get("verdict") === "released" || !line.get("answers")) continue;
+    count(stated, ["work", "app", "model", "day"].map((name) => line.get(name)), line.get("answers"), line.get("ppm_sum"));
+  }
+  const isAll = counted.size === stated.size && [...counted].every(([key, sums]) => String(sums) === String(stated.get(key)));
+  if (!isAll) throw new Invalid("the receipts are not those that the statement's lines count");
+  return `uses: the receipts of ${seen.size} uses are all that its lines count, each in the log once`;
+}
+
+async function checkInRow(older, newer, keys) {
+  await checkFile(older, keys);
+  const [before, after] = [older, newer].map((text) => (text.trim().startsWith("{") ? parse(text.trim()) : new Map()));
+  if (!before.has("manifest") || !after.has("manifest")) throw new Invalid("only what belongs to a period has a period before it");
+  const [one, next] = [await openManifest(before.get("manifest"), keys), await openManifest(after.get("manifest"), keys)];
+  const previous = hex(await sha256(one.payload));
+  await lacking("a manifest", () => {
+    const follows = need(next.said, "seq") === added(need(one.said, "seq"), 1n) && need(next.said, "prev") === previous;
+    const bounds = canonical(need(need(next.said, "basis"), "start_bounds")) === canonical(need(need(one.said, "basis"), "end_bounds"));
+    const grows = need(need(next.said, "log"), "size") >= need(need(one.said, "log"), "size");
+    if (!(follows && bounds && grows)) throw new Invalid("the later period does not begin where the earlier one ended");
+  });
+  const shown = "the period follows the one before, and nothing lies between them";
+  const [first, second] = [before.get("statement"), after.get("statement")];
+  if (!first || !second) return `next: ${shown}`;
+  if (first.get("creator") !== second.get("creator") || first.get("closing_grains") !== second.get("opening_grains")) throw new Invalid("the later statement does not open with what the earlier one closed with");
+  return `next: ${shown}; its opening is the closing of that`;
+}
+
 // What a file proves: {kind, facts, proven}; proven has a sentence for each thing, as verify.py says it.
 export async function checkFile(text, keys) {
   const trimmed = text.trim();

@@ -72,8 +72,10 @@ const TOLD = {
 
 const inLog = (what, logged) => `${what} in the public log: entry ${count(logged.index + 1n)} of the ${count(logged.size)} that the log had when this was made.`;
 
-function told(found, keys) {
+function told(found, keys, more) {
   const [items, rows] = TOLD[found.kind](found, keys.origin);
+  if (more.startsWith("uses:")) items.push("The receipts behind it are all that its lines count, no more and no fewer, each in the log once.");
+  if (more.startsWith("next:")) items.push("Its period follows the one before with nothing in between, and a statement opens with what the one before closed with.");
   const list = document.createElement("ul");
   list.append(...items.map((item) => make("li", item)));
   const table = document.createElement("dl");
@@ -95,7 +97,9 @@ async function run() {
     if (!text) throw new Invalid("there is nothing to check: choose a file or paste its text");
     const keys = await keysOf(await keysText());
     const found = await checkFile(text, keys);
-    show(true, "It holds", told(found, keys));
+    const [beside] = at("beside").files;
+    const more = beside ? await checkBeside(text, await beside.text(), keys) : "";
+    show(true, "It holds", told(found, keys, more));
   } catch (error) {
     if (!(error instanceof Invalid)) console.warn(error);
     const why = error instanceof Invalid ? error.message : "this browser could not check it";

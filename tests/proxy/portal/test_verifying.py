@@ -18,18 +18,29 @@ from litestar.testing import TestClient
 from proxy.portal.verifying import FOLDER, assembled, verifier_page
 from proxy.receipts.receipt import open_line, payload, to_object
 from proxy.receipts.signing import SigningKey
-from proxy.receipts.verify import Invalid, Keys, VerifierKey, b64url, canonical, check_file, receipt_entry
+from proxy.receipts.verify import (
+    Invalid,
+    Keys,
+    VerifierKey,
+    b64url,
+    canonical,
+    check_file,
+    check_files_in_row,
+    check_uses,
+    receipt_entry,
+)
 from tests.proxy.receipts.making import KEY, ORIGIN, SECRETS, SIGNER, Log, answer
 
 PROOFS = Path(__file__).with_name("proofs")  # files of a closed period, as their holders save them
 NO_JSON = "this is neither a receipt nor the JSON of one"
 ASKING = """
 import { readFileSync } from "node:fs";
-import { checkFile, Invalid, keysOf } from "./check.mjs";
+import { checkBeside, checkFile, Invalid, keysOf } from "./check.mjs";
 const said = [];
-for (const [text, keys] of JSON.parse(readFileSync(process.argv[2], "utf-8"))) {
+for (const [text, keys, beside] of JSON.parse(readFileSync(process.argv[2], "utf-8"))) {
   try {
-    said.push((await checkFile(text, await keysOf(keys))).proven);
+    const known = await keysOf(keys);
+    said.push(beside ? await checkBeside(text, beside, known) : (await checkFile(text, known)).proven);
   } catch (error) {
     if (!(error instanceof Invalid)) throw error;
     said.push(error.message);
@@ -116,6 +127,31 @@ def of_periods() -> list[tuple[str, str]]:
     return found + [case for text in texts.values() for case in changed_here_and_there(text, keys)]
 
 
+def beside() -> list[tuple[str, str, str]]:
+    """A statement with its uses and with the one before, good and changed."""
+    folder = PROOFS / "in-a-row"
+    keys, statement, before, uses = (
+        (folder / name).read_text() for name in ("keys.json", "statement.json", "before.json", "uses.jsonl")
+    )
+    head, *rows = uses.splitlines()
+    assert len(rows) > 1
+    other = json.loads(head)
+    files = [
+        uses, "\n".join([head, *rows[:-1]]) + "\n", "\n".join([head, *rows, rows[0]]), "\n".join([head, *rows[::-1]]),
+        "\n".join([told({**other, "statement": "stm_x"}), *rows]), "\n".join([told({**other, "checkpoint": "x"}), *rows]),
+        *(text for text, _ in changed_here_and_there(uses, keys)),
+    ]  # fmt: skip
+    found = [(before, keys, text) for text in files if "\n" in text.strip()]
+    found += [(statement, keys, text) for text, _ in changed_here_and_there(before, keys) if "\n" not in text]
+    return [
+        *found,
+        (statement, keys, before),
+        (before, keys, statement),
+        (statement, keys, statement),
+        (statement, keys, uses),
+    ]
+
+
 def told(value: object) -> str:
     return canonical(value).decode()
 
@@ -131,16 +167,21 @@ def changed_here_and_there(whole: str, keys: str) -> list[tuple[str, str]]:
     return found
 
 
-def python_says(text: str, keys: str) -> list[str] | str:
+def python_says(text: str, keys: str, beside: str = "") -> list[str] | str:
     try:
-        return check_file(text.encode(), Keys.parse(keys.encode()))
+        known = Keys.parse(keys.encode())
+        if "\n" in beside.strip():
+            return check_uses(beside.strip().encode().split(b"\n"), text.encode(), known)[0]
+        if beside:
+            return check_files_in_row(beside.encode(), text.encode(), known)[0]
+        return check_file(text.encode(), known)
     except Invalid as why:
         return str(why)
 
 
 @pytest.mark.node
 def test_the_page_says_what_the_program_says_of_good_and_of_changed_documents(tmp_path):
-    asked = [*documents(), *of_periods()]
+    asked = [*documents(), *of_periods(), *beside()]
     (tmp_path / "check.mjs").write_text((FOLDER / "check.js").read_text())
     (tmp_path / "asking.mjs").write_text(ASKING)
     (tmp_path / "asked.json").write_text(json.dumps(asked))
@@ -150,15 +191,16 @@ def test_the_page_says_what_the_program_says_of_good_and_of_changed_documents(tm
     )
     assert ran.returncode == 0, ran.stderr
     page = json.loads(ran.stdout)
-    program = [python_says(text, keys) for text, keys in asked]
+    program = [python_says(*one) for one in asked]
     different = [
         (text, mine, theirs)
-        for (text, _), mine, theirs in zip(asked, page, program, strict=True)
+        for (text, *_), mine, theirs in zip(asked, page, program, strict=True)
         # A number with a fraction is no JSON of ours to one, and an amount that is none to the other.
         if mine != theirs and not (mine == NO_JSON and isinstance(theirs, str))
     ]
     assert different == []
     assert sum(isinstance(one, list) for one in page) >= 8
+    assert sum(str(one).startswith(("uses:", "next:")) for one in page) >= 3
     assert len({one for one in page if isinstance(one, str)}) > 25
 
 
