@@ -32,6 +32,7 @@ from proxy.asking import of_store, on_disk
 from proxy.billing import prices
 from proxy.billing.daily_store import DailyUses
 from proxy.billing.paying import Paying
+from proxy.billing.proving import Prover
 from proxy.billing.retaining import Retainer
 from proxy.billing.retention_store import SEAL_TYPE
 from proxy.billing.users_store import UsersRefresher
@@ -425,12 +426,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     )
     doors = Doors(sessions, settings, running.clock)
     catalogue = Catalogue(running.engine, clock=running.clock, ids=running.ids)
-    watching = Watching(
-        serve,
-        running.attributing,
-        credited=running.credits,
-        passages=Excerpts(running.credit_of, catalogue.text),
-    )
+    passages = Excerpts(running.credit_of, catalogue.text)
+    watching = Watching(serve, running.attributing, credited=running.credits, passages=passages)
     playground = playground_pages(
         pages,
         running.engine,
@@ -449,7 +446,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     )
     seen_by_all = [*public_pages(pages, public, doors.peer, doors.form_page), verifier_page()]
     paying = Paying(running.engine, settings, clock=running.clock, ids=running.ids)
-    office = Office(pages, running.engine, settings, paying, running.clock, running.ids)
+    prover = Prover(running.engine, running.issuer)
+    office = Office(pages, running.engine, settings, paying, running.clock, running.ids, prover)
     watch = Watch(running.metrics, running.checks, [(b.name, b.url) for b in settings.backends])
     seen_inside = [*inside_pages(office, sessions, watch, running.prices), *playground]
     app = Litestar(
@@ -467,7 +465,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             matters_router(running.engine, settings.billing, running.clock),
             audits_router(Audits(settings)),
             log_router(running.engine, running.issuer),
-            proofs_router(running.engine, running.issuer),
+            proofs_router(running.engine, running.issuer, prover),
             *health_handlers(running.metrics, running.checks, running.about),
         ],
         lifespan=[lifespan],

@@ -130,6 +130,10 @@ class Prover:
 
     # -- showing
 
+    def has_signed(self, label: str) -> bool:
+        """Say whether a period has a manifest."""
+        return manifest_store.read(self._engine, label) is not None
+
     def manifest_file(self, label: str) -> bytes:
         """Return a period's manifest with its place in the log. Raises NotFound while there is none."""
         return canonical(self._shown(label)) + b"\n"

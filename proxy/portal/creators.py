@@ -30,6 +30,7 @@ from proxy.billing.paying import Paying
 from proxy.billing.payout_rows import payee_row, told_row
 from proxy.billing.periods import state_at
 from proxy.billing.periods_store import Comments
+from proxy.billing.proving import Prover
 from proxy.catalogue import shelf_store
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.works import Use
@@ -38,6 +39,7 @@ from proxy.errors import BadRequest, Problem
 from proxy.portal.doors import inside
 from proxy.portal.pages import AnyRequest, Pages
 from proxy.portal.papers import own_statement, statement_document
+from proxy.portal.proven import as_file, uses_reply
 from proxy.portal.works import Shelf, taken
 from proxy.settings import Settings
 
@@ -48,6 +50,8 @@ WORKS_SHOWN: Final = 50
 SPANS: Final = (30, 7, 90)  # days that a picture of use may show, the usual one first
 DAY_US: Final = 86_400_000_000
 LINES_SHOWN: Final = 20  # of a statement, the largest; its documents have all
+SIGNED: Final = "signed.json"  # a statement with what shows it, and
+BEHIND: Final = "uses.jsonl"  # the receipts behind it: documents that are checked, not read
 CREATORS: Final = [inside("creator")]
 DONE: Final[Mapping[str, str]] = {
     "allowed": "What you allow is kept, and holds from the next answer on.",
@@ -107,6 +111,7 @@ class Office:
     paying: Paying
     clock: Clock
     ids: Ids
+    prover: Prover
 
     def shelf(self, caller: Principal) -> Shelf:
         """Return the works that are the caller's."""
@@ -265,9 +270,15 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
         caller: NamedDependency[Principal],
         name: FromPath[str],
         done: FromQuery[str] = "",
-    ) -> Response[bytes]:
+    ) -> Response[Any]:
         """One statement, in words; as a document when its name has a suffix."""
-        if "." in name:
+        statement_id, _, suffix = name.partition(".")
+        if suffix == SIGNED:
+            found = await asyncio.to_thread(own_statement, engine, caller, statement_id)
+            return as_file(await asyncio.to_thread(office.prover.statement_file, found))
+        if suffix == BEHIND:
+            return await uses_reply(engine, office.prover, caller, statement_id)
+        if suffix:
             languages = request.headers.get("accept-language", "")
             return await statement_document(engine, office.clock, caller, name, languages=languages)
 
@@ -283,9 +294,11 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
                 "comments": [comment_row(one) for one in office.comments(caller).of(name)],
             }
 
-        forms = [(form, documents.SUFFIXES.get(form, form)) for form in documents.MAKERS]
         known = await asyncio.to_thread(read)
-        return pages.page(request, "statement.html.jinja", forms=forms, done=DONE.get(done, ""), **known)
+        signed = await asyncio.to_thread(office.prover.has_signed, known["statement"].period)
+        forms = [(form, documents.SUFFIXES.get(form, form)) for form in documents.MAKERS]
+        told = {"forms": forms, "done": DONE.get(done, ""), "signed": signed}
+        return pages.page(request, "statement.html.jinja", **told, **known)
 
     @post("/statements/{name:str}/comments", guards=CREATORS)
     async def say(

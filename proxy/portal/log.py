@@ -58,7 +58,7 @@ def log_router(engine: sa.Engine, issuer: Issuer) -> Router:
     return Router("/log", route_handlers=[checkpoint, tile, consistency])
 
 
-def proofs_router(engine: sa.Engine, issuer: Issuer) -> Router:
+def proofs_router(engine: sa.Engine, issuer: Issuer, prover: Prover) -> Router:
     """Return what shows one answer's receipt, with its place in the log and its lines opened, and periods."""
 
     @get("/receipts/{event_id:str}/proof", guards=[requires(Action.READ_RECEIPT)])
@@ -77,7 +77,7 @@ def proofs_router(engine: sa.Engine, issuer: Issuer) -> Router:
 
     return Router(
         "/api",
-        route_handlers=[proof, *proven(engine, Prover(engine, issuer))],
+        route_handlers=[proof, *proven(engine, prover)],
         dependencies={"caller": Provide(provide_principal)},
     )
 

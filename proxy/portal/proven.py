@@ -34,7 +34,7 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
     @get("/periods/{label:str}/manifest")
     async def manifest(label: FromPath[str]) -> Response[bytes]:
         """A closed period's signed manifest and its place in the log; for anybody."""
-        return _file(await asyncio.to_thread(prover.manifest_file, label))
+        return as_file(await asyncio.to_thread(prover.manifest_file, label))
 
     @get("/statements/{statement_id:str}/signed", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def statement(caller: NamedDependency[Principal], statement_id: FromPath[str]) -> Response[bytes]:
@@ -44,18 +44,12 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
             found = own_statement(engine, caller, statement_id)
             return prover.statement_file(found)
 
-        return _file(await asyncio.to_thread(shown))
+        return as_file(await asyncio.to_thread(shown))
 
     @get("/statements/{statement_id:str}/uses", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def uses(caller: NamedDependency[Principal], statement_id: FromPath[str]) -> Stream:
         """The receipts of all answers that a statement counts, with its creator's lines of them opened."""
-
-        def begun() -> tuple[bytes, Iterator[bytes]]:
-            rows = prover.uses_file(own_statement(engine, caller, statement_id))
-            return next(rows), rows
-
-        first, rows = await asyncio.to_thread(begun)  # what is refused is refused before the reply begins
-        return Stream(itertools.chain([first], rows), media_type="application/jsonl", headers=HEADERS)
+        return await uses_reply(engine, prover, caller, statement_id)
 
     @get("/periods/{label:str}/charge", guards=[requires(Action.READ_OWN_USAGE)])
     async def charge(
@@ -65,7 +59,7 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
         asked = caller.app_id or app
         if not asked:
             raise BadRequest("whose charge is not said", remedy="add ?app=app_... to the address")
-        return _file(await asyncio.to_thread(charged, engine, prover, label, asked))
+        return as_file(await asyncio.to_thread(charged, engine, prover, label, asked))
 
     return manifest, statement, uses, charge
 
@@ -81,5 +75,18 @@ def charged(engine: sa.Engine, prover: Prover, label: str, app: str) -> bytes:
     return prover.charge_file(label, app, period.currency, period.closed_us, period.charged_by_app[app])
 
 
-def _file(content: bytes) -> Response[bytes]:
+async def uses_reply(engine: sa.Engine, prover: Prover, caller: Principal, statement_id: str) -> Stream:
+    """Return the receipts behind a statement that the caller may read, as they are made."""
+
+    def begun() -> tuple[bytes, Iterator[bytes]]:
+        rows = prover.uses_file(own_statement(engine, caller, statement_id))
+        return next(rows), rows
+
+    first, rows = await asyncio.to_thread(begun)  # what is refused is refused before the reply begins
+    headers = {**HEADERS, "content-disposition": f'attachment; filename="{statement_id}.uses.jsonl"'}
+    return Stream(itertools.chain([first], rows), media_type="application/jsonl", headers=headers)
+
+
+def as_file(content: bytes) -> Response[bytes]:
+    """Return a file of proofs as a reply that nobody keeps."""
     return Response(content, media_type="application/json", headers=HEADERS)

@@ -7,9 +7,11 @@ from sqlalchemy import event as sa_event
 
 from proxy.billing.daily_store import DailyUses
 from proxy.billing.prices import load
+from proxy.billing.proving import Prover
 from proxy.billing.run import close_period
 from proxy.clock import SystemClock
 from proxy.metering.usage import Line
+from proxy.receipts.verify import Keys, check_file, check_uses
 from tests.portal import portal
 from tests.proxy.billing.conftest import make_event, meter
 
@@ -18,12 +20,13 @@ PRICE = 200 * 10**9
 NASTY = "<script>alert(1)</script>\"'"
 
 
-def earn(there, works) -> None:
+def earn(there, works, prover=None) -> None:
     """Meter an answer that draws on these works, and close its month."""
     engine = there.running.engine
     meter(engine, [make_event(1, tuple(Line(work, 400_000) for work in works), price_grains=PRICE)])
     billing = there.running.settings.billing
-    close_period(engine, "2026-11", billing, load(), dry_run=False, now_us=SystemClock().now_us())
+    now_us = SystemClock().now_us()
+    close_period(engine, "2026-11", billing, load(), dry_run=False, now_us=now_us, prover=prover)
 
 
 async def two(there):
@@ -69,6 +72,26 @@ async def test_a_creator_reads_what_was_used_and_earned(tmp_path):
             assert document.headers["x-content-type-options"] == "nosniff"
         german = await ada.get("/portal/", headers={"accept-language": "de-DE"})
         assert "24,00" in german.text
+        assert "before months were signed" in page.text
+
+
+async def test_a_creator_takes_home_a_signed_statement_and_the_receipts_behind_it(tmp_path):
+    async with portal(tmp_path) as there:
+        hers, his = there.register("a text of hers")[0], there.register("a text of his", creator="bo")[0]
+        earn(there, [hers, his], Prover(there.running.engine, there.running.issuer))
+        ada = await there.browser(there.key("creator", creator="ada")[1])
+        bo = await there.browser(there.key("creator", creator="bo")[1])
+        name = statement_of(await ada.get("/portal/"))
+        page = await ada.get(f"/portal/statements/{name}")
+        assert f"/portal/statements/{name}.signed.json" in page.text
+        shown = await ada.get(f"/portal/statements/{name}.signed.json")
+        behind = await ada.get(f"/portal/statements/{name}.uses.jsonl")
+        keys = Keys.parse((await ada.get("/.well-known/endcredits.json")).content)
+        assert check_file(shown.content, keys)[0].startswith("signed: ")
+        rows = behind.content.splitlines(keepends=True)
+        assert check_uses(rows, shown.content, keys)[0].startswith("uses: the receipts of 1 ")
+        for suffix in ("signed.json", "uses.jsonl"):
+            assert (await bo.get(f"/portal/statements/{name}.{suffix}")).status_code == 404
 
 
 async def test_a_comment_a_dispute_and_its_end(tmp_path):
