@@ -30,17 +30,20 @@ def answer(number):
 async def test_each_answer_given_while_periods_close_is_in_exactly_one_of_them(engine, tmp_path):
     journal = Journal.open(tmp_path / "journal", settings=Metering(), clock=SystemClock())
     sink = Sink(journal, engine, settings=Metering(carry_ms=1))
-    prices, closings, given = load(), [], 0
+    prices, closings, given, one_is_closed = load(), [], 0, asyncio.Event()
 
     async def closed(label):
         closing = await asyncio.to_thread(
             close_period, engine, label, Billing(), prices, dry_run=False, now_us=NOW_US
         )
         closings.append(closing)
+        one_is_closed.set()
 
     async def answering():
         nonlocal given
         for first in range(0, ANSWERS, TOGETHER):
+            if first == ANSWERS // 2:  # the others are given when a second close is under way, or after
+                await one_is_closed.wait()
             records = [record for number in range(first, first + TOGETHER) for record in answer(number)]
             await asyncio.gather(*(journal.append(record) for record in records))
             given += TOGETHER

@@ -20,10 +20,9 @@ DAY_US = 86_400_000_000
 def store(request, tmp_path):
     from proxy.database import open_engine
 
-    if request.param == "postgres":
-        yield open_engine(request.getfixturevalue("postgres_url"))
-        return
     url = f"sqlite:///{tmp_path / 'uses.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
     lay(url)
     engine = open_engine(url)
     yield engine

@@ -163,7 +163,7 @@ def test_answers_that_are_not_what_the_close_counted_stay(books, tmp_path):
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("DROP TRIGGER event_no_update")
         else:
-            connection.exec_driver_sql("DROP TRIGGER event_no_change ON event")
+            connection.exec_driver_sql("DROP TRIGGER event_no_update ON event")
         connection.exec_driver_sql("UPDATE event SET outcome = 'cut' WHERE idx = 0")
         connection.commit()
     with pytest.raises(Conflict, match="was closed with") as refused:
