@@ -164,9 +164,10 @@ async def under_load(
             gone = time.perf_counter()
             await asyncio.sleep(away_s / 2)
             seen["key_not_in_memory"] = await asyncio.to_thread(refusal, base)
+            await asyncio.sleep(max(0.0, away_s - (time.perf_counter() - gone)))
+            # Last, since one wait for a lock (5 s) is not yet a fault.
             ready = await asyncio.to_thread(httpx.get, f"{base}/readyz", timeout=60, trust_env=False)
             seen["readyz"] = ready.status_code, ready.json()["checks"]
-            await asyncio.sleep(max(0.0, away_s - (time.perf_counter() - gone)))
             seen["waiting_records"] = int(await asyncio.to_thread(waiting_records, base))
             seen["rss_mib_after"] = memory().rss >> 20
             seen["answers_while_away"] = len(told.whole)
@@ -235,7 +236,8 @@ def judged(seen: dict[str, Any], told: Told, options: argparse.Namespace, status
     if told.refused:
         wrong.append("answers were refused")
     if options.how == "locked":  # who only reads is not kept from it
-        is_told, keys = seen["readyz"][1].get("carrier", "ok") != "ok", 401
+        # Whichever of the two that write waited first: answers into the store, or answers into the log.
+        is_told, keys = not {"carrier", "log"}.isdisjoint(seen["readyz"][1]), 401
     else:
         is_told, keys = seen["readyz"][0] == 503 and seen["readyz"][1]["database"] != "ok", 503
     if not is_told:
