@@ -37,7 +37,7 @@ test: $(VENV)/.test  ## every test that needs only Python wheels
 test-all: test test-more  ## and those that need a browser, a real model, other clients, or kill processes
 
 test-more: $(VENV)/.test-all $(GATEWAY)/.installed
-	$(PYTEST) -m "browser or model or crash or clients or fuzz"
+	$(PYTEST) $(SPREAD) -m "browser or model or crash or clients or fuzz"
 
 lint: $(VENV)/.test  ## ruff, pyright, import contracts
 	$(BIN)/ruff check .

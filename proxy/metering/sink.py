@@ -25,7 +25,6 @@ from proxy.settings import Metering
 
 BATCH_RECORDS = 2_000  # a transaction of some 100 ms; larger ones carry no faster
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.2, 10.0
-BUSY_TRIES = 24  # of five seconds each: so long a close of tens of millions of lines may write to SQLite
 # A person must look: trying again changes nothing.
 STOPPING = {"journal_gap", "journal_behind_store", "journal_record_unknown"}
 
@@ -59,7 +58,7 @@ class Sink:
             try:
                 more = await self._carry_some()
             except Problem as problem:
-                if problem.code == "store_busy" and busy < BUSY_TRIES:
+                if problem.code == "store_busy" and busy < store.BUSY_TRIES:
                     busy += 1  # the wait was inside the store
                     continue
                 self._note(problem)

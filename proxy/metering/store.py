@@ -15,7 +15,7 @@ import itertools
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -274,6 +274,10 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
                     for number, line in enumerate(record.lines)
                 ]
     return batch
+
+
+# Of five seconds each, before `store_busy` is a fault: so long may a close of tens of millions of lines write.
+BUSY_TRIES: Final = 24
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from proxy.errors import Problem, Unavailable
 from proxy.metering.log_store import events_between
-from proxy.metering.store import watermarks
+from proxy.metering.store import BUSY_TRIES, watermarks
 from proxy.metering.usage import MeteredEvent
 from proxy.observability import get_log
 from proxy.receipts import manifest_store, store
@@ -65,6 +65,7 @@ class Appender:
         self.problem: Problem | None = None  # why nothing is logged at the moment, for /readyz
         self._engine, self._secrets_of, self._pause_s = engine, secrets_of, pause_s
         self._log = get_log()
+        self._busy = 0  # looks in a row that waited for somebody who writes
 
     async def run(self) -> None:
         """Append what was carried, again and again."""
@@ -79,11 +80,14 @@ class Appender:
             more = append_some(self._engine, self._secrets_of)
         except (Problem, OSError) as error:
             problem = error if isinstance(error, Problem) else _unsalted(error)
+            if problem.code == "store_busy" and self._busy < BUSY_TRIES:
+                self._busy += 1  # the wait was inside the store
+                return self._pause_s
             if self.problem is None or self.problem.code != problem.code:
                 self._log.error("logging_failed", code=problem.code, why=problem.cause)
             self.problem, more = problem, 0
         else:
-            self.problem = None
+            self.problem, self._busy = None, 0
         return RESTS * (time.thread_time() - began_s) if more else self._pause_s
 
 

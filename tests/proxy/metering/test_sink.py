@@ -290,3 +290,30 @@ async def test_a_long_write_of_somebody_else_is_waited_for_and_is_no_problem(
         running.cancel()
     assert store.find_event(sqlite_engine, "rct_1") is not None
     await close(sink)
+
+
+async def test_waiting_for_a_long_close_is_a_fault_only_after_longer_than_any_takes(
+    sqlite_engine, open_journal, made, monkeypatch
+):
+    journal = open_journal()
+    sink = Sink(journal, sqlite_engine, settings=Metering(carry_ms=1))
+    real, told, is_kept = store.carry, [], True
+
+    def busy(*arguments):
+        if is_kept:
+            told.append(sink.problem)
+            raise Unavailable("somebody else writes", remedy="wait", code="store_busy")
+        return real(*arguments)
+
+    monkeypatch.setattr(store, "carry", busy)
+    await fill(journal, made, [1])
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(sink.run())
+        await until(lambda: sink.problem is not None)
+        assert told == [None] * (store.BUSY_TRIES + 1)
+        assert sink.problem.code == "store_busy"
+        is_kept = False
+        await until(lambda: sink.lag == 0)
+        await until(lambda: sink.problem is None)
+        running.cancel()
+    await close(sink)

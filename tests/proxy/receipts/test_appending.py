@@ -4,7 +4,7 @@ import hashlib
 import pytest
 
 from proxy.errors import Unavailable
-from proxy.metering.store import find_event
+from proxy.metering.store import BUSY_TRIES, find_event
 from proxy.receipts import store
 from proxy.receipts.appending import Appender, append_some, drain, entry_of
 from proxy.receipts.receipt import payload
@@ -76,4 +76,26 @@ async def test_the_appender_goes_on_after_the_store_was_away(engine):
         running.cancel()
     assert len(asked) == 2
     drain(engine, secrets_of)
+    assert store.place_of(engine, "rct_1") == 0
+
+
+def test_waiting_for_a_long_close_is_a_fault_only_after_longer_than_any_takes(engine):
+    carry(engine, [1])
+    is_kept = True
+
+    def busy(us):
+        if is_kept:
+            raise Unavailable("somebody else writes", remedy="wait", code="store_busy")
+        return secrets_of(us)
+
+    appender = Appender(engine, busy, pause_s=0.01)
+    told = []
+    for _ in range(BUSY_TRIES + 1):
+        appender.look()
+        told.append(appender.problem)
+    assert told[:-1] == [None] * BUSY_TRIES
+    assert told[-1].code == "store_busy"
+    is_kept = False
+    appender.look()
+    assert appender.problem is None
     assert store.place_of(engine, "rct_1") == 0
