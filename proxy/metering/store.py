@@ -276,7 +276,7 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
     return batch
 
 
-# Of five seconds each, before `store_busy` is a fault: so long may a close of tens of millions of lines write.
+# Of five seconds each, before `store_busy` is a fault: so long may a close of tens of millions of lines take.
 BUSY_TRIES: Final = 24
 
 

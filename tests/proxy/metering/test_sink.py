@@ -268,8 +268,9 @@ async def test_a_long_write_of_somebody_else_is_waited_for_and_is_no_problem(
     journal = open_journal()
     sink = Sink(journal, sqlite_engine, settings=Metering())
     await sink.drain()
-    with sqlite_engine.connect() as raw:
-        raw.exec_driver_sql("PRAGMA busy_timeout = 1")  # the connection that the carrier gets next
+    sa.event.listen(
+        sqlite_engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout = 1")
+    )
     asked = []
     carry = store.carry
 
