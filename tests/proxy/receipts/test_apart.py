@@ -46,21 +46,28 @@ def lives(pid: int) -> bool:
         return False
 
 
+def priority(pid: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, pid)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at as Linux shows them")
 @pytest.mark.parametrize("killed", ["appender", "server"])
 def test_it_appends_what_is_carried_until_it_or_its_server_is_killed(engine, store_url, tmp_path, killed):
     carry(engine, range(3))
     command = [sys.executable, "-c", SERVER, str(tmp_path), store_url]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
-        appender = int(server.stdout.readline())
-        until(lambda: store.read_state(engine).size == 3)
-        carry(engine, [3])
-        until(lambda: store.read_state(engine).size == 4)
-        assert os.getpriority(os.PRIO_PROCESS, appender) >= apart.NICE
-        os.kill(appender, signal.SIGTERM)  # as when a service manager asks the whole group
-        os.kill(appender if killed == "appender" else server.pid, signal.SIGKILL)
-        until(lambda: not lives(appender))
-        assert server.stdout.read() == ("alone\n" if killed == "appender" else "")
+        try:
+            appender = int(server.stdout.readline())
+            until(lambda: store.read_state(engine).size == 3)
+            carry(engine, [3])
+            until(lambda: store.read_state(engine).size == 4)
+            assert priority(appender) == min(priority(server.pid) + apart.NICE, 19)
+            os.kill(appender, signal.SIGTERM)  # as when a service manager asks the whole group
+            os.kill(appender if killed == "appender" else server.pid, signal.SIGKILL)
+            until(lambda: not lives(appender))
+            assert server.stdout.read() == ("alone\n" if killed == "appender" else "")
+        finally:
+            server.kill()
 
 
 @pytest.fixture
