@@ -101,7 +101,9 @@ def sqlite(data: Path) -> Generator[tuple[str, Callable[[], None], Callable[[], 
     kept: list[sqlite3.Connection] = []
 
     def lock() -> None:
-        connection = sqlite3.connect(data / "endcredits.db", isolation_level=None, timeout=30)
+        connection = sqlite3.connect(
+            data / "endcredits.db", isolation_level=None, timeout=30, check_same_thread=False
+        )
         connection.execute("BEGIN IMMEDIATE")
         kept.append(connection)
 
