@@ -29,7 +29,6 @@ from proxy.wire.errors import error_body, error_shape
 
 BEGUN_AT_ONCE = 8  # about two milliseconds
 HEAD_BYTES_MAX = 65_536  # a request's line and headers; a long session cookie has some 8,000
-BYTES_PER_S_MIN = 100  # of a body that is sent, or of an answer that is read: a modem of 1980 brings more
 LATER_S = 1.0  # after what reads a body has noticed a silence by itself: it answers in its own words
 FIELD_BYTES = 4  # of each header beside its name and value
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
@@ -82,8 +81,9 @@ class Front(HttpToolsProtocol):
     on which no request begins is closed after that time too, whatever else comes: before its first request,
     and behind an answer that did not wait for its request's body. Trailers are bounded and dropped.
 
-    Who trickles is ended like who falls silent: in each `client_idle_s` a body must bring BYTES_PER_S_MIN,
-    unless it was us who did not read, and an answer that waits for its reader must lose as much.
+    Who trickles is ended like who falls silent: in each `client_idle_s` a body must bring `bytes_per_s`,
+    unless it was us who did not read, and an answer that waits for its reader must lose as much. With 0 one
+    byte is enough.
     """
 
     _turns: ClassVar[Turns | None] = None  # of the loop that serves; a process has one
@@ -99,6 +99,11 @@ class Front(HttpToolsProtocol):
     _was_paused = False  # since then: we did not read, so nothing could come
     _unread: int | None = None  # bytes that wait for their reader; None: they went in between
     _unread_s = 0.0  # since when it is so many
+
+    def __init__(self, *args: Any, bytes_per_s: int = 0, **more: Any) -> None:
+        """bytes_per_s: of a body or of an answer (`[server] client_bytes_per_s`); the rest is uvicorn's."""
+        super().__init__(*args, **more)
+        self._bytes_per_s = bytes_per_s
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, for as long as a kept one may be silent."""
@@ -165,7 +170,7 @@ class Front(HttpToolsProtocol):
     def _look_at_pace(self) -> None:
         """End a connection that trickles; look again later while there is something to wait for."""
         self._pace_timer = None
-        now_s, least = self.loop.time(), BYTES_PER_S_MIN * self.timeout_keep_alive
+        now_s, least = self.loop.time(), max(1, self._bytes_per_s * self.timeout_keep_alive)
         if self._unread is not None and now_s - self._unread_s >= self.timeout_keep_alive:
             left = self.transport.get_write_buffer_size()
             if left and self._unread - left < least:
@@ -173,7 +178,7 @@ class Front(HttpToolsProtocol):
                 return
             self._unread, self._unread_s = left or None, now_s
         if self._in_body and self._came_bytes < least and not self._is_waiting_for_us():
-            why = f"the request's body came with less than {BYTES_PER_S_MIN} bytes a second"
+            why = f"the request's body came with less than {self._bytes_per_s} bytes a second"
             self._refuse(408, why, code="client_idle")
         elif self._in_body or self._unread is not None:
             self._watch_pace()

@@ -43,6 +43,7 @@ class Server(Section, frozen=True):
     body_bytes_max: Positive = 33_554_432
     passthrough_bytes_max: Positive = 536_870_912
     client_idle_s: Positive = 60
+    client_bytes_per_s: Natural = 100
     trusted_proxies: tuple[str, ...] = ()
     shutdown_s: Natural = 10
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import resource
 import select
@@ -100,7 +101,7 @@ def options(server: Server) -> dict[str, Any]:
     """Return what uvicorn is told, for one process as for several."""
     return {
         "loop": "uvloop" if os.name != "nt" else "asyncio",
-        "http": Front,
+        "http": functools.partial(Front, bytes_per_s=server.client_bytes_per_s),
         "ws": "websockets-sansio",
         "ws_max_size": MESSAGE_BYTES_MAX,
         "ws_per_message_deflate": False,  # it is mostly audio, and unpacking it would cost more than it saves

@@ -6,6 +6,7 @@ own text what an answer draws on.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -79,12 +80,14 @@ async def live(settings: Settings, *, scorer: Any = TOY_SCORER, **parts: Any) ->
     if not settings.store.url:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lay(settings.store_url)
+    limits = settings.server
+    http = functools.partial(Front, bytes_per_s=limits.client_bytes_per_s)
     app = create_app(settings, **{"transport": backend.transport, "scorer": scorer, **parts})
     running: Running = app.state.running
     await running.start()
     try:
         async with (
-            served(at_once(app), http=Front, timeout_keep_alive=settings.server.client_idle_s) as base,
+            served(at_once(app), http=http, timeout_keep_alive=limits.client_idle_s) as base,
             httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as client,
         ):
             yield Live(base, running, backend, client)

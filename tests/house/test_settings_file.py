@@ -17,6 +17,7 @@ UNIT_WORDS = {
     "_bytes": "bytes",
     "_bytes_max": "bytes",
     "_ms": "milliseconds",
+    "_bytes_per_s": "bytes a second",
     "_s": "seconds",
     "_hours_max": "hours",
     "_ppm": "parts per million",

@@ -198,12 +198,23 @@ async def test_a_body_that_trickles_is_ended(tmp_path, path):
         app.headers = app.key(name="shop")
 
 
-async def test_a_body_that_comes_slowly_but_steadily_is_taken(tmp_path):
-    async with server(tmp_path, client_idle_s=1) as app:
-        body = chat_request(messages=[{"role": "user", "content": "sea " * 200}])
-        pieces = [body[at : at + 60] for at in range(0, len(body), 60)]
+@pytest.mark.parametrize(
+    ("least", "step"), [(100, 60), (0, 8)], ids=["as fast as it must", "where none is asked"]
+)
+async def test_a_body_that_comes_slowly_but_steadily_is_taken(tmp_path, least, step):
+    async with server(tmp_path, client_idle_s=1, client_bytes_per_s=least) as app:
+        body = chat_request(messages=[{"role": "user", "content": "sea " * 3 * step}])
+        pieces = [body[at : at + step] for at in range(0, len(body), step)]
         got = await said(app, head(app, length=len(body)), *pieces, pause_s=0.2)
         assert status(got) == 200
+
+
+async def test_who_may_trickle_may_not_fall_silent(tmp_path):
+    async with server(tmp_path, client_idle_s=1, client_bytes_per_s=0) as app:
+        app.headers = app.key("operator")
+        got = await said(app, head(app, length=500, line=b"POST /api/policies HTTP/1.1"), b"{")
+        assert (status(got), code(got)) == (408, "client_idle")
+        app.headers = app.key(name="shop")
 
 
 @pytest.mark.parametrize(

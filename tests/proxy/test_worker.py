@@ -17,10 +17,11 @@ from tests.processes import children, serving
 
 
 def test_uvicorn_is_told_the_settings_and_the_fast_parts():
-    told = options(Server(client_idle_s=7, shutdown_s=3))
+    told = options(Server(client_idle_s=7, client_bytes_per_s=5, shutdown_s=3))
     config = uvicorn.Config("nobody:app", **told)
     assert (config.timeout_keep_alive, config.timeout_graceful_shutdown) == (7, 3)
-    assert (config.http, config.proxy_headers, config.server_header) == (Front, False, False)
+    assert (config.proxy_headers, config.server_header) == (False, False)
+    assert (told["http"].func, told["http"].keywords) == (Front, {"bytes_per_s": 5})
 
 
 def test_a_second_signal_does_not_cut_short_what_the_first_lets_finish():
