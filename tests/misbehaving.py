@@ -179,13 +179,17 @@ def chunked(*pieces: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 
 
-async def dribbles(connection: Connection) -> None:
-    """One comment after the other, for ever."""
-    await connection.request()
-    await connection.write(head(*SSE_HEAD) + chunked(TOLD))
-    while True:
-        await connection.write(chunked(b": still here\n\n"))
-        await asyncio.sleep(0.005)
+def trickles(begun: bytes, more: bytes) -> Script:
+    """Read a request, write `begun`, then `more` again and again, for ever."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(begun)
+        while True:
+            await connection.write(more)
+            await asyncio.sleep(0.005)
+
+    return script
 
 
 async def resets_the_second_request(connection: Connection) -> None:
@@ -236,6 +240,8 @@ FRAMES = chat_stream()
 LETTER = (
     TEXT + "caf\u00e9".encode() + b'"}}]}\n\n'
 )  # the cut below falls between the two bytes of its last letter
+FAULT = whole(b'{"error":{"message":"out of memory"}}', status="HTTP/1.1 500 Internal Server Error")
+BOMB = gzip.compress(b"[" + b" " * (80 << 20) + b"]", 1)
 NAMED_JSON: dict[str, Script] = {
     "closes_at_once": closes_at_once,
     "says_nothing": silent_after(b""),
@@ -266,9 +272,11 @@ NAMED_JSON: dict[str, Script] = {
     "falls_silent_in_the_body": silent_after(whole(REPLY)[:-20]),
     "lies_about_gzip": replies(whole(REPLY, "Content-Encoding: gzip")),
     "cuts_its_gzip_short": replies(whole(gzip.compress(REPLY)[:-20], "Content-Encoding: gzip")),
-    "sends_a_gzip_bomb": replies(
-        whole(gzip.compress(b"[" + b" " * (80 << 20) + b"]"), "Content-Encoding: gzip")
-    ),
+    "sends_a_gzip_bomb": replies(whole(BOMB, "Content-Encoding: gzip")),
+    "refuses_at_length": replies(whole(b"x" * (3 << 20), status="HTTP/1.1 500 Internal Server Error")),
+    "trickles_its_head": trickles(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+    "trickles_its_body": trickles(head(JSON_HEAD, "Content-Length: 100000") + b"[", b" "),
+    "fails_behind_its_reply": replies(whole(REPLY) + FAULT),
     "compresses_unasked": replies(whole(gzip.compress(REPLY), "Content-Encoding: gzip")),
     "sends_html_with_200": replies(
         head("Content-Type: text/html", "Content-Length: 20") + b"<html>Sorry!</html>\n"
@@ -305,7 +313,7 @@ NAMED_STREAMS: dict[str, Script] = {
     "closes_inside_an_event": streams(TOLD, FINISH[:20], end=False),
     "falls_silent_in_mid_stream": silent_after(head(*SSE_HEAD) + chunked(TOLD)),
     "pings_and_falls_silent": silent_after(head(*SSE_HEAD) + chunked(b": ping\n\n", b": ping\n\n")),
-    "never_ends": dribbles,
+    "never_ends": trickles(head(*SSE_HEAD) + chunked(TOLD), chunked(b": still here\n\n")),
     "breaks_its_chunks": replies(head(*SSE_HEAD) + chunked(TOLD) + b"zz\r\nnonsense\r\n"),
     "says_a_chunk_without_end": replies(head(*SSE_HEAD) + chunked(TOLD) + b"ffffffffffffffffffff\r\n"),
     "sends_an_event_without_end": streams(b"data: " + b"x" * (5 << 20)),
@@ -314,6 +322,9 @@ NAMED_STREAMS: dict[str, Script] = {
     "forgets_the_last_blank_line": streams(TOLD, FINISH, USAGE, b"data: [DONE]"),
     "ends_lines_with_crlf": streams(
         *(piece.replace(b"\n", b"\r\n") for piece in (TOLD, FINISH, USAGE, DONE))
+    ),
+    "spreads_its_events_over_lines": streams(
+        *(piece.replace(b',"', b',\ndata:"') for piece in (TOLD, FINISH, USAGE)), DONE
     ),
     "ends_lines_with_cr": streams(*(piece.replace(b"\n", b"\r") for piece in (TOLD, FINISH, USAGE, DONE))),
     "begins_with_a_byte_order_mark": streams(b"\xef\xbb\xbf" + TOLD, FINISH, USAGE, DONE),
@@ -328,6 +339,14 @@ NAMED_STREAMS: dict[str, Script] = {
     "never_reports_usage": streams(TOLD, FINISH, DONE),
     "finishes_twice": streams(TOLD, FINISH, chunk("late"), FINISH, USAGE, DONE),
     "sends_an_error_in_the_stream": streams(TOLD, frame({"error": {"message": "overloaded"}}), DONE),
+    "fails_inside_its_stream": replies(head(*SSE_HEAD) + chunked(TOLD) + FAULT),
+    "reports_a_fault_in_its_last_event": streams(
+        TOLD, frame({"error": {"message": "no memory", "code": 500}})
+    ),
+    "sends_a_gzip_bomb_as_events": replies(
+        head("Content-Encoding: gzip", *SSE_HEAD) + chunked(BOMB) + b"0\r\n\r\n"
+    ),
+    "trickles_its_events": trickles(head(*SSE_HEAD) + chunked(TOLD), chunked(b"x")),
     "sends_json_for_a_stream": replies(whole(REPLY)),
     "sends_nonsense_between_events": streams(
         TOLD, b"data: {nonsense\n\n", b"data: 7\n\n", b'data: {"choices":null}\n\n', FINISH, USAGE, DONE

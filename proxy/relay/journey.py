@@ -172,7 +172,7 @@ class Journey:
                 while (piece := await answer.read()) is not None:
                     rest: list[Action] = []
                     for action in self._guarded(piece) if self._cutter else exchange.upstream_sent(piece):
-                        if isinstance(action, Send):
+                        if isinstance(action, Send) and not rest:  # a head goes before its body
                             self._sending_s = now()
                             await send({"type": "http.response.body", "body": action.data, "more_body": True})
                             self._sending_s = None

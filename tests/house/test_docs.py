@@ -86,6 +86,29 @@ def test_every_environment_variable_of_ours_is_documented():
     assert {name for name in names if name not in words_in("operations.md")} == set()
 
 
+def test_every_test_that_the_page_on_faults_names_is_there():
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)(?:\[(\w+)\])?`", words_in("wire.md"))
+    assert len(named) >= 40
+    trees = {path: parsed(ROOT / "tests" / path) for path, _, _ in named}
+    tests = {path: {getattr(node, "name", "") for node in tree.body} for path, tree in trees.items()}
+    texts = {
+        path: {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        for path, tree in trees.items()
+    }
+    for path, name, case in named:
+        assert name in tests[path], f"{path}::{name}"
+        assert not case or case in texts[path], f"{path}::{name}[{case}]"
+
+
+def test_every_fault_has_a_behaviour_and_a_test():
+    _, _, section = words_in("wire.md").partition("## Bad input and faults")
+    rows = [line.split(" | ") for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    assert len(rows) >= 20
+    for row in rows[1:]:
+        assert len(row) == 3, row
+        assert "::test_" in row[2], row
+
+
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_every_link_between_our_pages_leads_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
