@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -17,9 +17,15 @@ READY_S = 60  # a bound for a slow machine; a start takes a second or two
 
 
 @contextlib.contextmanager
-def serving(data: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[str]:
-    """Run the server until the block ends, then stop it as a service manager would; yield its base URL."""
+def serving(
+    data: Path, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
+) -> Iterator[str]:
+    """Run the server until the block ends, then stop it as a service manager would; yield its base URL.
+
+    under: a command that becomes the server's, which follows it (`nice`, `unshare`).
+    """
     command = [
+        *under,
         sys.executable,
         "-m",
         "proxy",
