@@ -31,6 +31,7 @@ from proxy.access.subjects import SubjectKeys
 from proxy.asking import of_store, on_disk
 from proxy.billing import prices
 from proxy.billing.daily_store import DailyUses
+from proxy.billing.passages_store import PassageUses
 from proxy.billing.paying import Paying
 from proxy.billing.proving import Prover
 from proxy.billing.retaining import Retainer
@@ -167,6 +168,7 @@ class Running:
             seal=lambda digest: self.issuer.signer.jws(digest, SEAL_TYPE),
             clock=self.clock,
         )
+        self.passages = PassageUses(self.engine)
         self.users = UsersRefresher(self.engine, settings.billing, SubjectKeys(folder), self.clock)
         self.relay: Relay | None = None
         self.journal: Journal | None = None
@@ -188,7 +190,7 @@ class Running:
             settings.journal_dir, settings=settings.metering, clock=self.clock, metrics=self.metrics
         )
         sink = Sink(journal, self.engine, settings=settings.metering, metrics=self.metrics)
-        pending = pending_texts(settings, journal)
+        pending = PendingTexts.of_shard(settings.data_dir, journal.directory.name)
         self.journal, self.sink = journal, sink
         await self.attributing.start()
         relay = Relay(
@@ -210,6 +212,7 @@ class Running:
             made=self.made,
             metered=functools.partial(metering.known_ids, self.engine),
             auditing=self.auditing,
+            drew=self.passages.add,
             subject_of=self.users.digest,
             transport=self._transport,
         )
@@ -228,6 +231,7 @@ class Running:
             ("left over", self._take_up(journal, pending)),
             ("overdue", self._give_up(journal)),
             ("budgets", self._sweep_budgets()),
+            ("passages", self.passages.run()),
             *(
                 [
                     ("webhooks", tell(self.engine, self.settings.data_dir, self.clock)),
@@ -261,6 +265,8 @@ class Running:
             with contextlib.suppress(Problem, TimeoutError):
                 await asyncio.wait_for(self.sink.drain(), DRAIN_S)
             await self.sink.close()
+            with contextlib.suppress(SQLAlchemyError):
+                await asyncio.to_thread(self.passages.step)
         if self.telemetry is not None:
             await asyncio.to_thread(self.telemetry.close)
         await close_engine(self.engine)
@@ -346,7 +352,7 @@ class Running:
             self.settings.journal_dir, self.engine, settings=self.settings.metering, clock=self.clock
         ):
             orphan = sink.journal
-            texts = pending_texts(self.settings, orphan)
+            texts = PendingTexts.of_shard(self.settings.data_dir, orphan.directory.name)
             await settle_left_over(orphan, texts, self.attributing, self.relay.credits, hours_max=hours_max)
             await orphan.close()
             await sink.drain()
@@ -385,12 +391,6 @@ class Running:
 def logs(crew: Crew | None) -> bool:
     """Whether this worker sees to the log: one is enough."""
     return crew is None or crew.slot == 0
-
-
-def pending_texts(settings: Settings, journal: Journal) -> PendingTexts:
-    """Return the texts that wait for answers of this journal's shard."""
-    shard = journal.directory.name
-    return PendingTexts(settings.data_dir / "pending" / shard, settings.data_dir / "pending-keys" / shard)
 
 
 def create_app(settings: Settings, **parts: Any) -> Litestar:

@@ -76,6 +76,7 @@ OF: Final[dict[str, str]] = {
     "registry_event": f"(actor = :creator OR {_OF_WORKS})",
     "daily_use": _OWN,
     "work_use": _OWN,
+    "passage_use": _OF_WORKS,
 }
 # What is about apps, answers and money as such; of a creator they hold an id at most, in what `OF` tells.
 OF_NOBODY: Final = frozenset(

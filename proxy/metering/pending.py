@@ -65,6 +65,11 @@ class PendingTexts:
         # Only these are a former process's: what is put from now on has an owner that will erase it.
         self._left = tuple(sorted(self._sizes))
 
+    @classmethod
+    def of_shard(cls, data_dir: Path, shard: str) -> PendingTexts:
+        """Return the texts that wait for answers of a shard, where they lie in the data folder."""
+        return cls(data_dir / "pending" / shard, data_dir / "pending-keys" / shard)
+
     @property
     def total_bytes(self) -> int:
         """Bytes on disk, to hold against the backlog's bound."""

@@ -133,7 +133,8 @@ class BatchOutput:
             late[event_id] = told.texts()
             scored = await relay.attributing.settle(event_id, deadline_ms=0)
             credits_ = None if scored is None else relay.credits(scored)
-            if scored is not None:
+            if credits_ is not None:
+                relay.drew(event_id, credits_)
                 del late[event_id]
                 await relay.late_is_recorded(event_id)
         else:

@@ -84,6 +84,11 @@ class CreditedWork(msgspec.Struct, frozen=True):
     ppm: int
     evidence: tuple[Evidence, ...] = ()
 
+    @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """Where in the work its evidence stands: [start, end) in code points of the work's text."""
+        return [(one.work_start, one.work_end) for one in self.evidence if one.work_end > one.work_start]
+
 
 class Credited(msgspec.Struct, frozen=True):
     """An answer's credits: works largest first, integers that sum to 1,000,000 with `unattributed_ppm`.

@@ -90,6 +90,7 @@ class Relay:
         made: MadeLike | None = None,
         metered: Known | None = None,
         auditing: Auditing | None = None,
+        drew: Callable[[str, Mapping[str, Sequence[tuple[int, int]]]], None] | None = None,
         subject_of: SubjectOf | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
@@ -128,6 +129,7 @@ class Relay:
         self.makers = Makers(made, clock=clock, log=log)
         self.batches = Batches(metered, log=log)
         self._auditing = auditing
+        self._drew = drew
         self._recording: set[asyncio.Future[int]] = set()  # appends under way; as many as requests in flight
         self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
         self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
@@ -162,6 +164,7 @@ class Relay:
             return
         credits_ = self.credits(scored)
         await self.journal.append(credits_.record(event_id))
+        self.drew(event_id, credits_)
         self.metrics.attributions.labels("late").inc()
         await on_disk(self.pending.erase, event_id)
 
@@ -186,6 +189,12 @@ class Relay:
         found = credited(scored, self._credit_of, registry_seq=seq)
         replication = replications(scored.copied, self._credit_of, self.settings.guard)
         return msgspec.structs.replace(found, replication=replication) if replication else found
+
+    def drew(self, event_id: str, credits_: Credited) -> None:
+        """Tell which stretches of which works an answer drew on; they are counted when its usage is there."""
+        found = {work.work: stretches for work in credits_.works if (stretches := work.stretches)}
+        if self._drew is not None and found:
+            self._drew(event_id, found)
 
     def audit(self, app: str, exchange: Exchange) -> None:
         """Let an opted-in app's exchange be kept for the causal audit."""

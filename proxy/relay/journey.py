@@ -381,6 +381,8 @@ class Journey:
             actions = exchange.recorded(relay.receipt(exchange, records))
         if wanted.credits is None:
             await relay.late_is_recorded(exchange.id)
+        else:
+            relay.drew(exchange.id, wanted.credits)
         await self._perform(actions)
 
     async def _counted(self, wanted: Record) -> TokenCounts:

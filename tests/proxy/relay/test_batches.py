@@ -81,6 +81,19 @@ async def test_each_answer_is_metered_under_an_id_of_its_own_place_and_its_share
     assert one.id not in world.pending.texts
 
 
+async def test_where_its_answers_found_their_evidence_is_told_too():
+    told = []
+    world = World(Files(), drew=lambda event_id, stretches: told.append((event_id, stretches)))
+
+    async def at_once(_event_id, **_rules):
+        return fakes.scored()
+
+    world.attributing.settle = at_once
+    await fetch(world)
+    assert told == [(one.id, {fakes.WORK: [(10, 15)]}) for one in world.journal.attributed]
+    assert len(told) == 2
+
+
 async def test_a_second_download_meters_nothing_again():
     world = World(Files(), result=None)
     for _ in range(3):

@@ -166,6 +166,21 @@ async def test_a_late_answer_waits_encrypted_and_is_settled_once_when_it_comes()
     assert world.pending.texts == {}
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_where_in_a_work_an_answer_found_its_evidence_is_told_once(is_late):
+    told = []
+    world = World(
+        fakes.FakeBackend([chat_reply()]),
+        result=None if is_late else fakes.scored(),
+        drew=lambda event_id, stretches: told.append((event_id, stretches)),
+    )
+    event_id = (await world.ask()).headers["x-attribution-id"]
+    if is_late:
+        assert told == []
+        await world.relay.settle_late(event_id, fakes.scored())
+    assert told == [(event_id, {fakes.WORK: [(10, 15)]})]
+
+
 async def test_shares_that_come_while_usage_is_being_recorded_are_booked_after_it():
     world = World(fakes.FakeBackend([chat_reply()]), result=None)
     world.journal.gate = asyncio.Event()
