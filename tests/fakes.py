@@ -354,6 +354,16 @@ class AsgiClient:
         )
 
 
+def in_chunks(app: Any) -> Any:
+    """Let an application see a request whose length nobody said."""
+
+    async def chunked(scope: Any, receive: Any, send: Any) -> None:
+        headers = [header for header in scope["headers"] if header[0] != b"content-length"]
+        await app({**scope, "headers": headers}, receive, send)
+
+    return chunked
+
+
 class LoopbackBackend:
     """A real HTTP/1.1 server on loopback that does exactly what its script says, byte for byte.
 

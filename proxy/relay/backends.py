@@ -24,7 +24,7 @@ from proxy.observability import Metrics
 from proxy.relay import router, sockets
 from proxy.relay.needs import Scope
 from proxy.relay.router import Failure, HealthByName, Route
-from proxy.relay.upstream import Answer, Upstream, UpstreamFailed
+from proxy.relay.upstream import Answer, BodyBroken, Upstream, UpstreamFailed
 from proxy.settings import Backend, Settings, networks
 from proxy.wire.errors import WireError
 from proxy.wire.headers import kind_of
@@ -207,8 +207,14 @@ class Backends:
                 is_vouched=bool(self._trusted) and self._vouches(scope),
             )
         except UpstreamFailed as error:
-            self.failed(error)
-            self._learn(name, Failure(error.kind))
+            if isinstance(error, BodyBroken):
+                self._health = router.unheard(self._health, name)
+            else:
+                self.failed(error)
+                self._learn(name, Failure(error.kind))
+            raise
+        except BaseException:  # the client left, or took too long over its body
+            self._health = router.unheard(self._health, name)
             raise
         if answer.status not in self._policy.retry_status:
             if self._health.get(name, router.WELL).pauses:

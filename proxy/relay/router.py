@@ -24,7 +24,7 @@ from proxy.settings import Backend, Routing
 from proxy.wire.headers import RawHeaders
 
 REST_MS_MAX = 60_000  # a backend that asks for an hour is asked again in a minute, last
-TRIAL_US_MAX = 60_000_000  # a trial that was never heard of again (its client left) stands in nobody's way
+TRIAL_US_MAX = 60_000_000  # a trial that is not heard of for so long stands in nobody's way
 State = Literal["closed", "open", "half_open"]
 
 
@@ -153,6 +153,12 @@ def began(health: HealthByName, name: str, *, now_us: int) -> HealthByName:
     if known is None or known.state(now_us) != "half_open":
         return health
     return {**health, name: replace(known, trial_us=now_us)}
+
+
+def unheard(health: HealthByName, name: str) -> HealthByName:
+    """Return what is known when a request came to no end that says anything: its client left."""
+    known = health.get(name)
+    return health if known is None else {**health, name: replace(known, trial_us=0)}
 
 
 def worked(health: HealthByName, name: str) -> HealthByName:

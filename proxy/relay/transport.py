@@ -124,17 +124,20 @@ class ThroughHttpx:
         if isinstance(body, bytes) and len(body) > WRITTEN_BYTES_MAX:
             given.append((b"content-length", b"%d" % len(body)))
             body = _slices(body)
+        sent = None if isinstance(body, bytes) else _Sent(body)
         request = httpx.Request(
             method,
             self._url(target),
             headers=given,
-            content=body,
+            content=body if sent is None else sent.pieces(),
             extensions={"timeout": {"connect": connect_s, "read": max(first_byte_s, idle_s), "pool": None}},
         )
         try:
             async with asyncio.timeout(first_byte_s):
                 response = await self._transport.handle_async_request(request)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
+            if sent is not None and sent.broken is not None:
+                raise sent.broken from error
             raise _failed(error, has_begun=False) from error
         return _HttpxReply(response, idle_s if idle_s < first_byte_s else None)
 
@@ -149,6 +152,22 @@ class ThroughHttpx:
             if b"?" not in target and len(self._urls) < URLS_KEPT:
                 self._urls[target] = url
         return url
+
+
+class _Sent:
+    """A body on its way up, which may break off by itself: no failure of the backend."""
+
+    def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self._body = body
+        self.broken: Exception | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._body:
+                yield piece
+        except Exception as error:
+            self.broken = error
+            raise
 
 
 class _HttpxReply:

@@ -69,6 +69,10 @@ class UpstreamFailed(Exception):
         self.backend = backend
 
 
+class BodyBroken(UpstreamFailed):
+    """The request's body broke off while it went up: its sender's doing, and no word on the backend."""
+
+
 class Answer:
     """A backend's answer: its head is here, its body comes as it is read."""
 
@@ -159,8 +163,8 @@ class Upstream:
             )
         except Failed as failed:
             raise UpstreamFailed(failed.kind, name, str(failed)) from failed
-        except OSError as error:  # the body broke off: the client left
-            raise UpstreamFailed("cut", name, type(error).__name__) from error
+        except OSError as error:
+            raise BodyBroken("cut", name, type(error).__name__) from error
         answer = Answer(backend, reply, ends_s)
         if not 200 <= answer.status <= 599:  # nobody asked to switch protocols, and servers know no others
             await answer.aclose()

@@ -11,6 +11,7 @@ import pytest
 from proxy.settings import Backend, Routing, Server, Settings
 from tests import fakes
 from tests.builders import SSE, World, chat_reply, chat_request, chat_stream
+from tests.misbehaving import Misbehaving
 
 pytestmark = pytest.mark.anyio
 JSON = {"content-type": "application/json"}
@@ -35,7 +36,7 @@ class Scripted:
         self.bodies.append(await request.aread())
         answers = self.replies[host]
         reply = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(reply, Exception):
+        if isinstance(reply, BaseException):
             raise reply
         status, headers, body = reply
         return httpx.Response(status, headers=headers, stream=Closing(body, self.closed, host))
@@ -173,6 +174,38 @@ async def test_a_broken_backend_is_left_alone_then_tried_once_and_well_again():
     ]
     gauge = made.metrics.registry.get_sample_value("endcredits_backend_circuit_open", {"backend": "a"})
     assert gauge == 0
+
+
+@pytest.mark.parametrize("transport", ["own", "httpx"])
+async def test_what_clients_do_to_their_uploads_is_no_failure_of_the_backend(transport):
+    async with Misbehaving(reads_all) as server:
+        there = Backend(name="a", url=server.url, transport=transport)
+        limits = Server(passthrough_bytes_max=300_000)
+        made = World(object(), settings=Settings(backends=(there,), server=limits))
+        for _ in range(made.relay.settings.routing.circuit_failures):
+            client = fakes.AsgiClient(fakes.in_chunks(made.relay))
+            await client.call("POST", "/v1/files", {"transfer-encoding": "chunked"}, b"x" * 400_000)
+            assert client.status == 413
+        assert (await made.ask()).status == 200
+        assert "backend_failed" not in [name for name, _ in made.log.events]
+        await made.relay.aclose()
+
+
+async def reads_all(connection):
+    while True:
+        if b"transfer-encoding" in (await connection.request()).lower():
+            await connection.reader.readuntil(b"0\r\n\r\n")
+        await connection.answer(chat_reply())
+
+
+async def test_a_trial_whose_client_leaves_lets_the_next_one_try():
+    script = Scripted(a=[DOWN, DOWN, asyncio.CancelledError(), GOOD])
+    made = world(script, backend("a"), circuit_failures=2, circuit_ms=3_000)
+    assert [(await made.ask()).status for _ in range(2)] == [502, 502]
+    made.clock.advance(3)
+    with pytest.raises(asyncio.CancelledError):
+        await made.ask()
+    assert (await made.ask()).status == 200
 
 
 async def test_an_alias_goes_up_by_the_backends_own_name_and_the_reply_stays_as_it_came():

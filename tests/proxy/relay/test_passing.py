@@ -39,7 +39,8 @@ async def test_an_unknown_path_passes_with_its_bytes_and_is_not_metered():
 
 async def test_a_body_of_unknown_length_over_the_limit_is_refused():
     world = World(settings=Settings(server=Server(passthrough_bytes_max=10)))
-    client = await call(world, "POST", "/v1/files", {"transfer-encoding": "chunked"}, b"x" * 11)
+    client = fakes.AsgiClient(fakes.in_chunks(world.relay))
+    await client.call("POST", "/v1/files", {"transfer-encoding": "chunked"}, b"x" * 11)
     assert client.status == 413
 
 
