@@ -78,8 +78,9 @@ class Reply:
 
     async def head(self, until_s: float) -> None:
         """Wait for the head until `until_s` of the loop's clock. Raises Failed, or what the body raised."""
+        self._until_s = until_s
         while not self.has_head and self._failure is None:
-            await self._wait(until_s)
+            await self._wait(self._until_s)
         # What is known to be broken by now is not begun.
         if self._failure is not None and (not self.has_head or _is_protocol(self._failure)):
             raise self._failure
@@ -108,6 +109,11 @@ class Reply:
             self.connection.abort()
 
     # -- said by the connection
+
+    def put_off(self, until_s: float) -> None:
+        """Wait for the head until then: the request is still going up."""
+        if not self.has_head:
+            self._until_s = until_s
 
     def add(self, piece: bytes) -> None:
         """Keep a piece of the body until it is read."""
@@ -215,7 +221,8 @@ class Connection(asyncio.Protocol):
         """Send a request; return when its reply's head is here.
 
         body: an iterator is sent in the background, `length` None sends it in chunks. until_s: by the loop's
-        clock. Raises Failed, or what the iterator raised. Whatever is raised, the connection is closed.
+        clock; as much time begins again with each piece of the body. Raises Failed, or what the iterator
+        raised. Whatever is raised, the connection is closed.
         """
         assert self._reply is None
         assert self._transport is not None
@@ -228,7 +235,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(head + body if body else head)
             else:
                 self._transport.write(head)
-                self._upload = self.loop.create_task(self._send(body, length))
+                wait_s = until_s - self.loop.time()
+                self._upload = self.loop.create_task(self._send(body, length, reply, wait_s))
             await reply.head(until_s)
         except BaseException:
             reply.close()
@@ -385,7 +393,9 @@ class Connection(asyncio.Protocol):
 
     # -- within
 
-    async def _send(self, body: bytes | AsyncIterator[bytes], length: int | None) -> None:
+    async def _send(
+        self, body: bytes | AsyncIterator[bytes], length: int | None, reply: Reply, wait_s: float
+    ) -> None:
         """Send a body as fast as the other side reads; break off one of another length than it said."""
         pieces = _slices(body) if isinstance(body, bytes) else body
         sent_bytes = 0
@@ -401,6 +411,7 @@ class Connection(asyncio.Protocol):
                     await self._room
                 if self._transport is None:
                     return
+                reply.put_off(self.loop.time() + wait_s)
             if length is not None and sent_bytes != length:
                 raise ConnectionAbortedError("the body is not as long as it said")  # noqa: TRY301
             if length is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import httpx
@@ -124,7 +124,13 @@ class ThroughHttpx:
         if isinstance(body, bytes) and len(body) > WRITTEN_BYTES_MAX:
             given.append((b"content-length", b"%d" % len(body)))
             body = _slices(body)
-        sent = None if isinstance(body, bytes) else _Sent(body)
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(first_byte_s)
+
+        def put_off() -> None:
+            limit.reschedule(loop.time() + first_byte_s)
+
+        sent = None if isinstance(body, bytes) else _Sent(body, put_off)
         request = httpx.Request(
             method,
             self._url(target),
@@ -133,7 +139,7 @@ class ThroughHttpx:
             extensions={"timeout": {"connect": connect_s, "read": max(first_byte_s, idle_s), "pool": None}},
         )
         try:
-            async with asyncio.timeout(first_byte_s):
+            async with limit:
                 response = await self._transport.handle_async_request(request)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             if sent is not None and sent.broken is not None:
@@ -155,16 +161,18 @@ class ThroughHttpx:
 
 
 class _Sent:
-    """A body on its way up, which may break off by itself: no failure of the backend."""
+    """A body on its way up: it takes its own time, and may break off by itself. Neither is the backend's."""
 
-    def __init__(self, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, body: AsyncIterator[bytes], when_sent: Callable[[], None]) -> None:
         self._body = body
+        self._when_sent = when_sent  # called when a piece has gone up
         self.broken: Exception | None = None
 
     async def pieces(self) -> AsyncIterator[bytes]:
         try:
             async for piece in self._body:
                 yield piece
+                self._when_sent()
         except Exception as error:
             self.broken = error
             raise

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from proxy.relay.connection import Failed
-from proxy.relay.transport import OwnTransport, ThroughHttpx, httpx_transport, trust
+from proxy.relay.connections import Connections
+from proxy.relay.transport import OwnTransport, ThroughHttpx, httpx_transport, origin_of, trust
 from proxy.relay.upstream import Upstream
 from proxy.settings import Backend
 from tests import misbehaving
@@ -443,6 +444,36 @@ async def test_a_way_through_httpx_names_the_same_kinds_of_failure():
                 )
             assert caught.value.kind == kind
             await way.aclose()
+
+
+WAYS = {
+    "own": lambda url: Connections(origin_of(url, None)),
+    "httpx": lambda url: ThroughHttpx(httpx_transport(trust()), url),
+}
+
+
+@pytest.mark.parametrize("kind", WAYS)
+async def test_the_time_that_a_body_takes_to_go_up_is_not_the_backends(kind):
+    async def slowly():
+        for _ in range(8):
+            await asyncio.sleep(0.1)  # it is the time that is tested
+            yield b"a"
+
+    async def script(connection: Connection) -> None:
+        await connection.head()
+        await connection.reader.readuntil(b"0\r\n\r\n")
+        await connection.answer(b"ok")
+
+    times = {"connect_s": 20, "first_byte_s": 0.5, "idle_s": 20}
+    async with Misbehaving(script) as server, Misbehaving(misbehaving.silent_after(b"")) as silent:
+        way = WAYS[kind](httpx.URL(server.url))
+        reply = await way.ask("POST", b"/v1/x", [], slowly(), **times)
+        assert [await reply.read(), await reply.read()] == [b"ok", None]
+        await way.aclose()
+        way = WAYS[kind](httpx.URL(silent.url))
+        with pytest.raises(Failed, match="timeout"):
+            await way.ask("POST", b"/v1/x", [], slowly(), **times)
+        await way.aclose()
 
 
 async def test_a_way_through_a_given_transport_keeps_the_address_as_it_was_written():
