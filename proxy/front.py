@@ -34,7 +34,8 @@ FIELD_BYTES = 4  # of each header beside its name and value
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS = bytes({*range(32), 127} - {9, 10, 13})  # line breaks are counted, tabs may be
-_NO_BODY = frozenset({204, 304})
+NO_CONTENT = 204
+_NO_BODY = frozenset({NO_CONTENT, 304})
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
 _lowered: dict[bytes, bytes] = {}
 
@@ -318,6 +319,7 @@ class Cycle(RequestResponseCycle):
 
     _when_gone: Callable[[], None] | None = None
     _ends_with_connection = False
+    _is_bare = False  # no body follows the head, whatever length it says
 
     def tell_when_gone(self, call: Callable[[], None] | None) -> None:
         """Call this once when the client leaves before the reply is whole; None: nobody asks any more."""
@@ -395,11 +397,14 @@ class Cycle(RequestResponseCycle):
     def _begin(self, status: int, headers: Any) -> None:
         self.response_started = True
         self.waiting_for_100_continue = False
+        self._is_bare = status in _NO_BODY or self.scope["method"] == "HEAD"
         is_old = self.scope["http_version"] == "1.0"
         says_close = False
         lines: list[bytes] = []
         for name, value in (*self.default_headers, *headers):
             lower = _lowered.get(name) or _looked_at(name)
+            if lower == b"content-length" and status == NO_CONTENT:
+                continue  # RFC 9110, 8.6: it has none
             if lower == b"content-length" and self.chunked_encoding is None:
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
@@ -412,7 +417,7 @@ class Cycle(RequestResponseCycle):
                 self.keep_alive = False
                 says_close = True
             lines.append(b"%b: %b\r\n" % (lower, value))
-        if self.chunked_encoding is None and status not in _NO_BODY and self.scope["method"] != "HEAD":
+        if self.chunked_encoding is None and not self._is_bare:
             self.chunked_encoding, self._ends_with_connection = not is_old, is_old
             if not is_old:
                 lines.append(b"transfer-encoding: chunked\r\n")
@@ -428,14 +433,16 @@ class Cycle(RequestResponseCycle):
     def _write(self, body: bytes, *, more: bool) -> None:
         if self.response_complete or not self.response_started:
             raise RuntimeError("a piece of a reply that has not begun, or is over")
-        if self.chunked_encoding and self.scope["method"] != "HEAD":
+        if self._is_bare:
+            body = b""
+        elif self.chunked_encoding:
             if body:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
             if not more:
                 body += b"0\r\n\r\n"
         elif not self._ends_with_connection:
             self._count(body, more=more)
-        if body and self.scope["method"] != "HEAD":
+        if body:
             self.transport.write(body)
         if not more:
             self.response_complete = True
@@ -446,8 +453,6 @@ class Cycle(RequestResponseCycle):
 
     def _count(self, body: bytes, *, more: bool) -> None:
         self.expected_content_length -= len(body)
-        if self.scope["method"] == "HEAD":
-            return
         if self.expected_content_length < 0 or (self.expected_content_length and not more):
             raise RuntimeError("the reply's length is not what its head says")
 

@@ -163,6 +163,15 @@ async def test_a_reply_of_another_length_than_it_says_breaks_off(said):
     assert len(body) != int(said)
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_that_has_no_body_may_say_a_length_and_keeps_its_connection(status):
+    head = {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"9")]}
+    async with front(replying(head, piece(b"", more=False))) as port:
+        got = await told(port, GET.replace(b"connection: close\r\n", b"") + GET)
+    assert got.count(b"HTTP/1.1 %d " % status) == 2
+    assert got.count(b"content-length: 9") == (2 if status == 304 else 0), "204 has no length"
+
+
 async def test_whoever_asked_hears_that_the_client_left_though_another_request_was_sent_behind_the_first():
     left, begun = asyncio.Event(), asyncio.Event()
 
