@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-CELL: Final = 64  # code points: shorter than most sentences, so that one is seldom marked for its neighbour
+CELL: Final = 32  # code points: a short line of a song, so that one is seldom marked for its neighbour
 LEAF_CHARACTERS: Final = 9_000  # of a text on one page: some five printed pages
 PARAGRAPH: Final = "\n\n"
 # What is cut wrongly here costs a mark its edge; how answers are cut (attribution/segments.py) costs shares.

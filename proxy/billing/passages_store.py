@@ -28,7 +28,7 @@ from proxy.metering import store as metering
 from proxy.observability import get_log
 
 REST_S: Final = 1  # between looks: about as long as an answer takes to be in the store
-ANSWERS_AT_ONCE: Final = 300  # of one transaction: some tens of milliseconds, between carriers
+ANSWERS_AT_ONCE: Final = 100  # of one transaction: some ten milliseconds, between carriers
 WAITING_MAX: Final = 5_000  # answers in memory: seconds of what a worker gives, some MB with their stretches
 LOOKS_MAX: Final = 120  # for an answer whose usage never comes, because the journal refused it
 WHOLE: Final = -1  # the cell that stands for the whole work: how many answers drew on any of it

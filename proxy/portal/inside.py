@@ -13,6 +13,7 @@ from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
 from proxy.portal.front import front_pages
 from proxy.portal.operators import Watch, health, operator_pages
+from proxy.portal.passages import passage_pages
 
 
 def inside_pages(
@@ -26,4 +27,5 @@ def inside_pages(
             "operator": functools.partial(health, office, watch),
         },
     )
-    return (*front, *creator_pages(office), *operator_pages(office, sessions), *desk_pages(office, prices))
+    creators = (*creator_pages(office), *passage_pages(office))
+    return (*front, *creators, *operator_pages(office, sessions), *desk_pages(office, prices))

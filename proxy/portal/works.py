@@ -9,9 +9,11 @@ index is built by whoever runs this.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import dataclasses
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,6 +26,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.access.store import app_names
+from proxy.billing.passages import CELL, By, Leaf, leaf, leaf_starts
+from proxy.billing.passages_store import WorkPassages, passages_of, uses_between
 from proxy.catalogue import shelf_store
 from proxy.catalogue.intake import Defaults, read
 from proxy.catalogue.licences_store import Licences
@@ -41,7 +46,7 @@ from proxy.catalogue.works import (
     printable,
 )
 from proxy.clock import Clock, Ids, iso_utc
-from proxy.errors import BadRequest, NotFound
+from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ Row = dict[str, Any]
 PAGE_MAX: Final = 500
 FILES_MAX: Final = 200  # in one upload; more are a list, which is one file
 PIECE_BYTES: Final = 1 << 20
+MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
 class ConsentIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,6 +64,22 @@ class ConsentIn(msgspec.Struct, forbid_unknown_fields=True):
 
     use: str
     verdict: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drawn:
+    """What answers drew on of one work. leaf: number `at` of `starts`, None where the text is not kept."""
+
+    work: WorkEntry
+    sums: WorkPassages
+    starts: tuple[int, ...]
+    characters: int
+    at: int
+    leaf: Leaf | None
+
+    def at_cell(self, cell: int) -> int:
+        """Return the number of the leaf on which a cell is."""
+        return max(bisect.bisect_right(self.starts, cell * CELL + CELL // 2) - 1, 0)
 
 
 class Shelf:
@@ -120,6 +142,27 @@ class Shelf:
         """Withdraw a work, for ever."""
         entry = self._own(work_id)
         return {"work": entry.id, "status": "withdrawn", "changed": self._catalogue.withdraw(entry.id)}
+
+    def drawn(self, work_id: str, month: str = "", at: int = 0) -> Drawn:
+        """Return what answers drew on, in `month` ("2026-11") or ever, and leaf `at` of the creator's text.
+
+        Raises NotFound, also for another's; Forbidden for an operator, who has no business in a text.
+        """
+        entry = self._own(work_id)
+        if not self._creator:
+            raise Forbidden("a work's text is its creator's to read", remedy="ask with the creator's key")
+        if month and not MONTH.fullmatch(month):
+            raise BadRequest(f"'{printable(month, 20)}' is no month", remedy="write it like 2026-11")
+        sums = passages_of(self._engine, entry.id, month)
+        try:
+            text = self._catalogue.text(entry.id)
+        except NotFound:  # erased: what is counted stays
+            return Drawn(entry, sums, (0,), 0, 0, None)
+        starts = tuple(leaf_starts(text))
+        at = min(max(at, 0), len(starts) - 1)
+        start, end = starts[at], [*starts[1:], len(text)][at]
+        uses = uses_between(self._engine, entry.id, start, end, month)
+        return Drawn(entry, sums, starts, len(text), at, leaf(text, start, end, uses))
 
     def take(self, folder: Path, consent: Given | None) -> list[Outcome]:
         """Register what lies in `folder`, file by file, as the creator's own and by their own word."""
@@ -185,6 +228,18 @@ def works_router(engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Id
         """One work: its split, what is allowed, what holds it up."""
         return await asyncio.to_thread(shelf(caller).one, work)
 
+    @get("/{work:str}/passages", guards=allowed)
+    async def passages(
+        caller: NamedDependency[Principal],
+        work: FromPath[str],
+        month: FromQuery[str] = "",
+        cursor: Annotated[int, QueryParameter(ge=0)] = 0,
+    ) -> Row:
+        """Which passages of one's own text answers drew on, a part of the text at a time."""
+        drawn = await asyncio.to_thread(shelf(caller).drawn, work, month, cursor)
+        names = await asyncio.to_thread(app_names, engine)
+        return drawn_row(drawn, names)
+
     @post("", guards=allowed, request_max_body_size=settings.server.body_bytes_max)
     async def add(caller: NamedDependency[Principal], request: Request[Any, Any, Any]) -> Row:
         """Register the files of a multipart form: what became of each text, in order."""
@@ -203,7 +258,7 @@ def works_router(engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Id
         """Withdraw a work: still recognised, paid nothing any more."""
         return await asyncio.to_thread(shelf(caller).withdraw, work)
 
-    handlers: Sequence[BaseRouteHandler] = (listed, one, add, allow, withdraw)
+    handlers: Sequence[BaseRouteHandler] = (listed, one, passages, add, allow, withdraw)
     return Router(
         "/api/works",
         route_handlers=handlers,
@@ -247,6 +302,31 @@ def work_row(entry: WorkEntry) -> Row:
         "registered": iso_utc(entry.registered_us),
         "status": entry.status,
         "verdict": entry.verdict,
+    }
+
+
+def drawn_row(drawn: Drawn, names: Mapping[str, str]) -> Row:
+    """Return what answers drew on as /api tells it. names: of apps, by id."""
+
+    def told(by: Sequence[By]) -> list[Row]:
+        return [
+            {"app": one.app, "name": names.get(one.app, ""), "model": one.model, "answers": one.answers}
+            for one in by
+        ]
+
+    sums, shown = drawn.sums, drawn.leaf
+    return {
+        "work": drawn.work.id,
+        "answers": sums.answers,
+        "months": [{"month": month, "answers": answers} for month, answers in sums.months],
+        "by": told(sums.by),
+        "characters": drawn.characters,
+        "is_text_kept": shown is not None,
+        "items": [
+            {"start": one.start, "end": one.end, "answers": one.answers, "by": told(one.by)}
+            for one in (shown.passages if shown else ())
+        ],
+        "next_cursor": drawn.at + 1 if drawn.at + 1 < len(drawn.starts) else None,
     }
 
 

@@ -22,6 +22,7 @@ from proxy.billing import payees
 from proxy.billing.adjustments_store import Adjustments
 from proxy.billing.daily_store import DailyUses
 from proxy.billing.disputes_store import Disputes
+from proxy.billing.passages_store import PassageUses
 from proxy.billing.paying import Paying
 from proxy.billing.periods_store import Comments
 from proxy.billing.policies import policy_of
@@ -93,8 +94,10 @@ def furnished(settings, engine) -> tuple[str, str, str, str]:
     catalogue = Catalogue(engine, clock=clock, ids=ids)
     catalogue.add_creator("Ada Lindqvist", ref="ada")
     catalogue.add_creator("Bo Okafor", ref="bo")
+    song = "The ferry left at noon.\nNobody waved, nobody wept.\nThe gulls had seen it all before,\nand the gulls slept.\n\n"
     titles = ("The ferry at noon", "Letters from a lighthouse", MARKUP, "A very long title of a song " * 6)
-    rows = [NewWork(f"{n}.txt", "ada", title, f"text {n} of hers " * 90) for n, title in enumerate(titles)]
+    texts = [song * 9, *(f"text {n} of hers " * 90 for n in (1, 2, 3))]
+    rows = [NewWork(f"{n}.txt", "ada", title, texts[n]) for n, title in enumerate(titles)]
     rows += [NewWork("9.txt", "bo", "Nobody waved", "a text of his")]
     works = [one.work_id for one in catalogue.add_works(rows)]
     for role, who in (("app", "Reader's companion"), ("operator", "Ines")):
@@ -109,8 +112,10 @@ def furnished(settings, engine) -> tuple[str, str, str, str]:
                    model=("small-writer", "large-writer")[n % 2])
         for n in range(60)
     ])  # fmt: skip
-    daily = DailyUses(engine)
-    while daily.step():
+    daily, passages = DailyUses(engine), PassageUses(engine)
+    for n in range(60):
+        passages.add(f"rct_{100 + n:026d}", {works[0]: [(n % 7 * 60, n % 7 * 60 + 50 + 9 * (n % 3))]})
+    while daily.step() or passages.step():
         pass
     ada, bo = catalogue.creator("ada").id, catalogue.creator("bo").id
     statement = next(one.id for one in list_statements(engine, creator=ada))
@@ -144,7 +149,7 @@ def entered(inside: Inside, page: Page, role: Any, **who: str) -> None:
 PAGES = {
     "creator": {
         "overview": "/portal/", "works": "/portal/works", "work": "/portal/works/{work}",
-        "held": "/portal/works/{held}", "uses": "/portal/uses", "statements": "/portal/statements",
+        "held": "/portal/works/{held}", "passages": "/portal/works/{work}/passages", "uses": "/portal/uses", "statements": "/portal/statements",
         "statement": "/portal/statements/{statement}", "money": "/portal/money", "matters": "/portal/matters",
         "matter": "/portal/matters/{case}", "wrong": "/portal/works/w_nobody",
     },

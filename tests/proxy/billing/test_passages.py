@@ -48,12 +48,13 @@ def test_a_leaf_shows_the_text_and_marks_nothing_that_was_not_used(text, answers
 
 
 def test_a_passage_is_as_many_sentences_as_were_used_one_after_the_other():
-    uses = {0: (By("app_a", "large", 3), By("app_b", "small", 1)), 1: (By("app_a", "large", 2),)}
+    both = (By("app_a", "large", 3), By("app_b", "small", 1))
+    uses = {0: both, 1: both, 2: (By("app_a", "large", 2),)}
     shown = leaf(SONG, 0, len(SONG), uses)
     assert [[one.answers for one in line] for line in shown.lines] == [[4], [4], [], [2]]
     (passage,) = shown.passages
     assert SONG[passage.start : passage.end] == SONG
-    assert (passage.answers, passage.by) == (4, (By("app_a", "large", 3), By("app_b", "small", 1)))
+    assert (passage.answers, passage.by) == (4, both)
     again = f"{SONG}\n{SONG}"
-    two = leaf(again, 0, len(again), {0: uses[0], 2: uses[1]})
+    two = leaf(again, 0, len(again), {0: both, 5: uses[2]})
     assert [one.answers for one in two.passages] == [4, 2]
