@@ -109,6 +109,7 @@ def leaf(text: str, start: int, end: int, uses: Mapping[int, Sequence[By]]) -> L
             goes_on = bool(by)
             answers = sum(of.answers for of in by)
             row.append(Sentence(*place, one.group(), answers, len(passages) if by else 0))
+        goes_on = goes_on and bool(row)  # an empty line ends a passage: it ends a stanza or a paragraph
         lines.append(tuple(row))
         at += len(line)
     return Leaf(start, end, tuple(lines), tuple(passages))

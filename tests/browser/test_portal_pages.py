@@ -114,7 +114,7 @@ def furnished(settings, engine) -> tuple[str, str, str, str]:
     ])  # fmt: skip
     daily, passages = DailyUses(engine), PassageUses(engine)
     for n in range(60):
-        passages.add(f"rct_{100 + n:026d}", {works[0]: [(n % 7 * 60, n % 7 * 60 + 50 + 9 * (n % 3))]})
+        passages.add(f"rct_{100 + n:026d}", {works[0]: [(n % 7 * 131, n % 7 * 131 + 24 + 31 * (n % 2))]})
     while daily.step() or passages.step():
         pass
     ada, bo = catalogue.creator("ada").id, catalogue.creator("bo").id

@@ -52,9 +52,9 @@ def test_a_passage_is_as_many_sentences_as_were_used_one_after_the_other():
     uses = {0: both, 1: both, 2: (By("app_a", "large", 2),)}
     shown = leaf(SONG, 0, len(SONG), uses)
     assert [[one.answers for one in line] for line in shown.lines] == [[4], [4], [], [2]]
-    (passage,) = shown.passages
-    assert SONG[passage.start : passage.end] == SONG
-    assert (passage.answers, passage.by) == (4, both)
+    passage, other = shown.passages
+    assert SONG[passage.start : passage.end] == SONG.partition("\n\n")[0]
+    assert (passage.answers, passage.by, other.answers) == (4, both, 2)
     again = f"{SONG}\n{SONG}"
     two = leaf(again, 0, len(again), {0: both, 5: uses[2]})
     assert [one.answers for one in two.passages] == [4, 2]
