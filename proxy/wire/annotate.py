@@ -168,7 +168,8 @@ def _with_citations(body: bytes, citations: Citations, holder: bytes) -> bytes:
     edits: list[tuple[int, int, bytes]] = []
     for place, (first, _) in enumerate(elements(body, choices[0])):
         index = member_of(body, first, b"index")
-        number = int(body[index[0] : index[1]]) if index else place
+        said = body[index[0] : index[1]] if index else b""
+        number = int(said) if said.isdigit() else place
         held = member_of(body, first, holder)
         entries = citations.get(number)
         if entries and held and body[held[0] : held[0] + 1] == b"{":

@@ -48,19 +48,22 @@ class _Message(msgspec.Struct, frozen=True):
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    index: int = 0
+    index: int | None = None
     message: _Message | None = None
     delta: _Message | None = None
     finish_reason: str | None = None
 
 
-class _Reply(msgspec.Struct, frozen=True):
-    """A whole reply and a chunk alike: one has `message`, the other `delta`."""
+class _Told(msgspec.Struct, frozen=True):
+    """A whole reply and a chunk alike, without their usage: one has `message`, the other `delta`."""
 
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
     model: str | None = None
     citations: msgspec.Raw = _NONE
+
+
+class _Reply(_Told, frozen=True):
+    usage: _Usage | None = None
 
 
 class _PlainDelta(msgspec.Struct, frozen=True, gc=False):
@@ -70,8 +73,8 @@ class _PlainDelta(msgspec.Struct, frozen=True, gc=False):
 
 class _PlainChoice(msgspec.Struct, frozen=True, gc=False):
     delta: _PlainDelta
-    index: int = 0
-    finish_reason: None = None
+    index: int | None = 0
+    finish_reason: Literal[""] | None = None
 
 
 class _Plain(msgspec.Struct, frozen=True, gc=False):
@@ -92,9 +95,9 @@ class _Annotation(msgspec.Struct, frozen=True):
 
 
 class _BareChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    index: int = 0
+    index: int | None = 0
     delta: dict[str, Literal[""] | tuple[()] | None] = {}
-    finish_reason: None = None
+    finish_reason: Literal[""] | None = None
     logprobs: None = None
 
 
@@ -110,6 +113,7 @@ class _UsageOnly(msgspec.Struct, frozen=True):
 
 _request = msgspec.json.Decoder(_Request)
 _reply = msgspec.json.Decoder(_Reply)
+_told = msgspec.json.Decoder(_Told)
 _plain = msgspec.json.Decoder(_Plain)
 _spoken = msgspec.json.Decoder(list[_Message])
 _bare = msgspec.json.Decoder(_Bare)
@@ -143,14 +147,14 @@ class ChatCompletions(Endpoint):
     def read_reply(self, body: bytes) -> Said | None:
         """Return what a whole reply says; None when it is no JSON object at all."""
         reply = tolerated(_reply, body)
-        return _usage_alone(body) if reply is None else _said(reply)
+        return _what_can_be_read(body) if reply is None else _said(reply, reply.usage)
 
     def read_chunk(self, data: bytes) -> Said:
         """Return what one chunk says."""
         reply = tolerated(_reply, data)
         if reply is None:
-            return _usage_alone(data) or NOTHING
-        said = _said(reply)
+            return _what_can_be_read(data) or NOTHING
+        said = _said(reply, reply.usage)
         if reply.usage is None or said.usage_only or said.texts or said.finished:
             return said
         # Some gateways give the chunk that carries usage a choice that says nothing, where OpenAI has none.
@@ -164,7 +168,7 @@ class ChatCompletions(Endpoint):
                 chunk = _plain.decode(data[0])
                 (choice,) = chunk.choices
                 text = choice.delta.content
-                return Heard(1, (TextDelta(choice.index, text),) if text else (), chunk.model or "")
+                return Heard(1, (TextDelta(choice.index or 0, text),) if text else (), chunk.model or "")
             for chunk in map(_plain.decode, data):
                 chunks.append(chunk)  # noqa: PERF402  what was read before one that is not plain is kept
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -198,28 +202,29 @@ class ChatCompletions(Endpoint):
 
 
 def _index_of(choice: _PlainChoice) -> int:
-    return choice.index
+    return choice.index or 0
 
 
-def _said(reply: _Reply) -> Said:
+def _said(reply: _Told, usage: _Usage | None) -> Said:
     texts: list[TextDelta] = []
     finished: list[int] = []
     cited = _sources(reply.citations)
-    for choice in reply.choices or ():
+    for place, choice in enumerate(reply.choices or ()):
+        index = place if choice.index is None else choice.index
         message = choice.delta or choice.message
         if message is not None:
             cited += _annotated(message.annotations)
         if message is not None and message.content:
             text = plain(message.content)
             if text:
-                texts.append(TextDelta(choice.index, text))
-        if choice.finish_reason is not None:
-            finished.append(choice.index)
+                texts.append(TextDelta(index, text))
+        if choice.finish_reason:  # some backends say "" until there is one
+            finished.append(index)
     return Said(
         tuple(texts),
         tuple(finished),
-        _counts(reply.usage),
-        reply.usage is not None and not reply.choices,
+        _counts(usage),
+        usage is not None and not reply.choices,
         reply.model or "",
         cited=cited,
     )
@@ -241,6 +246,10 @@ def _counts(usage: _Usage | None) -> TokenCounts | None:
     return None if usage is None else counts_of(usage.prompt_tokens, usage.completion_tokens)
 
 
-def _usage_alone(data: bytes) -> Said | None:
+def _what_can_be_read(data: bytes) -> Said | None:
+    """Return what is said where choices or usage cannot be read; None when it is no JSON object at all."""
+    told = tolerated(_told, data)
+    if told is not None:
+        return _said(told, None)
     found = tolerated(_usage, data)
     return None if found is None else Said(counts=_counts(found.usage))

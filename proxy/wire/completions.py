@@ -38,23 +38,26 @@ class _Usage(msgspec.Struct, frozen=True):
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    index: int = 0
+    index: int | None = None
     text: str | None = None
     finish_reason: str | None = None
 
 
-class _Reply(msgspec.Struct, frozen=True):
-    """A whole reply and a chunk alike."""
+class _Told(msgspec.Struct, frozen=True):
+    """A whole reply and a chunk alike, without their usage."""
 
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
     model: str | None = None
 
 
+class _Reply(_Told, frozen=True):
+    usage: _Usage | None = None
+
+
 class _BareChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    index: int = 0
+    index: int | None = 0
     text: Literal[""] | None = None
-    finish_reason: None = None
+    finish_reason: Literal[""] | None = None
     logprobs: None = None
 
 
@@ -70,6 +73,7 @@ class _UsageOnly(msgspec.Struct, frozen=True):
 
 _request = msgspec.json.Decoder(_Request)
 _reply = msgspec.json.Decoder(_Reply)
+_told = msgspec.json.Decoder(_Told)
 _bare = msgspec.json.Decoder(_Bare)
 _usage = msgspec.json.Decoder(_UsageOnly)
 _prompts = msgspec.json.Decoder(list[msgspec.Raw])
@@ -105,7 +109,7 @@ class Completions(Endpoint):
     def read_reply(self, body: bytes) -> Said | None:
         """Return what a whole reply says; None when it is no JSON object at all."""
         reply = tolerated(_reply, body)
-        return _usage_alone(body) if reply is None else _said(reply)
+        return _what_can_be_read(body) if reply is None else _said(reply, reply.usage)
 
     def read_chunk(self, data: bytes) -> Said:
         """Return what one chunk says."""
@@ -141,13 +145,16 @@ def _prompts_in(prompt: msgspec.Raw) -> int:
     return len(listed) if bytes(listed[0])[:1] in {b'"', b"["} else 1
 
 
-def _said(reply: _Reply) -> Said:
-    choices = reply.choices or ()
+def _said(reply: _Told, usage: _Usage | None) -> Said:
+    choices = [
+        (place if choice.index is None else choice.index, choice)
+        for place, choice in enumerate(reply.choices or ())
+    ]
     return Said(
-        tuple(TextDelta(choice.index, choice.text) for choice in choices if choice.text),
-        tuple(choice.index for choice in choices if choice.finish_reason is not None),
-        _counts(reply.usage),
-        reply.usage is not None and not choices,
+        tuple(TextDelta(index, choice.text) for index, choice in choices if choice.text),
+        tuple(index for index, choice in choices if choice.finish_reason),  # some say "" until there is one
+        _counts(usage),
+        usage is not None and not choices,
         reply.model or "",
     )
 
@@ -156,6 +163,10 @@ def _counts(usage: _Usage | None) -> TokenCounts | None:
     return None if usage is None else counts_of(usage.prompt_tokens, usage.completion_tokens)
 
 
-def _usage_alone(data: bytes) -> Said | None:
+def _what_can_be_read(data: bytes) -> Said | None:
+    """Return what is said where choices or usage cannot be read; None when it is no JSON object at all."""
+    told = tolerated(_told, data)
+    if told is not None:
+        return _said(told, None)
     found = tolerated(_usage, data)
     return None if found is None else Said(counts=_counts(found.usage))

@@ -113,6 +113,12 @@ def test_citations_join_the_annotations_of_their_choice(message):
     assert out["z"] == 1
 
 
+def test_a_choice_without_a_number_gets_the_citations_of_its_place():
+    body = b'{"choices":[{"message":{}},{"index":null,"message":{}}]}'
+    out = json.loads(with_citations(body, {1: CITED}, b"message"))
+    assert [len(choice["message"].get("annotations", [])) for choice in out["choices"]] == [0, len(CITED)]
+
+
 def test_annotations_of_the_backend_stay_before_ours():
     out = json.loads(
         with_citations(b'{"choices":[{"message":{"annotations":[{"type":"x"}]}}]}', {0: CITED}, b"message")

@@ -155,6 +155,37 @@ def test_usage_survives_choices_that_cannot_be_read():
     assert CHAT.read_reply(b"<html>") is None
 
 
+@pytest.mark.parametrize(
+    "usage", [b'{"prompt_tokens":"12"}', b'"none"', b"[]", b"0", b'{"completion_tokens":[]}']
+)
+def test_choices_survive_usage_that_cannot_be_read(usage):
+    said = CHAT.read_chunk(
+        b'{"model":"m2","choices":[{"delta":{"content":"a"},"finish_reason":"stop"}],"usage":' + usage + b"}"
+    )
+    assert (said.texts, said.finished, said.model, said.usage_only) == (
+        (TextDelta(0, "a"),),
+        (0,),
+        "m2",
+        False,
+    )
+    assert said.counts in (None, TokenCounts())
+
+
+def test_an_empty_reason_ends_nothing():
+    chunk = b'{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":""}]}'
+    assert CHAT.read_chunk(chunk).finished == ()
+    assert CHAT.read_chunk(chunk).texts == (TextDelta(0, "a"),)
+
+
+def test_a_choice_that_does_not_say_which_it_is_goes_by_its_place():
+    said = CHAT.read_reply(
+        b'{"choices":[{"message":{"content":"a"}},{"index":null,"message":{"content":"b"},"finish_reason":"stop"}]}'
+    )
+    assert said is not None
+    assert said.texts == (TextDelta(0, "a"), TextDelta(1, "b"))
+    assert said.finished == (1,)
+
+
 def test_the_prompts_text_is_that_of_its_messages():
     asked = CHAT.read_request(
         b'{"model":"m","messages":[{"role":"user","content":"a"},{"content":[{"type":"text","text":"b"}]},{"content":null}]}'
@@ -208,6 +239,8 @@ PLAIN = [
     b'{"choices":[{"index":1,"delta":{"content":"\\u00e4"}}],"model":"m-2"}',
     b'{"choices":[{"index":1,"delta":{"tool_calls":[{"index":0}]}}]}',
     b'{"choices":[{"index":0,"delta":{"content":null,"annotations":null}}]}',
+    b'{"choices":[{"index":0,"delta":{"content":"c"},"finish_reason":""}]}',
+    b'{"choices":[{"index":null,"delta":{"content":"d"}}]}',
 ]
 OTHER = [
     b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',

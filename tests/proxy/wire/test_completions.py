@@ -70,6 +70,37 @@ def test_usage_survives_choices_that_cannot_be_read():
 
 
 @pytest.mark.parametrize(
+    "usage", [b'{"prompt_tokens":"12"}', b'"none"', b"[]", b"0", b'{"completion_tokens":[]}']
+)
+def test_choices_survive_usage_that_cannot_be_read(usage):
+    said = COMPLETIONS.read_chunk(
+        b'{"model":"m2","choices":[{"text":"a","finish_reason":"stop"}],"usage":' + usage + b"}"
+    )
+    assert (said.texts, said.finished, said.model, said.usage_only) == (
+        (TextDelta(0, "a"),),
+        (0,),
+        "m2",
+        False,
+    )
+    assert said.counts in (None, TokenCounts())
+
+
+def test_an_empty_reason_ends_nothing():
+    chunk = b'{"choices":[{"index":0,"text":"a","finish_reason":""}]}'
+    assert COMPLETIONS.read_chunk(chunk).finished == ()
+    assert COMPLETIONS.read_chunk(chunk).texts == (TextDelta(0, "a"),)
+
+
+def test_a_choice_that_does_not_say_which_it_is_goes_by_its_place():
+    said = COMPLETIONS.read_reply(
+        b'{"choices":[{"text":"a"},{"index":null,"text":"b","finish_reason":"stop"}]}'
+    )
+    assert said is not None
+    assert said.texts == (TextDelta(0, "a"), TextDelta(1, "b"))
+    assert said.finished == (1,)
+
+
+@pytest.mark.parametrize(
     ("prompt", "text"), [("a", "a"), (["a", "b"], "a\nb"), ([1, 2], ""), ([[1], [2]], ""), (None, "")]
 )
 def test_the_prompts_text_is_that_of_its_prompts(prompt, text):
