@@ -202,6 +202,7 @@ class Running:
             credit_of=self.credit_of,
             works_at=self.works_at,
             registry_seq=lambda: self.registry.snapshot.seq,
+            policy_seq=self.users.policy_seq,
             price_of=self.price_of,
             issuer=self.issuer,
             clock=self.clock,

@@ -28,6 +28,7 @@ def policy_row(known: Known) -> Row:
         "added": iso_utc(known.at_us),
         "by": known.by,
         "holds_from": [iso_utc(since) for since in known.since_us],
+        "activations": list(known.activations),  # as receipts quote them
     }
 
 

@@ -51,12 +51,15 @@ _policy, _activation = _tables["policy"], _tables["policy_activation"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A policy as it is listed. since: from when on it holds, each time it was activated."""
+    """A policy as it is listed. since_us: from when on it holds, each time it was activated; activations: the
+    numbers of these.
+    """
 
     policy: Policy
     by: str
     at_us: int
     since_us: tuple[int, ...]
+    activations: tuple[int, ...]
 
 
 class Policies:
@@ -151,10 +154,15 @@ def policies(engine: sa.Engine) -> list[Known]:
     """Return every policy with the times from which it holds, oldest first."""
     with engine.connect() as connection:
         rows = connection.execute(sa.select(_policy).order_by(_policy.c.at_us, _policy.c.id)).all()
-        dated: dict[str, list[int]] = {}
+        dated: dict[str, list[tuple[int, int]]] = {}
         for row in connection.execute(sa.select(_activation).order_by(_activation.c.seq)):
-            dated.setdefault(row.policy_id, []).append(row.effective_from_us)
-    return [Known(from_text(row.body), row.by, row.at_us, tuple(dated.get(row.id, ()))) for row in rows]
+            dated.setdefault(row.policy_id, []).append((row.effective_from_us, row.seq))
+    return [_known(row, dated.get(row.id, [])) for row in rows]
+
+
+def _known(row: sa.Row[Any], dated: list[tuple[int, int]]) -> Known:
+    since_us, numbers = tuple(one for one, _ in dated), tuple(one for _, one in dated)
+    return Known(from_text(row.body), row.by, row.at_us, since_us, numbers)
 
 
 def _same(connection: sa.Connection, policy: Policy, since_us: int) -> Activation | None:

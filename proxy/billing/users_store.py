@@ -46,6 +46,10 @@ class UsersRefresher:
         """Return an end user's digest, by what is known now."""
         return self.users.digest(app, model, endpoint, occurred_us, subject)
 
+    def policy_seq(self) -> int:
+        """Return up to which activation policies are known, 0 for none."""
+        return self._seen[0]
+
     async def refresh(self) -> bool:
         """Look once; True when something is new."""
         try:
@@ -58,18 +62,17 @@ class UsersRefresher:
         self._away = False
         if found is None:
             return False
-        self.users = found
+        self.users, self._seen = found
         return True
 
-    def _look(self) -> Users | None:
+    def _look(self) -> tuple[Users, tuple[int, int]] | None:
         last = (sa.func.max(_activation.c.seq), sa.func.max(_period.c.seq))
         with self._engine.connect() as connection:
             seen = tuple(int(connection.execute(sa.select(one)).scalar() or 0) for one in last)
         if seen == self._seen:
             return None
-        terms = Terms.of_agenda(agenda(self._engine, self._billing))
-        self._seen = (seen[0], seen[1])
-        return Users(self._keys.key, terms, seen[1])
+        known = agenda(self._engine, self._billing)
+        return Users(self._keys.key, Terms.of_agenda(known), seen[1]), (known.seq, seen[1])
 
     async def run(self) -> None:
         """Look for ever; cancel it to stop."""

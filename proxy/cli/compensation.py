@@ -84,10 +84,11 @@ def list_policies(desk: Desk) -> None:
 
     rows = [policy_row(known) for known in policies_store.policies(desk.engine)]
     if not desk.as_json:
-        rows = [row | {"holds_from": ", ".join(row["holds_from"])} for row in rows]
+        for row in rows:
+            row |= {key: ", ".join(map(str, row[key])) for key in ("holds_from", "activations")}
     desk.table(
         rows,
-        ("id", "name", "holds_from", "by"),
+        ("id", "name", "holds_from", "activations", "by"),
         empty="no policies; the [billing] settings hold for everything",
     )
 

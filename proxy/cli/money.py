@@ -73,6 +73,7 @@ def event_line(event: MeteredEvent, app_names: dict[str, str]) -> dict[str, Any]
         "tokens": {"input": event.input_tokens, "output": event.output_tokens, "estimated": event.estimated},
         "price_grains": event.price_grains,
         "price_version": event.price_version,
+        "policy_seq": event.policy_seq,
         "unattributed_ppm": None if pending else event.unattributed_ppm,
         "works": [{"work": line.work, "ppm": line.ppm, "verdict": line.verdict} for line in event.lines],
         "reason": event.reason,

@@ -64,6 +64,7 @@ class EventRow(SQLModel, table=True):
     price_version: str
     price_grains: int | None = Field(sa_type=sa.BigInteger)
     currency: str
+    policy_seq: int | None = Field(sa_type=sa.BigInteger)
     body_sha256: str
 
 
@@ -253,6 +254,7 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
                         record.price_version,
                         record.price_grains,
                         record.currency,
+                        record.policy_seq,
                         body,
                     )
                 )
@@ -442,5 +444,6 @@ def _answer(row: Mapping[str, Any], lines: Mapping[str, list[Line]]) -> MeteredE
         reason="" if pending else row["reason"],
         method="" if pending else row["method"],
         registry_seq=0 if pending else row["registry_seq"],
+        policy_seq=row["policy_seq"],
         lines=tuple(lines.get(row["id"], ())),
     )

@@ -109,6 +109,7 @@ def cut_by_crash(begun: Begun, *, attributed: bool = False) -> list[Record]:
         output_tokens=0,
         estimated=True,
         price_version=begun.price_version,
+        policy_seq=begun.policy_seq,
     )
     if attributed:
         return [used]

@@ -47,6 +47,7 @@ class Begun(msgspec.Struct, frozen=True, tag="begun", kw_only=True):
     endpoint: str
     input_tokens: int  # estimated from the request, used only when the process dies before Used
     price_version: str = ""
+    policy_seq: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the store could never take."""
@@ -57,7 +58,8 @@ class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
     """An answer was given, wholly or in part.
 
     model: as the backend named it, else as asked. price_grains: None while no price table knows the model;
-    price_version: the table in force at `occurred_us` (empty when there is none).
+    price_version: the table in force at `occurred_us` (empty when there is none). policy_seq: up to which
+    activation of a policy was known, 0 for none; None in records from before it was kept.
     output_digest: keyed digest of the output text, hex; subject_digest likewise for the end user, or empty.
     """
 
@@ -76,6 +78,7 @@ class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
     price_version: str = ""
     price_grains: int | None = None
     currency: str = "USD"
+    policy_seq: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the store could never take: such a record would hold up all that come after it."""
@@ -148,6 +151,7 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     backend: str = ""
     output_digest: str = ""
     subject_digest: str = ""
+    policy_seq: int | None = None
 
     @classmethod
     def of(cls, used: Used, attributed: Attributed) -> MeteredEvent:
@@ -173,4 +177,5 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             backend=stored_text(used.backend),
             output_digest=used.output_digest,
             subject_digest=used.subject_digest,
+            policy_seq=used.policy_seq,
         )

@@ -161,6 +161,7 @@ def _receipt(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) ->
         "works": works,
         "price_version": event.price_version,
         "registry_seq": event.registry_seq,
+        "policy_seq": event.policy_seq,
     }
 
 

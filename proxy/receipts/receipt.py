@@ -66,8 +66,9 @@ def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
 
     app; att: what attributed; cur; end: endpoint; est: 1 where tokens were estimated; iat: when it was given,
     microseconds; in and out: tokens; lroot: root over the lines; mdl; n: lines; oc: the keyed digest of the
-    output, hex, or ""; price: grains, left out where there is none; pver: price table; reg: the registry's
-    number; res: complete, cut or failed; rid; unat: ppm; v; why: why it was not scored, or "".
+    output, hex, or ""; pol: up to which activation of a policy was known; price: grains, left out where there
+    is none; pver: price table; reg: the registry's number; res: complete, cut or failed; rid; unat: ppm; v;
+    why: why it was not scored, or "".
     """
     said: dict[str, Any] = {
         "app": event.app_id,
@@ -90,6 +91,8 @@ def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
         "v": VERSION,
         "why": event.reason,
     }
+    if event.policy_seq is not None:  # answers from before it was kept have receipts without it
+        said["pol"] = event.policy_seq
     if event.price_grains is not None:
         said["price"] = event.price_grains
     return _canonical(said)

@@ -179,6 +179,7 @@ class BatchOutput:
             price_version=version,
             price_grains=grains,
             currency=currency,
+            policy_seq=relay.policy_seq(),
         )
 
 

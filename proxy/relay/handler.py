@@ -80,6 +80,7 @@ class Relay:
         credit_of: CreditOf,
         works_at: WorksAt = nobody_is_there,
         registry_seq: Callable[[], int],
+        policy_seq: Callable[[], int] = lambda: 0,
         price_of: PriceOf,
         issuer: IssuerLike,
         clock: Clock,
@@ -102,6 +103,7 @@ class Relay:
         self.pending = pending
         self.attributing = attributing
         self.price_of = price_of
+        self.policy_seq = policy_seq
         self.clock = clock
         self.metrics = metrics
         self.log = log

@@ -424,6 +424,7 @@ class Journey:
             price_version=version,
             price_grains=grains,
             currency=currency,
+            policy_seq=relay.policy_seq(),
         )
         self.used = used
         return [used] if wanted.credits is None else [used, wanted.credits.record(exchange.id)]
@@ -439,6 +440,7 @@ class Journey:
             endpoint=self._exchange.endpoint.name,
             input_tokens=len(bytes(asked.prompt)) // CHARACTERS_PER_TOKEN if asked else 0,
             price_version=version,
+            policy_seq=self._relay.policy_seq(),
         )
 
     def _abandon(self) -> None:

@@ -343,6 +343,7 @@ class Session:
             endpoint=self._name,
             input_tokens=0,
             price_version=version,
+            policy_seq=self._relay.policy_seq(),
         )
 
     def _used(self, principal: Principal, answer: _Answer, outcome: Outcome, counts: TokenCounts) -> Used:
@@ -364,6 +365,7 @@ class Session:
             price_version=version,
             price_grains=grains,
             currency=currency,
+            policy_seq=self._relay.policy_seq(),
         )
 
     def _abandon(self, principal: Principal, answer: _Answer) -> None:

@@ -8,7 +8,8 @@ HOUSE = of_settings(Billing())
 
 
 def test_a_policy_is_listed_by_name_and_time_and_shown_with_every_rule():
-    assert policy_row(Known(HOUSE, "ada", 0, (0,)))["holds_from"] == ["1970-01-01T00:00:00.000000Z"]
+    row = policy_row(Known(HOUSE, "ada", 0, (0,), (7,)))
+    assert (row["holds_from"], row["activations"]) == (["1970-01-01T00:00:00.000000Z"], [7])
     row = rules_row(HOUSE)
     assert (row["id"], row["rules"]["royalty_ppm"]) == (HOUSE.id, 300_000)
     assert "prices_dir" not in row["rules"]

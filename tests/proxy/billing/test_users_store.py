@@ -30,16 +30,19 @@ async def test_a_policy_and_a_closed_period_are_noticed_and_change_the_digest(en
     refresher = refreshed(engine, keys)
     assert not await refresher.refresh()
     assert digest(refresher) == ""
+    assert refresher.policy_seq() == 0
     policies = Policies(engine, clock=FrozenClock(), by="ada", currency="USD")
     policies.add(POOL)
     policies.activate(POOL.id)
     assert await refresher.refresh()
     before = digest(refresher)
     assert len(before) == 64
+    assert refresher.policy_seq() == 1
     assert not await refresher.refresh()
     close_period(engine, "2026-11", Billing(), load(), dry_run=False, now_us=FrozenClock().now_us())
     assert await refresher.refresh()
     assert digest(refresher) not in {"", before}
+    assert refresher.policy_seq() == 1
 
 
 async def test_while_the_store_is_away_what_was_known_holds(engine, keys):

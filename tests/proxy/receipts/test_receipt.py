@@ -21,6 +21,7 @@ def said(**changed):
         {"registry_seq": 8}, {"currency": "JPY"}, {"price_grains": None}, {"price_grains": 0}, {"estimated": True},
         {"unattributed_ppm": 1}, {"outcome": "cut"}, {"lines": ()}, {"output_digest": ""}, {"input_tokens": 1},
         {"output_tokens": 1}, {"price_version": ""}, {"reason": "no_text"},
+        {"policy_seq": 0}, {"policy_seq": 4},
         {"lines": (Line("w_one", 412_345, "free"), *answer().lines[1:])},
         {"lines": (Line("w_one", 412_346), *answer().lines[1:])},
     ],
@@ -33,6 +34,11 @@ def test_the_same_answer_is_the_same_bytes_however_its_lines_came():
     assert payload(answer(), SECRETS) == payload(answer(lines=answer().lines[::-1]), SECRETS)
     beside = {"backend": "b", "subject_digest": "s"}  # who answered, and for whom, is nobody else's business
     assert payload(answer(), SECRETS) == payload(answer(**beside), SECRETS)
+
+
+def test_an_answer_from_before_policies_were_quoted_has_the_receipt_it_had():
+    assert "pol" not in said(policy_seq=None)
+    assert said(policy_seq=0)["pol"] == 0
 
 
 def test_it_holds_no_work_and_nothing_of_the_end_user():
