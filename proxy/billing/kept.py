@@ -10,8 +10,10 @@ lines as rows, and is read as ever.
 
 from __future__ import annotations
 
+import heapq
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import msgspec
@@ -55,6 +57,18 @@ _of_head: Final = operator.attrgetter(*Statement.__struct_fields__)
 _decode: Final = msgspec.json.Decoder(_Kept).decode
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a page shows of a statement, which may have a million lines. statement: without them.
+
+    largest: those that earned most, with their numbers from 1; count: of all lines.
+    """
+
+    statement: Statement
+    largest: tuple[tuple[int, StatementLine], ...]
+    count: int
+
+
 def packed(statement: Statement) -> bytes:
     """Return the bytes that the store keeps of a statement: equal statements are equal bytes."""
     if not statement.lines:
@@ -73,6 +87,43 @@ def unpacked(body: bytes | str) -> Statement:
     said: dict[str, Any] = dict(zip(Statement.__struct_fields__, _of_head(kept), strict=True))
     said["lines"] = _lines(kept.lines) if isinstance(kept.lines, Columns) else kept.lines
     return Statement(**said)
+
+
+def glanced(body: bytes | str, lines_max: int) -> Glance:
+    """Return what a page shows of a statement that was kept so, with its `lines_max` largest lines.
+
+    Only those are made: of many lines that takes a seventh of reading them all back and sorting them.
+    Raises msgspec.MsgspecError as `unpacked` does.
+    """
+    kept = _decode(body)
+    said: dict[str, Any] = dict(zip(Statement.__struct_fields__, _of_head(kept), strict=True))
+    said["lines"] = ()
+    if isinstance(kept.lines, Columns):
+        count, net = kept.lines.count, kept.lines.net_grains
+        earned = net if isinstance(net, list) else [net] * count
+    else:
+        count, earned = len(kept.lines), [one.net_grains for one in kept.lines]
+    most = heapq.nlargest(lines_max, range(count), key=earned.__getitem__)
+    if isinstance(kept.lines, Columns):
+        some = _lines(_picked(kept.lines, most)) if most else ()
+    else:
+        some = tuple(kept.lines[place] for place in most)
+    return Glance(Statement(**said), tuple(zip((place + 1 for place in most), some, strict=True)), count)
+
+
+def _picked(columns: Columns, places: Sequence[int]) -> Columns:
+    """Return the columns of these lines alone."""
+    said: dict[str, Any] = {}
+    for name in _FIELDS[:_PERIODS]:
+        value: Any = getattr(columns, name)
+        if isinstance(value, tuple):
+            table, of = cast("tuple[list[str], list[int]]", value)
+            value = (table, [of[place] for place in places])
+        elif isinstance(value, list):
+            value = [cast("list[int]", value)[place] for place in places]
+        said[name] = value
+    periods = [columns.periods[place] for place in places] if columns.periods else []
+    return Columns(count=len(places), **said, periods=periods)
 
 
 def _columns(lines: Sequence[StatementLine]) -> Columns:

@@ -20,7 +20,7 @@ from sqlmodel import SQLModel
 
 from proxy.billing.adapted import with_originals
 from proxy.billing.closing_files import by_id
-from proxy.billing.kept import packed, unpacked
+from proxy.billing.kept import Glance, glanced, packed, unpacked
 from proxy.billing.ledger import Entry, Transfer, normal_side
 from proxy.billing.movements import Move
 from proxy.billing.spill import Fetched, Spilled
@@ -434,24 +434,28 @@ def statements(engine: sa.Engine, label: str) -> Iterator[Statement]:
 
 def statement(engine: sa.Engine, statement_id: str) -> Statement:
     """Return one statement. Raises NotFound."""
+    return unpacked(_body(engine, statement_id))
+
+
+def glance(engine: sa.Engine, statement_id: str, lines_max: int) -> Glance:
+    """Return what a page shows of a statement. Raises NotFound."""
+    return glanced(_body(engine, statement_id), lines_max)
+
+
+def _body(engine: sa.Engine, statement_id: str) -> bytes:
     with engine.connect() as connection:
-        body = connection.execute(
-            sa.select(_statement.c.body).where(_statement.c.id == statement_id)
-        ).scalar()
+        body = connection.scalar(sa.select(_statement.c.body).where(_statement.c.id == statement_id))
     if body is None:
         raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
-    return unpacked(body)
+    return body
 
 
 def list_statements(engine: sa.Engine, *, label: str = "", creator: str = "") -> list[StatementSummary]:
     """Return statements of a period, of a creator, or all: newest period first, then by creator."""
-    query = sa.select(_statement, _period.c.seq).join_from(
-        _statement, _period, _statement.c.period_label == _period.c.label
-    )
-    if label:
-        query = query.where(_statement.c.period_label == label)
-    if creator:
-        query = query.where(_statement.c.creator_id == creator)
+    told: list[Any] = [column for column in _statement.c if column.name != "body"]  # which may be megabytes
+    query = sa.select(*told, _period.c.seq).join(_period, _statement.c.period_label == _period.c.label)
+    query = query.where(_statement.c.period_label == label if label else sa.true())
+    query = query.where(_statement.c.creator_id == creator if creator else sa.true())
     with engine.connect() as connection:
         rows = sorted(connection.execute(query), key=lambda row: (-row.seq, row.creator_id))
     return [

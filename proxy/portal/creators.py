@@ -38,7 +38,7 @@ from proxy.clock import Clock, Ids, iso_utc
 from proxy.errors import BadRequest, Problem
 from proxy.portal.doors import inside
 from proxy.portal.pages import AnyRequest, Pages
-from proxy.portal.papers import own_statement, statement_document
+from proxy.portal.papers import own_glance, own_statement, statement_document
 from proxy.portal.proven import as_file, uses_reply
 from proxy.portal.works import Shelf, taken
 from proxy.settings import Settings
@@ -283,12 +283,12 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
             return await statement_document(engine, office.clock, caller, name, languages=languages)
 
         def read() -> dict[str, Any]:
-            found = own_statement(engine, caller, name)
-            until = periods_store.until(engine, found.period)
-            lines = sorted(enumerate(found.lines, 1), key=lambda one: -one[1].net_grains)
+            found = own_glance(engine, caller, name, LINES_SHOWN)
+            until = periods_store.until(engine, found.statement.period)
             return {
-                "statement": found,
-                "lines": lines[:LINES_SHOWN],
+                "statement": found.statement,
+                "lines": found.largest,
+                "count": found.count,
                 "state": state_at(until, office.clock.now_us()),
                 "until": until,
                 "comments": [comment_row(one) for one in office.comments(caller).of(name)],

@@ -10,6 +10,7 @@ from litestar import Response
 from proxy.access.keys import Principal
 from proxy.billing import documents, periods_store
 from proxy.billing import store as billing
+from proxy.billing.kept import Glance
 from proxy.billing.locales import preferred
 from proxy.billing.periods import state_at
 from proxy.billing.statement import Statement
@@ -29,8 +30,19 @@ PAGE_POLICY = (
 def own_statement(engine: sa.Engine, caller: Principal, statement_id: str) -> Statement:
     """Return a statement that the caller may read. Raises NotFound, also for another creator's."""
     found = billing.statement(engine, statement_id)
-    if caller.role == "creator" and found.creator != caller.creator_id:
-        raise NotFound(f"no statement {statement_id}", remedy="`endcredits statements list` shows them")
+    _refuse_others(caller, found)
+    return found
+
+
+def _refuse_others(caller: Principal, statement: Statement) -> None:
+    if caller.role == "creator" and statement.creator != caller.creator_id:
+        raise NotFound(f"no statement {statement.id}", remedy="`endcredits statements list` shows them")
+
+
+def own_glance(engine: sa.Engine, caller: Principal, statement_id: str, lines_max: int) -> Glance:
+    """Return what a page shows of a statement of the caller's own. Raises NotFound, also for another's."""
+    found = billing.glance(engine, statement_id, lines_max)
+    _refuse_others(caller, found.statement)
     return found
 
 

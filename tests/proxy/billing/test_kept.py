@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.billing.kept import packed, unpacked
+from proxy.billing.kept import glanced, packed, unpacked
 from proxy.billing.statement import StatementLine, canonical
 
 text = st.sampled_from(["", "a", "ä", '"', "w_1"])
@@ -32,6 +32,18 @@ def test_a_statement_is_read_back_as_it_was_to_the_byte(statement, lines):
     assert (read, type(read)) == (made, type(made))
     assert canonical(read) == canonical(made)
     assert packed(read) == packed(made)
+
+
+@given(lines, st.integers(0, 8))
+def test_a_glance_has_the_lines_that_earned_most_and_says_how_many_there_are(statement, lines, lines_max):
+    made = msgspec.structs.replace(statement, lines=tuple(lines))
+    for body in (packed(made), canonical(made)):
+        seen = glanced(body, lines_max)
+        assert seen.statement == msgspec.structs.replace(made, lines=())
+        assert seen.count == len(lines)
+        assert [made.lines[number - 1] for number, _ in seen.largest] == [line for _, line in seen.largest]
+        earned = sorted((line.net_grains for line in lines), reverse=True)
+        assert [line.net_grains for _, line in seen.largest] == earned[:lines_max]
 
 
 def test_what_an_earlier_version_wrote_is_read_as_ever(statement):
