@@ -11,7 +11,7 @@ Balances are sums of entries, computed here when asked; there is no second numbe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -452,8 +452,10 @@ def _body(engine: sa.Engine, statement_id: str) -> bytes:
 
 def list_statements(engine: sa.Engine, *, label: str = "", creator: str = "") -> list[StatementSummary]:
     """Return statements of a period, of a creator, or all: newest period first, then by creator."""
-    told: list[Any] = [column for column in _statement.c if column.name != "body"]  # which may be megabytes
-    query = sa.select(*told, _period.c.seq).join(_period, _statement.c.period_label == _period.c.label)
+    # Not the body, which may be megabytes.
+    names = ("id", "period_label", "creator_id", "currency", "opening", "earned", "closing")
+    told: sa.Select[Any] = sa.select(*(_statement.c[name] for name in names), _period.c.seq)
+    query = told.join(_period, _statement.c.period_label == _period.c.label)
     query = query.where(_statement.c.period_label == label if label else sa.true())
     query = query.where(_statement.c.creator_id == creator if creator else sa.true())
     with engine.connect() as connection:
