@@ -452,8 +452,7 @@ def _body(engine: sa.Engine, statement_id: str) -> bytes:
 
 def list_statements(engine: sa.Engine, *, label: str = "", creator: str = "") -> list[StatementSummary]:
     """Return statements of a period, of a creator, or all: newest period first, then by creator."""
-    # Not the body, which may be megabytes.
-    names = ("id", "period_label", "creator_id", "currency", "opening", "earned", "closing")
+    names = ("id", "period_label", "creator_id", "currency", "opening", "earned", "closing")  # no body: MB
     told: sa.Select[Any] = sa.select(*(_statement.c[name] for name in names), _period.c.seq)
     query = told.join(_period, _statement.c.period_label == _period.c.label)
     query = query.where(_statement.c.period_label == label if label else sa.true())
