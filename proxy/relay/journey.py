@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,12 +26,12 @@ from proxy.relay.exchange import Exchange
 from proxy.relay.makers import ANSWERS_US, DAY_US
 from proxy.relay.needs import Receive, Scope
 from proxy.relay.needs import Send as AsgiSend
+from proxy.relay.noting import note
 from proxy.relay.passing import model_not_found
 from proxy.relay.patience import Patience
 from proxy.relay.presence import Presence
 from proxy.relay.router import Route
 from proxy.relay.upstream import Answer, UpstreamFailed
-from proxy.telemetry import TRACE
 from proxy.wire.output import TokenCounts
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Journey:
         self.used: Used | None = None  # what was metered, once it is
 
     async def run(self, body: bytes) -> None:
-        """Serve the request. Raises nothing but cancellation, after the event is in the journal's queue."""
+        """Serve the request. Raises cancellation, or a fault of ours, when its event is in the queue."""
         presence = Presence(self._scope, self._receive, self._left)
         try:
             await self._go(body)
@@ -93,6 +93,11 @@ class Journey:
                 self._relay.audit(self._app, self._exchange)
         except asyncio.CancelledError:
             self._abandon()
+            raise
+        except Exception:  # a fault of ours loses no answer: a restart settles its shares
+            if not self._is_recording:
+                self._abandon()
+                self._relay.attributing.forget(self._exchange.id)
             raise
         finally:
             self._is_over = True
@@ -163,17 +168,18 @@ class Journey:
             return await self._follow(answer)
         exchange, send, offer = self._exchange, self._send, self._relay.attributing.offer
         loop = asyncio.get_running_loop()
-        now = loop.time
         if self._http_status and self._look_again is None:  # its head is sent, so pieces may follow at once
             idle_s = self._relay.settings.server.client_idle_s
             self._look_again = loop.call_later(idle_s, self._look_at_client)
+        rest: list[Action] = []
+        actions: Iterator[Action] = iter(())
         try:
             with self._waiting():
                 while (piece := await answer.read()) is not None:
-                    rest: list[Action] = []
-                    for action in self._guarded(piece) if self._cutter else exchange.upstream_sent(piece):
+                    actions = iter(self._guarded(piece) if self._cutter else exchange.upstream_sent(piece))
+                    for action in actions:
                         if isinstance(action, Send) and not rest:  # a head goes before its body
-                            self._sending_s = now()
+                            self._sending_s = loop.time()
                             await send({"type": "http.response.body", "body": action.data, "more_body": True})
                             self._sending_s = None
                         elif isinstance(action, Offer):
@@ -189,10 +195,23 @@ class Journey:
             self._relay.failed(error)
             return exchange.upstream_failed(error.kind)
         except TimeoutError:
-            if self._gone_s is None:
-                self._relay.failed(UpstreamFailed("timeout", self._backend, "whole_ms"))
-            return exchange.upstream_failed("timeout")
+            return self._timed_out(actions, rest)
         return exchange.upstream_ended()
+
+    def _timed_out(self, actions: Iterator[Action], rest: list[Action]) -> list[Action]:
+        """Return what is left to do of a piece that the client never took, or what follows such silence."""
+        if self._gone_s is None:
+            self._relay.failed(UpstreamFailed("timeout", self._backend, "whole_ms"))
+        elif self._sending_s is not None:  # it has left, and the backend is still read for its usage
+            self._sending_s = None
+            for action in actions:
+                if isinstance(action, Offer):
+                    self._has_offered = True
+                    self._relay.attributing.offer(self._exchange.id, action.choice, action.text)
+                elif not isinstance(action, Send):
+                    rest.append(action)
+            return rest
+        return self._exchange.upstream_failed("timeout")
 
     def _note_made(self) -> None:
         made, self._exchange.told.made = self._exchange.told.made, []
@@ -327,7 +346,6 @@ class Journey:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     # -- shares
-    # ------------------------------------------------------------------------------------------------
 
     async def _settle(self, deadline_ms: int) -> None:
         relay, exchange = self._relay, self._exchange
@@ -347,7 +365,6 @@ class Journey:
         await self._perform(exchange.attributed(credits_))
 
     # -- usage
-    # -------------------------------------------------------------------------------------------------
 
     async def _record(self, wanted: Record) -> None:
         relay, exchange = self._relay, self._exchange
@@ -463,37 +480,21 @@ class Journey:
         credits_ = None if told.kept_characters and exchange.is_scored else unscored(exchange.unscored)
         if credits_ is None:
             grounded, works = relay.attributing.grounded(exchange.id), relay.cited(exchange)
-            relay.pending.put(exchange.id, self._app, told.texts(), grounded, works)
+            with contextlib.suppress(Problem):  # a full disk: what was used is booked all the same
+                relay.pending.put(exchange.id, self._app, told.texts(), grounded, works)
         wanted = Record("cut", exchange.model, reported, credits_)
         for record in self._records(wanted, TokenCounts(given, said)):
             relay.journal.offer(record)
 
     def _note(self) -> None:
-        relay, exchange, used = self._relay, self._exchange, self.used
-        outcome = used.outcome if used is not None else "refused"
-        seconds = relay.clock.monotonic_s() - self._started_s
-        relay.metrics.requests.labels(exchange.endpoint.name, outcome).inc()
-        relay.metrics.request_seconds.labels(exchange.endpoint.name).observe(seconds)
-        if (trace := self._scope.get(TRACE)) is not None:
-            trace.noted(
-                endpoint=exchange.endpoint.name,
-                outcome=outcome,
-                asked=exchange.asked.model if exchange.asked else "",
-                model=exchange.model,
-                backend=self._backend,
-                tokens=(used.input_tokens, used.output_tokens) if used else (0, 0),
-            )
-        relay.log.info(
-            "exchange_settled",
-            id=exchange.id,
+        note(
+            self._relay,
+            self._exchange,
+            self.used,
+            self._scope,
             app=self._app,
             backend=self._backend,
-            model=exchange.model,
             http_status=self._http_status,
-            outcome=outcome,
-            attribution=exchange.status,
-            input_tokens=used.input_tokens if used else 0,
-            output_tokens=used.output_tokens if used else 0,
             settle_ms=self._settle_ms,
-            duration_ms=round(seconds * 1000, 3),
+            seconds=self._relay.clock.monotonic_s() - self._started_s,
         )

@@ -7,6 +7,7 @@ import asyncio
 import httpx
 import pytest
 
+from proxy.errors import Unavailable
 from proxy.settings import Backend, Routing, Server, Settings
 from tests import fakes
 from tests.builders import DONE, SSE, World, chat_reply, chat_request, chat_stream, chunk, usage_chunk
@@ -256,3 +257,77 @@ async def test_a_client_that_leaves_while_the_backend_never_begins_is_no_event()
     client.leave()
     await asking(world, client)
     assert world.journal.records == []
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_a_fault_of_ours_in_mid_answer_leaves_one_cut_event_and_nothing_behind_in_the_scorer(is_full):
+    world = World(fakes.FakeBackend(chat_stream(), headers=SSE))
+
+    def broken(scored):
+        raise ZeroDivisionError
+
+    world.relay.credits = broken
+    if is_full:
+        world.pending.put = refusing
+    with pytest.raises(ZeroDivisionError):
+        await world.ask(chat_request(stream=True))
+    (used,) = world.journal.used
+    assert used.outcome == "cut"
+    assert world.attributing.forgotten == [used.id]
+    assert world.journal.attributed == []
+    assert list(world.pending.texts) == ([] if is_full else [used.id])
+
+
+def refusing(*_):
+    raise Unavailable("the disk is full", remedy="make room")
+
+
+async def test_a_client_that_read_nothing_and_then_left_is_metered_with_the_backends_own_usage():
+    steps = Stepwise()
+    world = steps.world()
+    client = fakes.AsgiClient(world.relay)
+    relay, is_stuck = client.app, asyncio.Event()
+
+    async def full(scope, receive, send):
+        async def sending(message):
+            await send(message)
+            if message["type"] == "http.response.body":
+                is_stuck.set()
+                await asyncio.Event().wait()
+
+        await relay(scope, receive, sending)
+
+    client.app = full
+    task = asking(world, client)
+    steps.queue.put_nowait(chunk("The lamp "))
+    await is_stuck.wait()
+    for piece in [chunk("burned"), chunk(finish="stop"), usage_chunk(11, 2), DONE, None]:
+        steps.queue.put_nowait(piece)
+    client.leave()
+    await task
+    (used,) = world.journal.used
+    assert (used.outcome, used.output_tokens, used.estimated) == ("cut", 2, False)
+    assert world.attributing.offered[used.id] == [(0, "The lamp "), (0, "burned")]
+
+
+async def test_of_a_client_that_takes_nothing_the_backends_usage_is_read_all_the_same():
+    steps = Stepwise()
+    world = steps.world(settings=Settings(server=Server(client_idle_s=1)))
+    client = fakes.AsgiClient(world.relay)
+    relay = client.app
+
+    async def stuck(scope, receive, send):
+        async def sending(message):
+            await send(message)
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+        await relay(scope, receive, sending)
+
+    client.app = stuck
+    for piece in [chunk("The lamp "), chunk("burned"), chunk(finish="stop"), usage_chunk(11, 9), DONE, None]:
+        steps.queue.put_nowait(piece)
+    await asking(world, client)
+    (used,) = world.journal.used
+    assert (used.outcome, used.output_tokens, used.estimated) == ("cut", 9, False)
+    assert world.attributing.offered[used.id] == [(0, "The lamp "), (0, "burned")]
