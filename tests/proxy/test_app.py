@@ -5,6 +5,9 @@ import os
 
 import pytest
 
+from proxy.billing.policies import read_policy
+from proxy.billing.policies_store import Policies
+from proxy.clock import SystemClock
 from proxy.errors import Unavailable
 from proxy.metering.store import usage
 from proxy.settings import Attribution, Receipts
@@ -40,6 +43,20 @@ async def test_an_answer_carries_its_credits_and_its_receipt_says_the_same(tmp_p
         receipt = await settled(app, answer.headers["x-attribution-id"], headers)
         assert receipt["unattributed_ppm"] == 750_000
         assert [(credit["work"], credit["share_ppm"]) for credit in receipt["works"]] == [(work, 250_000)]
+
+
+async def test_a_policy_that_is_put_in_force_is_quoted_by_the_answers_that_follow(tmp_path):
+    async with live(settings_in(tmp_path)) as app:
+        headers, engine = app.key(), app.running.engine
+        await app.chat(headers)
+        policies = Policies(engine, clock=SystemClock(), by="ada", currency="USD")
+        policy = read_policy(b'name = "half"\nroyalty_ppm = 500_000')
+        policies.add(policy)
+        policies.activate(policy.id)
+        await app.running.users.refresh()
+        await app.chat(headers)
+        await app.running.sink.drain()
+        assert [event.policy_seq for event in usage(engine)] == [0, 1]
 
 
 async def test_late_shares_leave_a_pending_answer_that_settles_behind(tmp_path):

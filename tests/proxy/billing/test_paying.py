@@ -1,5 +1,6 @@
 """From an answer to money in a bank and back, on both engines, by the settings that an operator writes."""
 
+import contextlib
 import datetime as dt
 import sqlite3
 import sys
@@ -152,7 +153,7 @@ def test_the_plain_account_is_in_the_file_for_the_bank_and_nowhere_else(scene, t
     content = scene.paying.export(batch.id, by="bob")[1]
     assert IBANS["c_a"].encode() in content
     if scene.engine.dialect.name == "sqlite":
-        with sqlite3.connect(tmp_path / "store.db") as connection:
+        with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
             written = "\n".join(connection.iterdump()).encode()
         written += b"".join(path.read_bytes() for path in tmp_path.glob("store.db*"))
     else:
