@@ -262,21 +262,26 @@ def insert_rows(
     *,
     at_once: int = ROWS_AT_ONCE,
     pass_over: bool = False,
+    adds_to: str = "",
 ) -> int:
     """Insert rows by the driver's own means, `at_once` in memory, and return how many there were new.
 
     Some hundred rows a statement on SQLite, COPY on PostgreSQL. pass_over: rows whose key is taken are left
     out and not counted (COPY cannot do that: there it is one array a column); else they raise IntegrityError.
+    adds_to: that column of a row whose key is taken grows by the new row's instead.
     """
     into = f"INSERT INTO {table.name} ({', '.join(columns)})"
     # ON CONFLICT and not OR IGNORE, which would also pass over a broken CHECK without a word.
     last = " ON CONFLICT DO NOTHING" if pass_over else ""
+    if adds_to:
+        keys = ", ".join(column.name for column in table.primary_key)
+        last = f" ON CONFLICT ({keys}) DO UPDATE SET {adds_to} = {table.name}.{adds_to} + excluded.{adds_to}"
     count = 0
     if connection.dialect.name == "sqlite":
         for some in _batches(rows, at_once):
             count += _insert_sqlite(connection, into, len(columns), some, last)
         return count
-    if not pass_over:
+    if not last:
         for some in _batches(rows, at_once):
             _copy(connection, f"COPY {table.name} ({', '.join(columns)}) FROM STDIN", some)
             count += len(some)

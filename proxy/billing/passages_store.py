@@ -5,6 +5,8 @@ passages.py), month, app and model, and one of answers for the whole work. It is
 of money, so it is gathered in memory and written down some times a second: a process that is killed takes
 what it had gathered with it, and answers whose shares are found after a restart are not in it. An answer is
 counted when its usage is in the store, which tells its app and model; the request path waits for none of it.
+
+Each count is written for its month and for EVER, so that no page sums what years have left.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
 from proxy.billing.passages import CELL, By, cells
 from proxy.catalogue.lookup_store import chunks
 from proxy.clock import iso_utc
+from proxy.database import insert_rows
 from proxy.metering import store as metering
 from proxy.observability import get_log
 
@@ -32,18 +34,19 @@ ANSWERS_AT_ONCE: Final = 100  # of one transaction: some ten milliseconds, betwe
 WAITING_MAX: Final = 5_000  # answers in memory: seconds of what a worker gives, some MB with their stretches
 LOOKS_MAX: Final = 120  # for an answer whose usage never comes, because the journal refused it
 WHOLE: Final = -1  # the cell that stands for the whole work: how many answers drew on any of it
+EVER: Final = ""  # the month that stands for all
 MONTHS_SHOWN: Final = 24
 PLACES_SHOWN: Final = 5  # the passages that were used most
 Stretches = Mapping[str, Sequence[tuple[int, int]]]
 
 
 class PassageUseRow(SQLModel, table=True):
-    """How many answers of an app, by a model, in a month drew on one cell of a work's text."""
+    """How many answers of an app, by a model, in a month or ever, drew on one cell of a work's text."""
 
     __tablename__: ClassVar[Any] = "passage_use"
     work_id: str = Field(primary_key=True, sa_type=sa.String)
-    cell: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
     month: str = Field(primary_key=True, sa_type=sa.String)
+    cell: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
     app_id: str = Field(primary_key=True, sa_type=sa.String)
     model: str = Field(primary_key=True, sa_type=sa.String)
     answers: int = Field(sa_type=sa.BigInteger)
@@ -71,46 +74,54 @@ class WorkPassages:
         return sum(one.answers for one in self.by)
 
 
-def passages_of(engine: sa.Engine, work_id: str, month: str = "") -> WorkPassages:
-    """Return what drew on a work, in `month` ("2026-11") or ever."""
-    own, within = _use.c.work_id == work_id, _use.c.month == month if month else sa.true()
-    whole, parts = _use.c.cell == WHOLE, _use.c.cell > WHOLE
-    total = sa.func.sum(_use.c.answers)
+def passages_of(engine: sa.Engine, work_id: str, month: str = EVER, *, now_us: int) -> WorkPassages:
+    """Return what drew on a work, in `month` ("2026-11") or ever; its months are those up to `now_us`."""
+    own = sa.and_(_use.c.work_id == work_id, _use.c.month == month)
+    total = sa.func.sum(_use.c.answers).label("answers")
+    by = sa.select(_use.c.app_id, _use.c.model, _use.c.answers).where(own, _use.c.cell == WHOLE)
+    places = sa.select(_use.c.cell, total).where(own, _use.c.cell > WHOLE).group_by(_use.c.cell).subquery()
+    most = sa.select(places).order_by(places.c.answers.desc(), places.c.cell).limit(PLACES_SHOWN)
+    # Each month is one look into the key; to ask which there are would be a walk through all rows of a work.
+    months = sa.select(_use.c.month, total).where(
+        _use.c.work_id == work_id, _use.c.month.in_(_months_until(now_us)), _use.c.cell == WHOLE
+    )
     with engine.connect() as connection:
-        months = sa.select(_use.c.month, total.label("answers")).where(own, whole).group_by(_use.c.month)
-        by = sa.select(_use.c.app_id, _use.c.model, total.label("answers")).where(own, whole, within)
-        by = by.group_by(_use.c.app_id, _use.c.model).order_by(total.desc(), _use.c.app_id, _use.c.model)
-        places = sa.select(_use.c.cell, total.label("answers")).where(own, parts, within)
-        places = places.group_by(_use.c.cell).subquery()
-        most = sa.select(places).order_by(places.c.answers.desc(), places.c.cell).limit(PLACES_SHOWN)
-        number = connection.scalar(sa.select(sa.func.count()).select_from(places))
         return WorkPassages(
             months=tuple(
                 (str(row.month), int(row.answers))
-                for row in connection.execute(months.order_by(_use.c.month.desc()).limit(MONTHS_SHOWN))
+                for row in connection.execute(months.group_by(_use.c.month).order_by(_use.c.month.desc()))
             ),
-            by=tuple(By(row.app_id, row.model, int(row.answers)) for row in connection.execute(by)),
+            by=tuple(
+                By(row.app_id, row.model, int(row.answers))
+                for row in connection.execute(by.order_by(_use.c.answers.desc(), _use.c.app_id, _use.c.model))
+            ),
             most=tuple((int(row.cell), int(row.answers)) for row in connection.execute(most)),
-            cells=int(number or 0),
+            cells=int(connection.scalar(sa.select(sa.func.count()).select_from(places)) or 0),
         )
 
 
 def uses_between(
-    engine: sa.Engine, work_id: str, start: int, end: int, month: str = ""
+    engine: sa.Engine, work_id: str, start: int, end: int, month: str = EVER
 ) -> dict[int, tuple[By, ...]]:
     """Return {cell: by whom it was used, most first} of text[start:end] of a work, in a month or ever."""
-    total = sa.func.sum(_use.c.answers)
-    query = sa.select(_use.c.cell, _use.c.app_id, _use.c.model, total.label("answers")).where(
+    query = sa.select(_use.c.cell, _use.c.app_id, _use.c.model, _use.c.answers).where(
         _use.c.work_id == work_id,
+        _use.c.month == month,
         _use.c.cell.between(start // CELL, max(end - 1, 0) // CELL),
-        _use.c.month == month if month else sa.true(),
     )
-    query = query.group_by(_use.c.cell, _use.c.app_id, _use.c.model)
     found: dict[int, list[By]] = {}
     with engine.connect() as connection:
-        for row in connection.execute(query.order_by(_use.c.cell, total.desc(), _use.c.app_id)):
-            found.setdefault(int(row.cell), []).append(By(row.app_id, row.model, int(row.answers)))
-    return {cell: tuple(by) for cell, by in found.items()}
+        for cell, app, model, answers in connection.execute(query):
+            found.setdefault(int(cell), []).append(By(app, model, int(answers)))
+    most_first = {cell: sorted(by, key=lambda one: (-one.answers, one.app)) for cell, by in found.items()}
+    return {cell: tuple(by) for cell, by in most_first.items()}
+
+
+def _months_until(now_us: int) -> list[str]:
+    """Return the month of `now_us`, those before it, and the one after: an app's clock may be ahead."""
+    year, month = map(int, iso_utc(now_us)[:7].split("-"))
+    last = 12 * year + month
+    return [f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(last - MONTHS_SHOWN, last + 1)]
 
 
 class PassageUses:
@@ -118,7 +129,6 @@ class PassageUses:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._insert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
         self._waiting: deque[tuple[str, Stretches, int]] = deque()
         self._guard = threading.Lock()  # added by the event loop, counted in a thread
         self._left_out = 0
@@ -162,25 +172,20 @@ class PassageUses:
         with self._engine.connect() as connection:
             for some in chunks([answer_id for answer_id, _, _ in taken]):
                 facts |= {row.id: row for row in connection.execute(asked.where(_event.c.id.in_(some)))}
-        sums: Counter[tuple[str, int, str, str, str]] = Counter()
+        sums: Counter[tuple[str, str, int, str, str]] = Counter()
         for answer_id, stretches, _ in taken:
             if (fact := facts.get(answer_id)) is None:
                 continue
             month = iso_utc(fact.occurred_us)[:7]
             for work, spans in stretches.items():
-                used = {cell for start, end in spans for cell in cells(start, end)}
-                sums.update((work, cell, month, fact.app_id, fact.model) for cell in used | {WHOLE})
-        insert = self._insert(_use)
-        later = insert.on_conflict_do_update(
-            index_elements=[column.name for column in _use.primary_key],
-            set_={"answers": _use.c.answers + insert.excluded.answers},
-        )
-        names = ("work_id", "cell", "month", "app_id", "model")
-        # In the order of the key, so that two workers never wait for each other's rows.
-        rows = [dict(zip(names, key, strict=True)) | {"answers": n} for key, n in sorted(sums.items())]
-        if rows:
+                used = {WHOLE, *(cell for start, end in spans for cell in cells(start, end))}
+                for when in (EVER, month):
+                    sums.update((work, when, cell, fact.app_id, fact.model) for cell in used)
+        if sums:
+            # In the order of the key, so that two workers never wait for each other's rows.
+            rows = [(*key, answers) for key, answers in sorted(sums.items())]
             with self._engine.begin() as connection:
-                connection.execute(later, rows)
+                insert_rows(connection, _use, _use.c.keys(), rows, adds_to="answers")
         self._put_back(
             [(one, of, looks + 1) for one, of, looks in taken if one not in facts and looks < LOOKS_MAX]
         )

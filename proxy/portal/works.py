@@ -153,7 +153,7 @@ class Shelf:
             raise Forbidden("a work's text is its creator's to read", remedy="ask with the creator's key")
         if month and not MONTH.fullmatch(month):
             raise BadRequest(f"'{printable(month, 20)}' is no month", remedy="write it like 2026-11")
-        sums = passages_of(self._engine, entry.id, month)
+        sums = passages_of(self._engine, entry.id, month, now_us=self._clock.now_us())
         try:
             text = self._catalogue.text(entry.id)
         except NotFound:  # erased: what is counted stays

@@ -142,6 +142,20 @@ def test_rows_go_in_by_the_thousand_and_those_that_are_there_are_passed_over_or_
     engine.dispose()
 
 
+@pytest.mark.parametrize("where", ["url", pytest.param("postgres_url", marks=pytest.mark.postgres)])
+def test_a_row_that_is_there_grows_by_the_new_one_where_that_is_wanted(request, where):
+    engine = open_engine(request.getfixturevalue(where))
+    keys = [sa.Column(name, sa.String, primary_key=True) for name in ("who", "month")]
+    table = sa.Table("counted", sa.MetaData(), *keys, sa.Column("answers", sa.BigInteger))
+    table.create(engine)
+    with engine.begin() as connection:
+        for rows in ([("a", "", 2), ("b", "", 1)], [("a", "", 3), ("a", "2026-11", 7)]):
+            assert insert_rows(connection, table, table.c.keys(), rows, adds_to="answers") == 2
+        told = [tuple(row) for row in connection.execute(sa.select(table).order_by(*keys))]
+    assert told == [("a", "", 5), ("a", "2026-11", 7), ("b", "", 1)]
+    engine.dispose()
+
+
 def test_thousands_of_rows_go_in_whatever_their_number_and_those_there_are_passed_over(engine):
     table = sa.Table(
         "thing", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String)

@@ -42,17 +42,17 @@ def test_answers_are_counted_by_cell_month_app_and_model_and_each_once_for_its_w
     uses.add(later.id, {"w_a": [(0, CELL)]})
     assert uses.step() == 3
     assert uses.step() == 0
-    found = passages_of(store, "w_a")
+    found = passages_of(store, "w_a", now_us=DECEMBER_US)
     assert found.months == (("2026-12", 1), ("2026-11", 2))
     assert found.by == (By("app_a", "demo-writer", 2), By("app_b", "other", 1))
     assert (found.answers, found.most, found.cells) == (3, ((0, 3), (1, 1), (2, 1)), 3)
-    november = passages_of(store, "w_a", "2026-11")
+    november = passages_of(store, "w_a", "2026-11", now_us=DECEMBER_US)
     assert (november.answers, november.most[0]) == (2, (0, 2))
     assert uses_between(store, "w_a", 0, 2 * CELL, "2026-11") == {
         0: (By("app_a", "demo-writer", 1), By("app_b", "other", 1)), 1: (By("app_a", "demo-writer", 1),),
     }  # fmt: skip
     assert uses_between(store, "w_a", 2 * CELL, 3 * CELL) == {2: (By("app_a", "demo-writer", 1),)}
-    assert passages_of(store, "w_nobody").answers == 0
+    assert passages_of(store, "w_nobody", now_us=DECEMBER_US).answers == 0
 
 
 def test_an_answer_waits_until_its_usage_is_in_the_store_and_not_for_ever(store, monkeypatch):
@@ -63,7 +63,7 @@ def test_an_answer_waits_until_its_usage_is_in_the_store_and_not_for_ever(store,
     assert uses.step() == 0
     meter(store, [ONE])
     assert [uses.step() for _ in range(3)] == [1, 0, 0]
-    assert passages_of(store, "w_a").answers == 1
+    assert passages_of(store, "w_a", now_us=DECEMBER_US).answers == 1
     assert not uses._waiting
 
 
@@ -89,4 +89,4 @@ def test_what_waits_is_bounded_and_the_oldest_is_left_out(store, monkeypatch):
     for one in ("rct_oldest", ONE.id, TWO.id):
         uses.add(one, {"w_a": [(0, 9)]})
     assert uses.step() == 2
-    assert passages_of(store, "w_a").answers == 2
+    assert passages_of(store, "w_a", now_us=DECEMBER_US).answers == 2
