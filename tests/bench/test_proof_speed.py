@@ -1,6 +1,6 @@
 """What proofs cost: `pytest -m bench tests/bench/test_proof_speed.py -s`, CPU time with its machine.
 
-A log of ten million leaves whose complete subtrees are in a store, as years of answers leave it; and a
+A receipt with its place in the log; a log of ten million leaves whose complete subtrees are in a store, as years of answers leave it; and a
 statement of ten thousand lines with the receipts behind it.
 """
 
@@ -20,8 +20,11 @@ from sqlmodel import SQLModel
 from proxy.billing.proving import Prover
 from proxy.billing.store import load_closing
 from proxy.database import open_engine
+from proxy.metering.log_store import events_between
+from proxy.metering.store import watermarks
 from proxy.metering.usage import Line
 from proxy.receipts import store
+from proxy.receipts.appending import drain
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.signing import proof_file
 from proxy.receipts.tree import TILE_LEVELS, Subtrees, inclusion_path
@@ -83,6 +86,36 @@ def test_a_proof_from_ten_million_leaves(engine, tmp_path):
     print(
         f"\n{machine()}: a proof from {LEAVES} leaves {statistics.median(took_ms):.2f} ms, "
         f"95 % below {sorted(took_ms)[189]:.2f} ms of CPU, {grew} MB more memory"
+    )
+
+
+@pytest.mark.parametrize("works", [2, 5])
+def test_what_a_receipt_and_its_place_in_the_log_add_to_an_answer(engine, tmp_path, works):
+    books, answers = Bookkeeping(engine, creators=2, works=100), 5_000
+    issuer = Issuer(tmp_path, ORIGIN, books.clock)
+    for begin in range(0, answers, 500):
+        carried = [
+            record
+            for number in range(begin, begin + 500)
+            for record in books.records(
+                [Line(f"w_{(number + beside) % 100}", 100_000) for beside in range(works)],
+                price_grains=10**9,
+                day=1,
+            )
+        ]
+        books.carry(carried)
+    (shard,) = watermarks(engine)
+    events = list(events_between(engine, {}, {shard: watermarks(engine)[shard]}))
+    began = time.process_time()
+    for event in events:
+        issuer.receipt(event)
+    signed = time.process_time()
+    assert drain(engine, issuer.secrets_of) == 2 * answers
+    logged = time.process_time()
+    each_us = [round((end - start) / answers * 1e6, 1) for start, end in ((began, signed), (signed, logged))]
+    print(
+        f"\n{machine()}: an answer of {works} works, receipt {each_us[0]} us and place in the log "
+        f"{each_us[1]} us of CPU"
     )
 
 
