@@ -320,21 +320,32 @@ def _copy(connection: sa.Connection, statement: str, rows: Sequence[tuple[object
     raw = cast("Any", connection.connection.driver_connection)
     try:
         with raw.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write("".join(map(_copied, rows)))
+            copy.write(_copied(rows))
     except driver.IntegrityError as error:
         raise IntegrityError(statement, None, error) from error
     except driver.Error as error:
         raise OperationalError(statement, None, error) from error
 
 
-def _copied(row: tuple[object, ...]) -> str:
-    """Return a row as a line of COPY's text format."""
-    line = "\t".join(map(str, row))
-    # Most rows need no second look; one that does is written value by value.
-    if None in row or line.count("\t") >= len(row) or "\\" in line or "\n" in line or "\r" in line:
-        values = ("\\N" if value is None else str(value).translate(_ESCAPED) for value in row)
-        line = "\t".join(values)
-    return line + "\n"
+def _copied(rows: Sequence[tuple[object, ...]]) -> str:
+    """Return rows of one width as lines of COPY's text format."""
+    line = "\t".join(["%s"] * len(rows[0])) + "\n"
+    missing = sum([row.count(None) for row in rows])
+    plain = [tuple(["\\N" if one is None else one for one in row]) for row in rows] if missing else rows
+    text = "".join([line % row for row in plain])
+    # Values hardly ever need a second look; where one of them does, all get it.
+    if (
+        text.count("\t") == len(rows) * (len(rows[0]) - 1)
+        and text.count("\n") == len(rows)
+        and text.count("\\") == missing
+        and "\r" not in text
+    ):
+        return text
+    return "".join([line % tuple(map(_escaped, row)) for row in rows])
+
+
+def _escaped(value: object) -> str:
+    return "\\N" if value is None else str(value).translate(_ESCAPED)
 
 
 def _batches(rows: Iterable[tuple[object, ...]], size: int) -> Iterator[list[tuple[object, ...]]]:
