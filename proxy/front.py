@@ -17,7 +17,6 @@ import re
 import socket
 import struct
 import urllib.parse
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -25,13 +24,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from proxy.relay.needs import GONE
+from proxy.turns import Turns
 from proxy.wire.errors import error_body, error_shape
 
-BEGUN_AT_ONCE = 8  # about two milliseconds
 HEAD_BYTES_MAX = 65_536  # a request's line and headers; a long session cookie has some 8,000
 LATER_S = 1.0  # after what reads a body has noticed a silence by itself: it answers in its own words
 FIELD_BYTES = 4  # of each header beside its name and value
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
+_LASTING = frozenset({b"close", b"keep-alive"})  # what `Connection` says of the connection itself
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS = bytes({*range(32), 127} - {9, 10, 13})  # line breaks are counted, tabs may be
 NO_CONTENT = 204
@@ -40,39 +40,12 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
 _lowered: dict[bytes, bytes] = {}
 
 
-class Turns:
-    """Lets a few requests begin in each turn of the loop; the rest wait for the next, in their order.
-
-    To begin a request takes as long as to pass on ten events. When a hundred come at once, the first of them
-    has its first token long before the last was looked at, and streams under way do not wait for all of them.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.waiting: deque[Callable[[], None]] = deque()  # one a connection
-        self._room = BEGUN_AT_ONCE
-
-    def has_room(self) -> bool:
-        """Take a place in this turn; False when there is none left."""
-        if not self._room:
-            return False
-        if self._room == BEGUN_AT_ONCE:
-            self.loop.call_soon(self._next)
-        self._room -= 1
-        return True
-
-    def _next(self) -> None:
-        self._room = BEGUN_AT_ONCE
-        while self.waiting and self.has_room():
-            self.waiting.popleft()()
-
-
 class _HeadTooLarge(Exception):
     """A request's line and headers are over HEAD_BYTES_MAX."""
 
 
-class _UnknownVersion(Exception):
-    """A request of a version that has no headers, or that we do not speak."""
+class _NotServed(Exception):
+    """A request of a version that has no headers, or that we do not speak; or for a tunnel."""
 
 
 class Front(HttpToolsProtocol):
@@ -117,7 +90,7 @@ class Front(HttpToolsProtocol):
         self._piece_bytes = len(data)
         self._beside_bytes += len(data)
         try:
-            cast("Any", self.parser).feed_data(data)
+            self._parse(data)
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _HeadTooLarge):
                 self._refuse(400, "the request cannot be read as HTTP/1.1", code="bad_http")
@@ -125,14 +98,43 @@ class Front(HttpToolsProtocol):
                 self._refuse(431, f"the request's head is over {HEAD_BYTES_MAX} bytes", code="head_too_large")
         except httptools.HttpParserError:
             self._refuse(400, "the request cannot be read as HTTP/1.1", code="bad_http")
-        except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
         else:
             if self._in_head:
                 self._wait_for_head()
             elif self._in_body:
                 self._body_goes_on(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        """Parse, without heed to offers to go on in another protocol, but for websockets (RFC 9110, 7.8).
+
+        Some clients offer HTTP/2 in the clear with whatever they ask. The parser leaves such a request's body
+        unread, so its head is parsed once more, without the offer.
+        """
+        while True:
+            try:
+                cast("Any", self.parser).feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                head = self._head_without_offer()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                data = head + data[cast("int", offer.args[0]) :]
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        """Return the head that was parsed last, as if no other protocol had been offered."""
+        parser = cast("Any", self.parser)
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() in _LASTING]
+                lines.append(b"connection: " + b",".join(kept))
+            elif name != b"upgrade":
+                lines.append(name + b": " + value)
+        return b"\r\n".join([*lines, b"", b""])
 
     def _body_goes_on(self, came_bytes: int) -> None:
         if self._beside_bytes > HEAD_BYTES_MAX:
@@ -234,13 +236,15 @@ class Front(HttpToolsProtocol):
         app = cast("Any", self).app
         version: str = parser.get_http_version()
         if version not in {"1.1", "1.0"}:
-            raise _UnknownVersion
+            raise _NotServed
         scope: Any = self.scope
         scope["method"] = parser.get_method().decode("ascii")
         if version != "1.1":
             scope["http_version"] = version
-        if parser.should_upgrade() and self._should_upgrade():
-            return
+        if scope["method"] == "CONNECT":
+            raise _NotServed
+        if parser.should_upgrade():
+            return  # see `_parse`
         url = httptools.parse_url(self.url)
         raw_path = url.path
         path = raw_path.decode("ascii")
@@ -279,6 +283,8 @@ class Front(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take note that the body is whole."""
+        if cast("Any", self.parser).should_upgrade():
+            return  # this is the end of a head that is parsed once more
         self._in_body = False
         self._was_paused = True  # of the next body this says nothing
         if self._pace_timer is not None and self._unread is None:

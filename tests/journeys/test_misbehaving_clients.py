@@ -373,6 +373,30 @@ async def test_requests_one_behind_the_other_are_answered_in_their_order(tmp_pat
                 await asyncio.sleep(0.02)
 
 
+HTTP_2 = [b"connection: Upgrade, HTTP2-Settings, close", b"upgrade: h2c", b"http2-settings: AAMAAABkAAQA"]
+
+
+async def test_an_offer_to_go_on_in_http_2_is_passed_over_and_the_request_is_read(tmp_path):
+    async with server(tmp_path) as app:
+        whole = head(app, *HTTP_2) + BODY
+        chunked = head(app, b"transfer-encoding: chunked", *HTTP_2, length=None)
+        chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+        for pieces in ([whole], [chunked], [head(app, *HTTP_2), BODY], [whole[:60], whole[60:]]):
+            got = await said(app, *pieces, pause_s=0.1)
+            assert status(got) == 200
+            assert b"connection: close" in got
+        offer = b"\r\n".join(HTTP_2).replace(b", close", b"")
+        alive = b"GET /healthz HTTP/1.1\r\nhost: a\r\n" + offer + b"\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        writer.write(2 * alive + head(app, *HTTP_2) + BODY)
+        async with asyncio.timeout(20):
+            got = await reader.read()
+        writer.close()
+        assert got.count(b"HTTP/1.1 200 OK") == 3
+        sent = [name.lower() for request in app.backend.requests for name, _ in request.headers.raw]
+        assert not {b"upgrade", b"http2-settings"} & set(sent)
+
+
 async def test_an_answer_read_a_byte_at_a_time_is_whole(tmp_path):
     async with server(tmp_path) as app:
         reader, writer = await asyncio.open_connection("127.0.0.1", app.port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from proxy.front import BEGUN_AT_ONCE, Front, Turns
+from proxy.front import Front
 from proxy.relay.needs import GONE
 from tests.commands import Commands
 from tests.processes import serving
@@ -245,28 +244,6 @@ async def test_a_stream_through_the_whole_server_is_read_by_a_client_of_the_olde
     assert events.startswith(b"data: {")
     assert events.endswith(b"data: [DONE]\n\n")
     assert b'"attribution":{' in events
-
-
-async def test_of_many_requests_that_come_at_once_a_few_begin_in_each_turn_of_the_loop_in_their_order():
-    loop, begun, turns_seen = asyncio.get_running_loop(), [], []
-    turns = Turns(loop)
-    for number in range(3 * BEGUN_AT_ONCE + 1):
-        if turns.has_room():
-            begun.append(number)
-        else:
-            turns.waiting.append(functools.partial(begun.append, number))
-    while len(begun) <= 3 * BEGUN_AT_ONCE:
-        turns_seen.append(len(begun))
-        await asyncio.sleep(0)
-    assert turns_seen == [BEGUN_AT_ONCE, 2 * BEGUN_AT_ONCE, 3 * BEGUN_AT_ONCE]
-    assert begun == sorted(begun)
-
-
-async def test_one_request_after_the_other_never_waits_for_a_turn():
-    turns = Turns(asyncio.get_running_loop())
-    for _ in range(3 * BEGUN_AT_ONCE):
-        assert turns.has_room()
-        await asyncio.sleep(0)
 
 
 async def test_a_hundred_requests_at_once_are_all_answered():
