@@ -59,7 +59,9 @@ def requires_role(*roles: Role) -> Guard:
         principal = await identify(connection)
         if principal.role not in roles:
             wanted = " or ".join(roles)
-            raise Forbidden(f"a {principal.role} key may not do this", remedy=f"use a key of role {wanted}")
+            raise Forbidden(
+                f"a key of role {principal.role} may not do this", remedy=f"use a key of role {wanted}"
+            )
 
     return guard
 
@@ -70,7 +72,9 @@ def requires(action: Action) -> Guard:
     async def guard(connection: Connection, _: BaseRouteHandler) -> None:
         principal = await identify(connection)
         if not may(principal, action):
-            raise Forbidden(f"a {principal.role} key may not do this", remedy="use a key of another role")
+            raise Forbidden(
+                f"a key of role {principal.role} may not do this", remedy="use a key of another role"
+            )
 
     return guard
 

@@ -39,7 +39,9 @@ def health_handlers(
 
     @get("/metrics", sync_to_thread=False, include_in_schema=False)
     def prometheus() -> Response[bytes]:
-        return Response(metrics.exposed(), media_type=CONTENT_TYPE_LATEST)
+        # As a header: to a media type that is a text the framework would add the charset a second time, and
+        # Prometheus refuses a type that says it twice.
+        return Response(metrics.exposed(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     @get("/.well-known/endcredits.json", media_type=MediaType.JSON, sync_to_thread=False)
     def well_known() -> dict[str, object]:

@@ -52,7 +52,7 @@ def problem_body(problem: Problem) -> dict[str, object]:
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer any exception that left a handler."""
     problem = as_problem(request, error)
-    headers = {"retry-after": "1"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = {"retry-after": str(problem.retry_after_s)} if problem.retry_after_s else {}
     allowed = error.headers.get("allow") if isinstance(error, HTTPException) and error.headers else None
     if allowed is not None:
         headers["allow"] = allowed
@@ -73,7 +73,7 @@ def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            get_log().error("request_failed", path=request.url.path, exc_info=error)
+            get_log().error("request_failed", path=_route(request), exc_info=error)
         why = _faults(error) or error.detail or status.phrase
         return Problem(why, remedy=REMEDIES.get(status, ""), code=status.name.lower(), status=status)
     if isinstance(error, (OperationalError, InterfaceError, OutOfConnections)):
@@ -85,8 +85,13 @@ def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
             "a value of this request can be in no store",
             remedy="send whole numbers of at most 64 bits, and texts without NUL characters",
         )
-    get_log().error("request_failed", path=request.url.path, exc_info=error)
+    get_log().error("request_failed", path=_route(request), exc_info=error)
     return Problem("something broke on our side", remedy="try again; the operator's log says more")
+
+
+def _route(request: Request[Any, Any, Any]) -> str:
+    """Return the route as it was declared: the path that was asked for may hold a sign-in link's secret."""
+    return cast("str", request.scope.get("path_template", "unknown"))
 
 
 def _faults(error: HTTPException) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from litestar import Litestar
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.observability import Metrics
 from proxy.portal.health import health_handlers
@@ -47,7 +48,7 @@ async def test_ready_only_when_every_part_is_ok():
 
 async def test_metrics_are_prometheus_text():
     answer = await get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["content-type"] == CONTENT_TYPE_LATEST, "each parameter once, or it is refused"
     assert b"# HELP endcredits_requests_total" in answer.body
 
 

@@ -4,13 +4,16 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from litestar.exceptions import MethodNotAllowedException, NotFoundException, ValidationException
 from sqlalchemy.exc import DataError, OperationalError
 
 from proxy.errors import Conflict, Unauthenticated, Unavailable
 from proxy.portal.problems import answer_problem, problem_body
 
-REQUEST = SimpleNamespace(url=SimpleNamespace(path="/api/x"))
+REQUEST = SimpleNamespace(
+    url=SimpleNamespace(path="/portal/enter/a-secret"), scope={"path_template": "/portal/enter/{secret}"}
+)
 
 
 def test_a_problem_keeps_its_status_code_cause_and_remedy():
@@ -34,7 +37,7 @@ def test_a_framework_error_keeps_its_status():
 def test_a_store_that_is_away_is_unavailable_and_says_when_to_come_back():
     answer = answer_problem(REQUEST, OperationalError("SELECT secret", {}, Exception("host db.internal")))
     assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["retry-after"] == "5"
     assert b"secret" not in answer.content
     assert b"db.internal" not in answer.content
 
@@ -45,9 +48,15 @@ def test_our_own_bug_is_answered_without_its_details():
     assert b"ratio" not in answer.content
 
 
+def test_a_log_line_of_our_bug_names_the_route_and_not_what_was_asked_for():
+    with structlog.testing.capture_logs() as logs:
+        answer_problem(REQUEST, ZeroDivisionError("the secret ratio"))
+    assert [(line["event"], line["path"]) for line in logs] == [("request_failed", "/portal/enter/{secret}")]
+
+
 def test_a_missing_key_says_how_to_send_one():
     assert answer_problem(REQUEST, Unauthenticated("no key")).headers["www-authenticate"] == "Bearer"
-    assert answer_problem(REQUEST, Unavailable("later")).headers["retry-after"] == "1"
+    assert answer_problem(REQUEST, Unavailable("later")).headers["retry-after"] == "5"
 
 
 def test_what_a_request_got_wrong_is_named_with_a_remedy():
