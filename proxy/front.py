@@ -32,6 +32,7 @@ LATER_S = 1.0  # after what reads a body has noticed a silence by itself: it ans
 FIELD_BYTES = 4  # of each header beside its name and value
 NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
 _LASTING = frozenset({b"close", b"keep-alive"})  # what `Connection` says of the connection itself
+_OFFER = frozenset({b"upgrade", b"http2-settings"})
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS = bytes({*range(32), 127} - {9, 10, 13})  # line breaks are counted, tabs may be
 NO_CONTENT = 204
@@ -132,7 +133,7 @@ class Front(HttpToolsProtocol):
             if name == b"connection":
                 kept = [token for token in value.split(b",") if token.strip().lower() in _LASTING]
                 lines.append(b"connection: " + b",".join(kept))
-            elif name != b"upgrade":
+            elif name not in _OFFER:
                 lines.append(name + b": " + value)
         return b"\r\n".join([*lines, b"", b""])
 
