@@ -91,7 +91,7 @@ def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
 
 def _route(request: Request[Any, Any, Any]) -> str:
     """Return the route as it was declared: the path that was asked for may hold a sign-in link's secret."""
-    return cast("str", request.scope.get("path_template", "unknown"))
+    return cast("dict[str, str]", request.scope).get("path_template", "unknown")
 
 
 def _faults(error: HTTPException) -> str:
