@@ -141,7 +141,7 @@ class Exchange:
             headers = [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
             encoding = b""
         is_readable = encoding in {b"", b"identity"}
-        self._head = (status, downward(headers))
+        self._head = (status, downward(headers, may_change=status < 300 or self._inflate is not None))
         if not 200 <= status < 300:
             self._mode = Mode.REFUSAL
             return []

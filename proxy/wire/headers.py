@@ -29,6 +29,7 @@ _NOT_FORWARDED = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer",
     b"transfer-encoding", b"upgrade",
 })  # fmt: skip
+_DIGESTS = frozenset({b"content-digest", b"repr-digest", b"digest", b"content-md5"})  # RFC 9530; RFC 3230
 CREDITS_BYTES_MAX = 4_096  # nginx and others refuse header blocks of 8 KiB; half is left to the backend
 
 
@@ -135,9 +136,12 @@ def named_by_connection(headers: RawHeaders) -> set[bytes]:
     }
 
 
-def downward(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return the headers that reach the client, as they came, less those for our hop or ours to say."""
-    dropped = _NOT_FORWARDED | named_by_connection(headers)
+def downward(headers: RawHeaders, *, may_change: bool = False) -> list[tuple[bytes, bytes]]:
+    """Return the headers that reach the client, as they came, less those for our hop or ours to say.
+
+    may_change: the body may be another than came, so that digests of it say nothing.
+    """
+    dropped = (_NOT_FORWARDED | _DIGESTS if may_change else _NOT_FORWARDED) | named_by_connection(headers)
     return [
         (name, value)
         for name, value in headers

@@ -37,6 +37,13 @@ def test_a_json_reply_is_held_until_settled_and_recorded_and_differs_by_one_fiel
     assert close == Close()
 
 
+def test_a_digest_of_the_backends_body_goes_with_a_refusal_and_not_with_a_body_that_has_changed():
+    digested = [*JSON, (b"Content-Digest", b"sha-256=:x:")]
+    for status, goes_down in ((200, False), (500, True)):
+        begin = only(play(exchange(chat_request()), [chat_reply()], status=status, headers=digested), Begin)
+        assert ((b"Content-Digest", b"sha-256=:x:") in begin.headers) is goes_down
+
+
 @pytest.mark.parametrize(
     ("view", "has_field", "has_list"), [("off", 0, 0), ("headers", 0, 1), ("body", 1, 1)]
 )

@@ -81,6 +81,12 @@ def test_the_id_and_the_status_have_their_names():
     assert status_header("pending") == (b"x-attribution-status", b"pending")
 
 
+def test_digests_go_down_only_with_a_body_that_stays_as_it_came():
+    said = [(b"Content-Digest", b"sha-256=:x:"), (b"ETag", b'"a"'), (b"content-md5", b"x")]
+    assert downward(said) == said
+    assert downward(said, may_change=True) == [(b"ETag", b'"a"')]
+
+
 def test_headers_of_one_hop_and_headers_that_are_ours_do_not_go_down():
     headers = [
         (b"Connection", b"close, X-Hop"), (b"X-HOP", b"1"), (b"Transfer-Encoding", b"chunked"),
