@@ -289,6 +289,7 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
                 "statement": found.statement,
                 "lines": found.largest,
                 "count": found.count,
+                "disputable": list({line.work: line.title or line.work for _, line in found.largest}.items()),
                 "state": state_at(until, office.clock.now_us()),
                 "until": until,
                 "comments": [comment_row(one) for one in office.comments(caller).of(name)],
@@ -319,7 +320,7 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
             office.disputes(caller).open,
             name,
             str(form.get("reason", "")),
-            work=str(form.get("work", "")),
+            work=str(form.get("other", "")).strip() or str(form.get("work", "")),
             answer_days=office.settings.billing.answer_days,
         )
         return Redirect(f"/portal/matters/{case.id}?done=opened", status_code=303)

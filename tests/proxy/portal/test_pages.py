@@ -45,8 +45,9 @@ def test_whatever_is_printed_anywhere_is_text(text):
 def test_money_is_whole_and_written_as_the_reader_writes_it():
     assert "$1,234<" not in made("{{ ui.money(g, 'USD') }}", g=1_234_560_000_000)
     assert made("{{ ui.money(g, 'USD') }}", g=1_234_560_000_000) == (
-        '<span class="money">$1,234.56<i>0000000</i></span>'
+        '<span class="money">$1,234.56<i class="nil">0000000</i></span>'
     )
+    assert "<i>0000001</i>" in made("{{ ui.money(g, 'USD') }}", g=1_234_560_000_001)
     assert "1.234,56" in made("{{ g | spoken('EUR') }}", g=1_234_560_000_000, languages="de-DE")
 
 
