@@ -42,6 +42,7 @@ TOKEN_BUCKETS = tuple(4.0**power for power in range(14))  # 1 to 67,108,864
 SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))  # 0.01 to 81.92
 OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}
 CHATS = {"chat.completions", "responses", "messages"}
+OPT_IN, LATEST = "OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental"
 WHERE = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -71,6 +72,7 @@ class Trace:
     head: bytes = b""
     tail: bytes = b""
     is_stream: bool = False
+    chunks: int = 0  # events of a stream
     endpoint: str = ""  # metered, once it is known what it was
     outcome: str = ""
     asked_model: str = ""
@@ -90,7 +92,8 @@ class Trace:
 class Telemetry:
     """Makes spans and metrics of what requests note; `opened` makes it as the environment wants it.
 
-    spans: takes finished spans. tracing: says which requests are sampled, and who we are.
+    spans: takes finished spans. tracing: says which requests are sampled, and who we are. is_latest: metrics
+    by names that the conventions have newly taken in are told too.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Telemetry:
         *,
         clock: Clock,
         backends: Sequence[Backend],
+        is_latest: bool = False,
     ) -> None:
         self._spans, self._tracing, self._metering, self._clock = spans, tracing, metering, clock
         self._hosts = {backend.name: urlsplit(backend.url) for backend in backends}
@@ -119,8 +123,18 @@ class Telemetry:
                 ("client.operation.time_to_first_chunk", "From the request to a stream's first byte"),
                 ("server.request.duration", "From the request to the answer's last byte"),
                 ("server.time_to_first_token", "From the request to a stream's first byte"),
+                ("client.operation.time_per_output_chunk", "Between two events of a stream, their mean"),
                 ("server.time_per_output_token", "Between two tokens of a stream after the first"),
             )
+        }
+        self._usage = {
+            kind: histogram(
+                f"gen_ai.client.inference.usage.{kind}_tokens",
+                "{token}",
+                TOKEN_BUCKETS,
+                "Tokens of one answer",
+            )
+            for kind in (("input", "output") if is_latest else ())
         }
         self._queue: queue.SimpleQueue[Trace | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -147,6 +161,8 @@ class Telemetry:
                         trace.head = body[:KEPT_BYTES_MAX]
                         trace.is_stream = message.get("more_body", False)
                     trace.tail = (trace.tail[-ENDED_BYTES_MAX:] + body)[-KEPT_BYTES_MAX:]
+                    if trace.is_stream:
+                        trace.chunks += body.count(b"\ndata:") + body.startswith(b"data:")
                 await send(message)
 
             try:
@@ -229,9 +245,14 @@ class Telemetry:
             if trace.output_tokens > 1:
                 each_s = (trace.ended_ns - trace.first_ns) / 1e9 / (trace.output_tokens - 1)
                 self._seconds["server.time_per_output_token"].record(each_s, common)
+            if trace.chunks > 1:
+                each_s = (trace.ended_ns - trace.first_ns) / 1e9 / (trace.chunks - 1)
+                self._seconds["client.operation.time_per_output_chunk"].record(each_s, common)
         for kind, tokens in (("input", trace.input_tokens), ("output", trace.output_tokens)):
             if tokens:
                 self._tokens.record(tokens, {**common, "gen_ai.token.type": kind})
+            if tokens and kind in self._usage:
+                self._usage[kind].record(tokens, common)
 
     def _span(self, trace: Trace) -> None:
         from opentelemetry.trace import SpanKind  # noqa: PLC0415  # the extra; see above
@@ -340,4 +361,5 @@ def opened(
     if environ.get("OTEL_METRICS_EXPORTER", "otlp") == "otlp":
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
     metering = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
-    return Telemetry(spans, tracing, metering, clock=clock, backends=backends)
+    is_latest = LATEST in environ.get(OPT_IN, "").split(",")
+    return Telemetry(spans, tracing, metering, clock=clock, backends=backends, is_latest=is_latest)

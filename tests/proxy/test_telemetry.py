@@ -28,7 +28,7 @@ SECRET = "bees and copper bells"
 class Heard:
     """What a collector would have got."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_latest: bool = False) -> None:
         self.exporter, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
         self.telemetry = Telemetry(
             SimpleSpanProcessor(self.exporter),
@@ -36,6 +36,7 @@ class Heard:
             MeterProvider([self.reader], shutdown_on_exit=False),
             clock=SystemClock(),
             backends=(Backend(url="https://api.openai.com/v1"),),
+            is_latest=is_latest,
         )
         self.metrics: dict[str, list[Any]] = {}
 
@@ -51,9 +52,9 @@ class Heard:
 
 
 async def asked(
-    tmp_path, *, stream: bool = False, headers: dict[str, str] | None = None
+    tmp_path, *, stream: bool = False, headers: dict[str, str] | None = None, is_latest: bool = False
 ) -> tuple[Heard, Live]:
-    heard = Heard()
+    heard = Heard(is_latest=is_latest)
     told = heard.telemetry
     told._metering.shutdown = lambda _timeout: heard.collect()
     async with live(settings_in(tmp_path), telemetry=told) as app:
@@ -118,10 +119,29 @@ async def test_metrics_have_the_conventions_names_units_and_buckets(tmp_path):
         "gen_ai.client.token.usage",
         "gen_ai.client.operation.duration",
         "gen_ai.client.operation.time_to_first_chunk",
+        "gen_ai.client.operation.time_per_output_chunk",
         "gen_ai.server.request.duration",
         "gen_ai.server.time_to_first_token",
         "gen_ai.server.time_per_output_token",
     }
+
+
+async def test_names_that_the_conventions_have_newly_taken_in_are_told_to_whoever_asks_for_them(tmp_path):
+    heard, _ = await asked(tmp_path, is_latest=True)
+    tokens = {
+        point.attributes["gen_ai.token.type"]: point.sum
+        for point in heard.metrics["gen_ai.client.token.usage"]
+    }
+    for kind in ("input", "output"):
+        (point,) = heard.metrics[f"gen_ai.client.inference.usage.{kind}_tokens"]
+        assert point.sum == tokens[kind] > 0
+    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_METRICS_EXPORTER": "none"}
+    wish = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http,gen_ai_latest_experimental"}
+    for environ, is_told in ((where, False), (where | wish, True)):
+        made = opened(SystemClock(), (), environ)
+        assert made is not None
+        assert bool(made._usage) is is_told
+        made.close()
 
 
 async def test_what_is_passed_through_has_one_span_and_a_failure_is_an_error(tmp_path):
