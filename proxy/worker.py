@@ -25,13 +25,14 @@ from typing import Any
 
 import uvicorn
 
-from proxy.app import Asgi, at_once, create_app, logs
+from proxy.app import Asgi, at_once, create_app
 from proxy.crew import BEAT_S, FAILED_TO_START, Crew
 from proxy.errors import Problem
 from proxy.front import Front
 from proxy.observability import configure_logging, get_log
 from proxy.receipts.apart import Apart
 from proxy.relay.sockets import MESSAGE_BYTES_MAX
+from proxy.running import logs
 from proxy.settings import Server, serving
 
 PR_SET_PDEATHSIG = 1

@@ -18,11 +18,12 @@ import anyio
 import pydantic
 
 from proxy.access.store import create_key
-from proxy.app import Running, create_app
+from proxy.app import create_app
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import NewWork
 from proxy.clock import RandomIds, SystemClock
 from proxy.metering.store import totals
+from proxy.running import Running
 from proxy.settings import Backend, Server
 from tests import fakes
 from tests.live import TOY_SCORER, settings_in

@@ -18,11 +18,12 @@ from typing import Any
 import httpx
 
 from proxy.access.store import create_key
-from proxy.app import Running, at_once, create_app
+from proxy.app import at_once, create_app
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import NewWork
 from proxy.clock import RandomIds, SystemClock
 from proxy.front import Front
+from proxy.running import Running
 from proxy.settings import Attribution, Settings
 from tests.builders import SSE, chat_reply, chat_request, chat_stream
 from tests.fakes import FakeBackend, served

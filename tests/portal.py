@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 
 from proxy.access.store import create_key
-from proxy.app import Running, create_app
+from proxy.app import create_app
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import NewWork
 from proxy.clock import RandomIds, SystemClock
+from proxy.running import Running
 from proxy.settings import Settings
 from tests.live import settings_in
 from tests.stores import lay

@@ -138,21 +138,6 @@ async def test_no_word_of_a_prompt_or_an_answer_is_on_disk_once_it_is_settled(tm
         assert secret not in content
 
 
-async def test_without_a_working_index_answers_wait_and_the_proxy_says_it_is_not_ready(tmp_path):
-    broken = tmp_path / "index"
-    broken.mkdir()
-    (broken / "current").write_text("99999999999999999999\n")
-    settings = settings_in(tmp_path, attribution=Attribution(deadline_ms=50))
-    async with live(settings, scorer=()) as app:
-        ready = await app.client.get("/readyz")
-        assert ready.status_code == 503
-        assert ready.json()["checks"]["model"] != "ok"
-        assert ready.json()["checks"]["database"] == "ok"
-        app.answers("whose words are these")
-        answer = await app.chat(app.key())
-        assert answer.json()["attribution"]["status"] == "pending"
-
-
 async def test_errors_of_the_api_are_problems_with_a_remedy(tmp_path):
     async with live(settings_in(tmp_path)) as app:
         for path, status, code in (
