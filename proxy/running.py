@@ -289,7 +289,7 @@ class Running:
         return found
 
     def _has_index(self) -> bool:
-        """Say whether there is an index to serve from, a broken one too: nobody registered a work otherwise."""
+        """Say whether there is an index to serve from, a broken one too; without any work there is none."""
         try:
             return indexing.current(self.settings.index_dir) is not None
         except Problem:
