@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from proxy.cli import main
 from tests.repository import ROOT, modules, parsed, shown, tracked
 
 DOCS = ROOT / "docs"
@@ -131,34 +134,51 @@ def test_every_file_a_page_names_exists(page):
     assert {name for name in named if not (ROOT / name).exists()} <= made_by_the_reader
 
 
-def commands_that_are_named(page: Path) -> set[tuple[str, ...]]:
-    """(command, subcommand) of every `endcredits ...` in the page."""
-    found = set()
-    for words in re.findall(r"\bendcredits ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)", code_in(page)):
-        found.add(tuple(words.split()))
-    return found
+def command_lines(page: Path) -> list[str]:
+    """Every whole command that the page prints: in its shell blocks, fenced or indented."""
+    text = page.read_text(encoding="utf-8")
+    fenced = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
+    indented = re.findall(r"^ {4}(endcredits .*)$", text, re.MULTILINE)
+    shown = [line for block in fenced for line in block.replace("\\\n", " ").splitlines()] + indented
+    return [one[0] for line in shown for one in re.findall(r"\b(endcredits [a-z]([^|&>]|(?<=\S)\|)*)", line)]
 
 
-def code_in(page: Path) -> str:
-    """What the page shows as a command: its shell blocks, and its words in backticks."""
-    found = re.findall(
-        r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL
-    )
-    return "\n".join(block or inline for block, inline in found)
+def words_of_commands(page: Path) -> list[str]:
+    """What the page says of commands between its lines: in backticks, perhaps only a part of one."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [" ".join(one.split()) for one in re.findall(r"`(endcredits [a-z][^`]*)`", text)]
+
+
+def found(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command that these words name, and those behind its name."""
+    command: click.Command = main
+    while isinstance(command, click.Group) and words:
+        assert words[0].split("|")[0] in command.commands, f"{command.name} {words[0]}"
+        command, words = command.commands[words[0].split("|")[0]], words[1:]
+    return command, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)
-def test_every_command_a_page_names_exists(page):
-    import click
+def test_every_command_a_page_prints_is_one_that_the_program_takes(page):
+    for line in command_lines(page):
+        command, words = found(shlex.split(line, comments=True)[1:])
+        given, left, _ = command.make_parser(click.Context(command)).parse_args(words)
+        assert left == [], line
+        for option in command.params:
+            value = given.get(option.name or "")
+            assert value or not option.required, f"{line}: {option.name}"
+            if isinstance(option.type, click.Choice) and isinstance(value, str):
+                assert value in option.type.choices, line
 
-    from proxy.cli import main
 
-    assert isinstance(main, click.Group)
-    for command, *rest in commands_that_are_named(page):
-        assert command in main.commands, f"endcredits {command}"
-        group = main.commands[command]
-        if rest and isinstance(group, click.Group):
-            assert rest[0] in group.commands, f"endcredits {command} {rest[0]}"
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_command_a_page_speaks_of_exists_with_its_options(page):
+    for line in words_of_commands(page):
+        if line == "endcredits --help":
+            continue
+        command, words = found(line.split()[1:])
+        options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", " ".join(words))) <= options | {"--help"}, line
 
 
 def runnable_blocks() -> list[str]:
