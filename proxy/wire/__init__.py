@@ -16,13 +16,14 @@ from proxy.wire.measures import Measures
 from proxy.wire.messages import Messages
 from proxy.wire.output import Said, TextDelta, TokenCounts
 from proxy.wire.pictures import Pictures
-from proxy.wire.responses import Responses
+from proxy.wire.responses import Compaction, Responses
 from proxy.wire.sse import Frame, SseDecoder
 
 _PATHS: dict[str, Endpoint] = {
     "/v1/chat/completions": ChatCompletions(),
     "/v1/completions": Completions(),
     "/v1/responses": Responses(),
+    "/v1/responses/compact": Compaction(),
     "/v1/messages": Messages(),
     "/v1/audio/transcriptions": Transcriptions(),
     "/v1/audio/translations": Transcriptions("audio.translations"),
@@ -34,6 +35,7 @@ _PATHS: dict[str, Endpoint] = {
     "/v1/embeddings": Measures("embeddings"),
     "/v1/moderations": Measures("moderations"),
 }
+_OF_VIDEOS = frozenset({"/v1/videos/edits", "/v1/videos/extensions"})
 ENDPOINTS = tuple(_PATHS.values())
 # Whoever asks for one of these to the letter has named no id and left no folder; nearly every request does.
 METERED_PATHS = frozenset(path.encode("ascii") for path in _PATHS)
@@ -48,7 +50,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
         return None
     path = path.removesuffix("/")
     is_remix = path.startswith("/v1/videos/") and path.endswith("/remix") and path.count("/") == 4
-    return _PATHS["/v1/videos"] if is_remix else _PATHS.get(path)
+    return _PATHS["/v1/videos"] if is_remix or path in _OF_VIDEOS else _PATHS.get(path)
 
 
 __all__ = [

@@ -22,13 +22,13 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,255}")
 _WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")  # "input_items": a place in an address, and no id
 _MEMBERS = (
     rb"previous_response_id|conversation(?:_id)?|file_ids?|input_file_id|training_file|validation_file|"
-    rb"vector_store_ids?|container(?:_id)?|batch_id|video_id|assistant_id|thread_id|upload_id|prompt_id"
+    rb"vector_store_ids?|container(?:_id)?|batch_id|video(?:_id)?|assistant_id|thread_id|upload_id|prompt_id"
 )
 _VALUE = rb'"([A-Za-z0-9._:-]{4,256})"'
 _HOLDER = rb'\{\s*"id"\s*:\s*' + _VALUE
 _LIST = rb"\[([^\[\]{}]{0,16384})\]"
 _NAMED = re.compile(rb'"(?:' + _MEMBERS + rb')"\s*:\s*(?:' + _VALUE + rb"|" + _HOLDER + rb"|" + _LIST + rb")")
-_HINTS = (b"_id", b"_file", b"conversation", b"container")  # most requests have none of them
+_HINTS = (b"_id", b"_file", b"conversation", b"container", b'"video"')  # most requests have none of them
 _LISTED = re.compile(_VALUE)
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _NO_IDS = frozenset({"models"})  # /v1/models/NAME: a model is everybody's

@@ -150,6 +150,20 @@ class Responses(Endpoint):
         return "\n".join(plain(content) for content in (instructions, *contents) if content)
 
 
+class Compaction(Responses):
+    """POST /v1/responses/compact: what was said so far, made short for models. No person reads it."""
+
+    name = "responses.compact"
+    unscored = "no_text"
+    takes_field = False
+    tells_text = False
+
+    def read_reply(self, body: bytes) -> Said | None:
+        """Return the usage; None when it is no JSON object at all."""
+        bare = tolerated(_bare, body)
+        return None if bare is None else Said((), (0,), _said(bare, "").counts, model=bare.model or "")
+
+
 def _told(response: _Response) -> str:
     return "".join(
         part.text or ""

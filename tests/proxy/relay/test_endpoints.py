@@ -353,6 +353,11 @@ async def test_a_picture_without_usage_is_counted_by_its_prompt_and_marked():
     [
         ("/v1/embeddings", b'{"data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":11,"total_tokens":11}}', (11, 0, False)),
         ("/v1/moderations", b'{"id":"modr-1","results":[{"flagged":false}]}', (2, 0, True)),
+        (
+            "/v1/responses/compact",
+            b'{"output":[{"type":"compaction","encrypted_content":"x"}],"usage":{"input_tokens":90,"output_tokens":12}}',
+            (90, 12, False),
+        ),
     ],
 )  # fmt: skip
 async def test_measures_are_metered_and_their_bytes_are_untouched(path, reply, tokens):

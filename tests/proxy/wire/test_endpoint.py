@@ -18,7 +18,8 @@ from proxy.wire import ENDPOINTS, endpoint_for
         ("/v1/audio/transcriptions", "audio.transcriptions"), ("/v1/audio/translations", "audio.translations"),
         ("/v1/audio/speech", "audio.speech"), ("/v1/images/generations", "images.generations"),
         ("/v1/images/edits", "images.edits"), ("/v1/images/variations", "images.variations"),
-        ("/v1/videos", "videos"), ("/v1/embeddings", "embeddings"), ("/v1/moderations", "moderations"),
+        ("/v1/videos", "videos"), ("/v1/videos/edits", "videos"), ("/v1/videos/extensions", "videos"),
+        ("/v1/embeddings", "embeddings"), ("/v1/moderations", "moderations"), ("/v1/responses/compact", "responses.compact"),
     ],
 )  # fmt: skip
 def test_what_generates_is_metered_under_its_name(path, name):

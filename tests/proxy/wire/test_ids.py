@@ -44,6 +44,8 @@ def test_an_address_names_its_ids(path, ids):
             {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-3"]}}]},
             ["file-3"],
         ),
+        ({"prompt": "again, at night", "video": {"id": "video_1"}}, ["video_1"]),
+        ({"messages": [{"content": [{"type": "video", "video": "https://a.example/v.mp4"}]}]}, []),
         ({"messages": [{"role": "tool", "tool_call_id": "call_1"}]}, []),
         ({"input": 'they wrote "file_id": "file-1" and "previous_response_id":"resp_1"'}, []),
         ({"conversation": None, "previous_response_id": None}, []),
