@@ -42,7 +42,7 @@ from proxy.portal.persons import persons_router
 from proxy.portal.playground import playground_pages
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
-from proxy.portal.site import portal_router
+from proxy.portal.site import front_door, portal_router
 from proxy.portal.verifying import verifier_page
 from proxy.portal.webhooks import webhooks_router
 from proxy.portal.works import works_router
@@ -114,6 +114,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     app = Litestar(
         [
             relay,
+            front_door,
             portal_router(pages, assets, doors, [*seen_inside, *seen_by_all]),
             works_router(running.engine, settings, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),

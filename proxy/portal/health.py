@@ -1,9 +1,8 @@
-"""Whether we are alive, ready, and how we fare: /healthz, /readyz, /metrics and /.well-
-known/endcredits.json.
+"""Whether we are alive, ready, and how we fare: /healthz, /readyz, /metrics; and who we are.
 
 Alive means the loop answers. Ready means that an answer given now would be attributed, metered and billed:
-the model is loaded, the journal takes records, the store answers. A missing catalogue is not unready:
-everything is then unattributed.
+the model is loaded, the index serves, the journal takes records, the store answers. A missing catalogue is
+not unready: everything is then unattributed.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from litestar import Response, Router, get
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
+from litestar.response import Redirect
 
 from proxy.errors import NotFound
 from proxy.portal.assets import Assets
@@ -32,6 +33,12 @@ TITLES: Final = {
     429: "Too often, too quickly",
     503: "We cannot do that right now",
 }
+
+
+@get("/", include_in_schema=False, sync_to_thread=False)
+def front_door() -> Redirect:
+    """Where a browser lands that was given the server's bare address."""
+    return Redirect(f"{PLACE}/", status_code=303)
 
 
 def portal_router(pages: Pages, assets: Assets, doors: Doors, handlers: Sequence[BaseRouteHandler]) -> Router:

@@ -15,7 +15,7 @@ from proxy.portal.assets import Assets
 from proxy.portal.doors import Doors
 from proxy.portal.front import front_pages
 from proxy.portal.pages import HEADERS, Pages
-from proxy.portal.site import portal_router
+from proxy.portal.site import front_door, portal_router
 from proxy.settings import Settings
 
 
@@ -38,7 +38,7 @@ def client():
         Doors(cast("Any", None), Settings(), SystemClock()),
         [*front_pages(pages), refused, broken],
     )
-    with create_test_client([router], raise_server_exceptions=False) as made:
+    with create_test_client([front_door, router], raise_server_exceptions=False) as made:
         yield made
 
 
@@ -60,6 +60,11 @@ def test_every_reply_is_a_guarded_page(client, path, status):
     assert "<h1>" in reply.text
     for name, value in HEADERS.items():
         assert reply.headers[name.decode()] == value.decode()
+
+
+def test_the_bare_address_leads_to_the_pages(client):
+    reply = client.get("/", follow_redirects=False)
+    assert (reply.status_code, reply.headers["location"]) == (303, "/portal/")
 
 
 def test_a_refusal_says_why_and_what_to_do_and_is_text(client):
