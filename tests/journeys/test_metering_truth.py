@@ -12,6 +12,7 @@ import json
 import pytest
 
 from proxy.metering import store as metering
+from proxy.settings import Routing
 from tests.builders import chat_request, chunk, usage_chunk
 from tests.live import live, settings_in
 
@@ -60,6 +61,29 @@ async def test_a_stream_whose_client_left_is_one_event_with_the_backends_own_usa
         (event,) = await booked(app, 1)
         assert (event.input_tokens, event.output_tokens, event.estimated) == (11, 807, False)
         assert event.outcome in {"cut", "complete"}
+
+
+async def test_where_nobody_reads_on_the_backend_is_left_and_only_what_was_told_is_billed(tmp_path):
+    """Elsewhere the backend goes on for nobody, and all of it is billed."""
+    is_left = asyncio.Event()
+
+    async def endless():
+        try:
+            yield chunk("the sea ")
+            await asyncio.Event().wait()
+        finally:
+            is_left.set()
+
+    async with live(settings_in(tmp_path / "data", routing=Routing(client_left="abort"))) as app:
+        headers = app.key(name="shop")
+        says(app)
+        app.backend.pieces = endless
+        await streamed(app, headers, read=1)
+        async with asyncio.timeout(30):
+            await is_left.wait()
+        (event,) = await booked(app, 1)
+        assert (event.outcome, event.estimated) == ("cut", True)
+        assert 0 < event.output_tokens < 10
 
 
 async def test_usage_that_the_client_did_not_ask_for_is_metered_and_not_shown(tmp_path):
