@@ -56,6 +56,7 @@ Row = dict[str, Any]
 PAGE_MAX: Final = 500
 FILES_MAX: Final = 200  # in one upload; more are a list, which is one file
 PIECE_BYTES: Final = 1 << 20
+NAME_BYTES_MAX: Final = 200  # file systems take 255
 MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
@@ -278,13 +279,26 @@ async def taken(shelf: Shelf, files: Sequence[Any], consent: str) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="endcredits-upload-") as kept:
         folder = Path(kept)
         for upload in uploads:
-            # A browser may say anything: only a name is taken, which is no path and hides nothing.
-            name = printable(PurePath(upload.filename.replace("\\", "/")).name, 150).lstrip(".") or "text.txt"
-            with (folder / name).open("wb") as file:
+            with (folder / _name_of(upload.filename, folder)).open("wb") as file:
                 while piece := await upload.read(PIECE_BYTES):
                     file.write(piece)
         outcomes = await asyncio.to_thread(shelf.take, folder, given)
     return [dataclasses.asdict(one) for one in outcomes]
+
+
+def _name_of(said: str, folder: Path) -> str:
+    """Return the name an upload is kept under, which becomes its ref. Raises BadRequest where there is none.
+
+    A browser may say anything: only a name is taken, which is no path and hides nothing.
+    """
+    name = printable(PurePath(said.replace("\\", "/")).name, NAME_BYTES_MAX).lstrip(".") or "text.txt"
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise BadRequest("a file's name is too long", remedy="give it a shorter one", code="file_name")
+    if (folder / name).exists():  # the second would take the place of the first
+        raise BadRequest(
+            f"two files are called '{name}'", remedy="rename one, or send them one by one", code="file_name"
+        )
+    return name
 
 
 def work_row(entry: WorkEntry) -> Row:

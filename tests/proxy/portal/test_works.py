@@ -79,5 +79,9 @@ async def test_what_is_no_upload_is_refused(tmp_path):
         assert (await ada("POST", "", data={"files": "words"})).json()["code"] == "no_files"
         many = [("files", (f"{n}.txt", "text", "text/plain")) for n in range(201)]
         assert (await ada("POST", "", files=many)).status_code == 400
+        for names in (("\N{CJK UNIFIED IDEOGRAPH-6F22}" * 100 + ".txt",), ("a/same.txt", "b/same.txt")):
+            wrong = [("files", (name, f"the text of {name}", "text/plain")) for name in names]
+            assert (await ada("POST", "", files=wrong)).json()["code"] == "file_name"
+        assert (await ada("GET", "")).json()["items"] == []
         said = {"use": "everything", "verdict": "paid"}
         assert (await ada("POST", "/w_none/consents", json=said)).status_code == 404
