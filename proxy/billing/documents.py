@@ -9,12 +9,12 @@ page is made in page.py, the printed document in paper.py.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
 
-from proxy.billing.cells import csv_cell, safe_cell
+from proxy.billing.cells import csv_cell, csv_cell_again, safe_cell
 from proxy.billing.locales import style_of
 from proxy.billing.money import decimal_text, decimal_texts
 from proxy.billing.page import PLAIN, Dress, to_html
@@ -36,18 +36,20 @@ DISTRIBUTOR_COLUMNS: Final = (
     "Statement",
 )  # fmt: skip
 
+Amounts = tuple[list[str], list[str], list[str], list[str]]
+
 
 # For machines
 
 
-def to_json(statement: Statement) -> bytes:
+def to_json(statement: Statement, amounts: Amounts | None = None) -> bytes:
     """Return canonical JSON: beside every `x_grains` its exact decimal text as `x`."""
     head = msgspec.structs.replace(statement, lines=())
     plain = cast("dict[str, Any]", msgspec.to_builtins(head))
     totals = canonical(plain.pop("totals"))
     said = _with_texts(plain, statement.currency)
     said["totals"] = _totals_with_texts(totals, statement.currency)
-    said["lines"] = _lines_with_texts(statement)
+    said["lines"] = _lines_with_texts(statement, amounts or amounts_of(statement))
     return canonical({"format": FORMAT, **said}) + b"\n"
 
 
@@ -60,7 +62,7 @@ class _LineWithTexts(StatementLine, frozen=True, kw_only=True, gc=False):
     net: str
 
 
-def _lines_with_texts(statement: Statement) -> list[_LineWithTexts]:
+def _lines_with_texts(statement: Statement, amounts: Amounts) -> list[_LineWithTexts]:
     return [
         _LineWithTexts(
             work=line.work,
@@ -83,17 +85,19 @@ def _lines_with_texts(statement: Statement) -> list[_LineWithTexts]:
             gross=gross,
             net=net,
         )
-        for line, price, rate, gross, net in zip(statement.lines, *_amounts(statement), strict=True)
+        for line, price, rate, gross, net in zip(statement.lines, *amounts, strict=True)
     ]
 
 
-def _amounts(statement: Statement) -> Iterator[list[str]]:
-    """Yield the lines' prices, rates, grosses and nets as decimal text."""
+def amounts_of(statement: Statement) -> Amounts:
+    """Return the lines' prices, rates, grosses and nets as decimal text: a third of what a document costs."""
     lines, currency = statement.lines, statement.currency
-    yield decimal_texts([line.price_grains for line in lines], currency)
-    yield decimal_texts([line.rate_grains for line in lines], currency)
-    yield decimal_texts([line.gross_grains for line in lines], currency)
-    yield decimal_texts([line.net_grains for line in lines], currency)
+    return (
+        decimal_texts([line.price_grains for line in lines], currency),
+        decimal_texts([line.rate_grains for line in lines], currency),
+        decimal_texts([line.gross_grains for line in lines], currency),
+        decimal_texts([line.net_grains for line in lines], currency),
+    )
 
 
 @functools.lru_cache(maxsize=8)  # every statement of a period has the same
@@ -120,17 +124,20 @@ def _as_text(grains: int | dict[str, int], currency: str) -> str | dict[str, str
     return decimal_text(grains, currency)
 
 
-def to_csv(statement: Statement) -> bytes:
+def to_csv(statement: Statement, amounts: Amounts | None = None) -> bytes:
     """Return RFC 4180 with a header row, UTF-8. No cell can be taken for a formula by a spreadsheet."""
     head = (statement.id, statement.period, statement.creator, statement.name, statement.currency)
     begin = ",".join(map(csv_cell, head))
     app_cells = {app: csv_cell(name) for app, name in statement.app_names.items()}
+    again = csv_cell_again
     rows = [
-        f"{begin},{csv_cell(line.work)},{csv_cell(line.title)},{csv_cell(line.app)},"
-        f"{app_cells.get(line.app) or csv_cell(line.app)},{csv_cell(line.model)},{csv_cell(line.day)},"
-        f"{csv_cell(line.scheme)},{csv_cell(line.verdict)},{line.answers},{line.ppm_sum},{price},{rate},"
+        f"{begin},{csv_cell(line.work)},{csv_cell(line.title)},{again(line.app)},"
+        f"{app_cells.get(line.app) or again(line.app)},{again(line.model)},{again(line.day)},"
+        f"{again(line.scheme)},{again(line.verdict)},{line.answers},{line.ppm_sum},{price},{rate},"
         f"{gross},{line.split_version},{line.split_ppm},{net},{line.gross_grains},{line.net_grains}\r\n"
-        for line, price, rate, gross, net in zip(statement.lines, *_amounts(statement), strict=True)
+        for line, price, rate, gross, net in zip(
+            statement.lines, *(amounts or amounts_of(statement)), strict=True
+        )
     ]
     return "".join((",".join(COLUMNS) + "\r\n", *rows)).encode("utf-8")
 
@@ -209,13 +216,14 @@ def _bare(make: Callable[[Statement], bytes]) -> Callable[[Statement, Dress], by
 
 
 MAKERS: Final[dict[str, Callable[[Statement, Dress], bytes]]] = {
-    "json": _bare(to_json),
-    "csv": _bare(to_csv),
+    "json": lambda statement, _dress: to_json(statement),
+    "csv": lambda statement, _dress: to_csv(statement),
     "tsv": _bare(to_tsv),
     "distributor": _bare(to_distributor),
     "html": to_html,
     "pdf": to_pdf,
 }
+_BY_AMOUNTS: Final = {"json": to_json, "csv": to_csv}
 FOR_EYES: Final = frozenset({"html", "pdf"})
 SUFFIXES: Final = {"distributor": "distributor.tsv"}  # of files; the others are named as their format
 MEDIA_TYPES: Final = {
@@ -241,6 +249,15 @@ def file_name(statement: Statement, form: str) -> str:
 def render(statement: Statement, form: str, dress: Dress = PLAIN) -> bytes:
     """Return the statement in one of MAKERS' formats. Raises BadRequest where `pdf` lacks its extra."""
     return MAKERS[form](statement, dress)
+
+
+def render_all(statement: Statement, dresses: Mapping[str, Dress]) -> list[bytes]:
+    """Return it in several formats, {format: how to show it}; amounts are put into text once for all."""
+    amounts = amounts_of(statement) if dresses.keys() >= _BY_AMOUNTS.keys() else None
+    return [
+        _BY_AMOUNTS[form](statement, amounts) if form in _BY_AMOUNTS else render(statement, form, dress)
+        for form, dress in dresses.items()
+    ]
 
 
 def dressed(form: str, locale: str = "", *, state: str = "", until_us: int = 0, fonts: str = "") -> Dress:

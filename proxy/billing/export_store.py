@@ -6,7 +6,7 @@ documents. In memory are a page of them and the ids of all: 10 MB for a hundred 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,22 +25,24 @@ def _of(query: sa.Select[*tuple[Any, ...]], label: str, creator: str) -> sa.Sele
     return query.where(_statement.c.creator_id == creator) if creator else query
 
 
-def count(engine: sa.Engine, *, label: str = "", creator: str = "") -> int:
-    """Return how many statements there are: of a period, of a creator, or all."""
+def ids_of(engine: sa.Engine, *, label: str = "", creator: str = "") -> list[str]:
+    """Return the ids of a period's statements, of a creator's, or of all, sorted."""
     with engine.connect() as connection:
-        query = _of(sa.select(sa.func.count()).select_from(_statement), label, creator)
-        return int(connection.execute(query).scalar_one())
+        found = connection.execute(_of(sa.select(_statement.c.id), label, creator)).scalars()
+        return sorted(str(one) for one in found)  # sorted here: a store would sort all of them for each page
 
 
 def each(engine: sa.Engine, *, label: str = "", creator: str = "") -> Iterator[Statement]:
     """Yield them in the order of their ids."""
-    with engine.connect() as connection:
-        found = connection.execute(_of(sa.select(_statement.c.id), label, creator)).scalars()
-        ids = sorted(str(one) for one in found)  # sorted here: a store would sort all of them for each page
+    return some(engine, ids_of(engine, label=label, creator=creator))
+
+
+def some(engine: sa.Engine, ids: Sequence[str]) -> Iterator[Statement]:
+    """Yield the statements of these ids, in their order."""
     for start in range(0, len(ids), PAGE):
-        some = ids[start : start + PAGE]
-        query = sa.select(_statement.c.id, _statement.c.body).where(_statement.c.id.in_(some))
+        page = ids[start : start + PAGE]
+        query = sa.select(_statement.c.id, _statement.c.body).where(_statement.c.id.in_(page))
         with engine.connect() as connection:
             bodies: dict[str, str] = {str(row[0]): str(row[1]) for row in connection.execute(query)}
-        for one in some:
+        for one in page:
             yield unpacked(bodies[one])

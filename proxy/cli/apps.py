@@ -12,8 +12,8 @@ import click
 
 from proxy.cli.access import apps
 from proxy.cli.desk import Desk, command
+from proxy.cli.exporting import write
 from proxy.cli.money import load_prices
-from proxy.cli.statements import write
 from proxy.errors import NotFound
 
 if TYPE_CHECKING:
@@ -69,5 +69,5 @@ def _give(desk: Desk, period: str, out: Path | None, content: Callable[[], bytes
     if out is None:
         click.echo(content(), nl=False)
         return
-    write(out, content)
+    write(out, content())
     desk.say({"period": period, "file": str(out)}, str(out))

@@ -148,12 +148,12 @@ def _prover(desk: Desk) -> Prover:
 
 
 def _write(out: Path | None, content: bytes) -> None:
-    from proxy.cli.statements import write
+    from proxy.cli.exporting import write
 
     if out is None:
         click.echo(content, nl=False)
     else:
-        write(out, lambda: content)
+        write(out, content)
 
 
 @main.group()
