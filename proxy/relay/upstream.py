@@ -227,7 +227,8 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str:
         suffix = exception.strip().lstrip(".")
         if suffix == "*" or (suffix and (host == suffix or host.endswith("." + suffix))):
             return ""
-    return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy", "")
+    found = (named.get(f"{parts.scheme}_proxy") or named.get("all_proxy", "")).strip()
+    return found if "://" in found or not found else f"http://{found}"
 
 
 def check_path(raw_path: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import gzip
 import ipaddress
@@ -127,6 +128,61 @@ async def test_proxies_of_the_environment_are_used_only_when_wanted(is_on, passe
 def test_no_proxy_names_hosts_and_domains(url, no_proxy, proxy):
     environ = {"http_proxy": "http://p", "HTTPS_PROXY": "http://s", "NO_PROXY": no_proxy}
     assert proxy_for(url, environ) == proxy
+
+
+def test_a_proxy_that_is_named_without_a_scheme_is_asked_in_the_clear():
+    assert proxy_for("https://a.test/v1", {"HTTPS_PROXY": " proxy:3128"}) == "http://proxy:3128"
+
+
+async def test_a_backend_behind_tls_is_asked_through_a_proxys_tunnel_and_only_it_shows_its_certificate(
+    tmp_path,
+):
+    context, ca_file = certified(tmp_path)
+    asked, handling = [], []
+
+    async def tunnel(reader, writer):
+        handling.append(asyncio.current_task())
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        host, _, port = asked[-1].split(b" ")[1].partition(b":")
+        there, up = await asyncio.open_connection(host.decode(), int(port))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await asyncio.gather(piped(reader, up), piped(there, writer))
+
+    async def piped(source, sink):
+        with contextlib.suppress(ConnectionError):
+            while some := await source.read(65_536):
+                sink.write(some)
+                await sink.drain()
+        await closed(sink)
+
+    async def answers(reader, writer):
+        handling.append(asyncio.current_task())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(fakes.http_reply(b"{}"))
+        await reader.read()
+        await closed(writer)
+
+    async def closed(writer):
+        writer.close()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+    async with (
+        await asyncio.start_server(answers, "127.0.0.1", 0, ssl=context) as behind,
+        await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy,
+    ):
+        url = f"https://127.0.0.1:{behind.sockets[0].getsockname()[1]}/v1"
+        backend = Backend(url=url, ca_file=ca_file, env_proxies=True, api_key_env="KEY")
+        environ = {"HTTPS_PROXY": f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}", "KEY": "sk-secret"}
+        upstream = Upstream((backend,), environ=environ)
+        answer = await upstream.open(backend, "GET", b"/v1/models", b"", [], b"", identity=True)
+        assert await answer.read() == b"{}"
+        await answer.aclose()
+        await upstream.aclose()
+        await asyncio.gather(*handling)
+    (head,) = asked
+    assert head.startswith(b"CONNECT 127.0.0.1:")
+    assert b"sk-secret" not in head
 
 
 def certified(folder):
