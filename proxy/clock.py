@@ -14,7 +14,6 @@ from typing import Protocol
 
 # base32's letters in ASCII order, so that ids sort as text in the order of their birth.
 ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
-ID_CHARACTERS = 26
 RANDOM_BYTES = 11  # of one id, of which 82 bits are taken
 _PAIRS = [one + other for one in ALPHABET for other in ALPHABET]
 _random: list[bytes] = []  # drawn for the next ids: asking the kernel costs more than all the rest of an id

@@ -74,8 +74,3 @@ def next_comment(
             f"{statement} has {len(before)} comments", remedy="open a dispute", code="comments_full"
         )
     return Comment(statement=statement, seq=len(before) + 1, side=side, text=said, by=by, at_us=now_us)
-
-
-def waits_for_answer(comments: Sequence[Comment]) -> bool:
-    """Return whether a creator had the last word."""
-    return bool(comments) and comments[-1].side == "creator"

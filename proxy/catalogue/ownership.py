@@ -15,7 +15,7 @@ from typing import Literal
 from proxy.catalogue.works import checked_url, printable
 from proxy.errors import BadRequest
 
-STANDING_UPHELD, STANDING_VERIFIED, STANDING_NONE = 2, 1, 0
+STANDING_UPHELD, STANDING_VERIFIED = 2, 1  # 0 where neither is so
 BASIS_CHARACTERS_MAX = 4_000  # two pages: what does not fit belongs behind an address
 REASON_CHARACTERS_MAX = 1_000
 NAME_OF_DECIDER_MAX = 100
@@ -36,7 +36,6 @@ OWN_STATEMENT, COMMONS_STATEMENT = "own/1", "commons/1"
 
 ClaimOutcome = Literal["upheld", "rejected", "withdrawn"]
 ClaimState = Literal["open", "upheld", "rejected", "withdrawn"]
-OUTCOMES: tuple[ClaimOutcome, ...] = ("upheld", "rejected", "withdrawn")
 ReviewDecision = Literal["released", "upheld"]
 
 

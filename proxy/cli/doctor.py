@@ -133,7 +133,7 @@ def _index(settings: Settings) -> str:
 
 
 def _journal(settings: Settings) -> str:
-    from proxy.metering.repair import is_damaged
+    from proxy.metering.repair import damaged_folders, is_damaged
     from proxy.metering.segments import list_segments
 
     shards = [path for path in sorted(settings.journal_dir.glob("shard-*")) if path.is_dir()]
@@ -144,7 +144,9 @@ def _journal(settings: Settings) -> str:
                 remedy="start the server: it keeps the damaged files aside and saves what can be read",
             )
     segments = sum(len(list_segments(shard)) for shard in shards)
-    return f"{len(shards)} shards, {segments} segments" if shards else "not there yet"
+    aside = len(damaged_folders(settings.journal_dir))
+    kept = f"; {aside} kept aside as damaged, in {settings.journal_dir}" if aside else ""
+    return f"{len(shards)} shards, {segments} segments{kept}" if shards else "not there yet"
 
 
 def _prices(settings: Settings) -> str:
@@ -182,6 +184,6 @@ def _backends(settings: Settings) -> str:
         except OSError as error:
             raise Problem(
                 f"backend '{backend.name}' at {parts.hostname}:{port} cannot be reached ({error})",
-                remedy="start it, or correct backends[].url",
+                remedy="start it, correct backends[].url, or name it by `serve --upstream`",
             ) from error
     return f"{len(settings.backends)} can be reached"

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.billing import periods
-from proxy.billing.periods import Comment, next_comment, state_at, waits_for_answer, window_end
+from proxy.billing.periods import Comment, next_comment, state_at, window_end
 from proxy.errors import BadRequest, Conflict
 
 TIMES = st.integers(0, 1 << 52)
@@ -63,9 +63,3 @@ def test_what_is_said_is_bounded_in_number_too():
     with pytest.raises(Conflict) as refused:
         comment(before)
     assert refused.value.code == "comments_full"
-
-
-def test_a_comment_waits_until_somebody_answers():
-    assert not waits_for_answer([])
-    assert waits_for_answer([said("creator", "?")])
-    assert not waits_for_answer([said("creator", "?"), said("operator", "!", 2)])

@@ -57,6 +57,14 @@ def test_a_damaged_index_is_told_with_the_command_that_mends_it(ec, config):
     assert "index build" in found(ran)["index"]["remedy"]
 
 
+def test_shards_that_were_kept_aside_as_damaged_are_told_with_their_place(ec, config):
+    for name in ("shard-00", "damaged-shard-00-1"):
+        (ec.data / "journal" / name).mkdir(parents=True, mode=0o700)
+    ec.data.chmod(0o700)
+    fact = found(ec.json("doctor", "--config", config))["journal"]["fact"]
+    assert fact == f"1 shards, 0 segments; 1 kept aside as damaged, in {ec.data / 'journal'}"
+
+
 def test_a_backend_that_is_away_and_a_folder_others_can_read_are_told(ec):
     ec("keys", "list")
     ec.data.chmod(0o755)
