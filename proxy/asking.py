@@ -3,7 +3,8 @@
 A call in a thread cannot be cut off. A database that is reached and answers nothing any more (a frozen host,
 a disk that hangs) keeps every thread that asks it, and with one pool of threads for everything an answer
 could not end any more because its text could not be written. So requests ask the store in threads of their
-own and wait a bounded time for it, and the disk has others.
+own and wait a bounded time for it, and the disk has others. Pages and the API of people have theirs: what a
+person asks for may take long, and neither an answer nor the resolver of names may wait behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from proxy.errors import Unavailable
 
 STORE_THREADS = 16  # the engine has 15 connections: one that waits for a connection is told so soon
 DISK_THREADS = 4  # each waits for a sync or two, which the disk does one after the other
+PAGE_THREADS = 8  # people's clicks are few; the next waits in the queue
+PAGE_S = 30.0  # the longest a person waits: a payment file of a hundred thousand creators takes some of it
 ANSWER_S = 8.0  # longer than SQLite waits for a lock and an engine for a connection: both say so themselves
 
 P = ParamSpec("P")
@@ -52,4 +55,5 @@ class Threads:
 
 
 of_store = Threads("store", STORE_THREADS, ANSWER_S)
+of_pages = Threads("store", PAGE_THREADS, PAGE_S)
 on_disk = Threads("disk", DISK_THREADS)

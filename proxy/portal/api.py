@@ -8,7 +8,6 @@ people's streams.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -23,6 +22,7 @@ from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.access.made_store import MadeThings
 from proxy.access.store import app_names
+from proxy.asking import of_pages
 from proxy.billing import store as billing
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, SystemClock, iso_utc, parse_time_us
@@ -71,9 +71,9 @@ def api_router(
     ) -> Response[dict[str, Any]]:
         """Of a batch's answer, by its output's file id and its own name in it: as above."""
         ids = [line_id(backend, file, custom_id) for backend in backends]
-        found = await asyncio.to_thread(metering.known_ids, engine, ids)
+        found = await of_pages(metering.known_ids, engine, ids)
         for event_id in found:
-            event = await asyncio.to_thread(metering.find_event, engine, event_id)
+            event = await of_pages(metering.find_event, engine, event_id)
             if event is not None and may_see(caller, event):
                 return answered(event, credit)
         raise NotFound(
@@ -90,17 +90,15 @@ def api_router(
     ) -> dict[str, Any]:
         """Answers since a time, oldest first: an app's own, or everybody's for an operator."""
         start = _position(since, cursor)
-        rows, following = await asyncio.to_thread(_usage_page, engine, caller, start, limit)
-        names = await asyncio.to_thread(app_names, engine)
+        rows, following = await of_pages(_usage_page, engine, caller, start, limit)
+        names = await of_pages(app_names, engine)
         items = [_receipt(event, credit) | {"app_name": names.get(event.app_id, "")} for event in rows]
         return {"items": items, "next_cursor": following}
 
     @get("/statements", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def statements(caller: NamedDependency[Principal], period: FromQuery[str] = "") -> dict[str, Any]:
         """A creator's statements, or everybody's for an operator."""
-        found = await asyncio.to_thread(
-            billing.list_statements, engine, label=period, creator=caller.creator_id
-        )
+        found = await of_pages(billing.list_statements, engine, label=period, creator=caller.creator_id)
         return {"items": found}
 
     @get("/statements/{name:str}", guards=[requires(Action.READ_OWN_STATEMENTS)])
@@ -128,7 +126,7 @@ def answered(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) ->
 
 
 async def _is_promised(made: MadeThings, caller: Principal, event_id: str) -> bool:
-    things = await asyncio.to_thread(made.find, [event_id]) if event_id.startswith("rct_") else []
+    things = await of_pages(made.find, [event_id]) if event_id.startswith("rct_") else []
     return any(thing.app_id == caller.app_id or caller.role == "operator" for thing in things)
 
 

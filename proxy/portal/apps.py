@@ -15,6 +15,7 @@ from litestar.params import FromPath
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.asking import of_pages
 from proxy.billing import focus_store
 from proxy.errors import NotFound
 
@@ -38,7 +39,7 @@ def apps_router(engine: sa.Engine, settings: Settings, prices: PriceTable) -> Ro
     ) -> Response[bytes]:
         """What the app owes for a period and where it goes, as FOCUS CSV: invoices/{period}.csv."""
         wanted, label = _whose(caller, app), _label(name)
-        made = await asyncio.to_thread(focus_store.invoice, engine, settings, label, wanted)
+        made = await of_pages(focus_store.invoice, engine, settings, label, wanted)
         return _csv(made, f"invoice-{label}.csv")
 
     @get("/{app:str}/usage/{name:str}", guards=[requires(Action.READ_OWN_USAGE)])
@@ -48,7 +49,7 @@ def apps_router(engine: sa.Engine, settings: Settings, prices: PriceTable) -> Ro
         """What the answers of each day and model cost the app, as FOCUS CSV: usage/{period}.csv."""
         wanted, label = _whose(caller, app), _label(name)
         async with rating:
-            made = await asyncio.to_thread(
+            made = await of_pages(
                 focus_store.usage, engine, settings, prices, label, wanted, events_max=EVENTS_MAX
             )
         return _csv(made, f"usage-{label}.csv")

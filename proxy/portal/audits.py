@@ -18,6 +18,7 @@ from litestar.datastructures import CacheControlHeader
 
 from proxy.access.guards import requires
 from proxy.access.keys import Action
+from proxy.asking import of_pages
 from proxy.clock import SystemClock, iso_utc
 from proxy.portal.auditor import Audited, is_running, keep, last
 from proxy.settings import Settings, handed_over
@@ -90,11 +91,11 @@ def audits_router(audits: Audits) -> Router:
     async def start() -> dict[str, Any]:
         """Start an audit of the books; one that runs already is the one."""
         is_new = audits.start()
-        return await asyncio.to_thread(audits.told) | {"new": is_new}
+        return await of_pages(audits.told) | {"new": is_new}
 
     @get("/audits", guards=OPERATORS)
     async def told() -> dict[str, Any]:
         """What the last audit found: every invariant with its state, and the rows that break one."""
-        return await asyncio.to_thread(audits.told)
+        return await of_pages(audits.told)
 
     return Router("/api", route_handlers=[start, told], cache_control=CacheControlHeader(no_store=True))

@@ -12,7 +12,6 @@ made once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, Quer
 
 from proxy.access.guards import provide_principal, requires, requires_role
 from proxy.access.keys import ROLES, Action, Principal
+from proxy.asking import of_pages
 from proxy.billing import common_store, policies_store, pools_store
 from proxy.billing.common_store import Common
 from proxy.billing.compensation_rows import (
@@ -115,8 +115,8 @@ def _policies(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[Bas
     @get("/policies", guards=ANYBODY)
     async def policies() -> Row:
         """Every policy with the times from which it holds, and the one in force now with its rules."""
-        known = await asyncio.to_thread(policies_store.policies, engine)
-        agenda = await asyncio.to_thread(policies_store.agenda, engine, billing)
+        known = await of_pages(policies_store.policies, engine)
+        agenda = await of_pages(policies_store.agenda, engine, billing)
         return {
             "items": [policy_row(one) for one in known],
             "in_force": rules_row(agenda.at(clock.now_us())),
@@ -125,13 +125,13 @@ def _policies(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[Bas
     @get("/policies/{policy:str}", guards=ANYBODY)
     async def policy(policy: FromPath[str]) -> Row:
         """One policy with all its rules."""
-        return rules_row(await asyncio.to_thread(policies_store.policy, engine, policy))
+        return rules_row(await of_pages(policies_store.policy, engine, policy))
 
     @post("/policies", guards=OPERATORS)
     async def add(caller: NamedDependency[Principal], data: JSONBody[PolicyIn]) -> Response[Row]:
         """Keep a policy: 201 for a new one, 200 for one that is known."""
         made = policy_of(data.name, data.rules)
-        is_new = await asyncio.to_thread(desk(caller).add, made)
+        is_new = await of_pages(desk(caller).add, made)
         return Response(rules_row(made) | {"added": is_new}, status_code=201 if is_new else 200)
 
     @post("/policies/{policy:str}/activate", guards=OPERATORS, status_code=200)
@@ -143,7 +143,7 @@ def _policies(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[Bas
             from_us = parse_time_us(data.since) if data.since else None
         except ValueError as error:
             raise BadRequest("`from` is not a time", remedy="write 2026-12-01T12:00Z") from error
-        return activation_row(await asyncio.to_thread(desk(caller).activate, policy, from_us))
+        return activation_row(await of_pages(desk(caller).activate, policy, from_us))
 
     return (policies, policy, add, activate)
 
@@ -155,7 +155,7 @@ def _pools(engine: sa.Engine, billing: Billing, clock: Clock, ids: Ids) -> Seque
     @get("/pools", guards=[requires(Action.READ_OWN_USAGE)])
     async def revenues(caller: NamedDependency[Principal], period: FromQuery[str] = "") -> Row:
         """What was declared: an app's own, or everybody's for an operator."""
-        found = await asyncio.to_thread(pools_store.revenues, engine, period, caller.app_id)
+        found = await of_pages(pools_store.revenues, engine, period, caller.app_id)
         return {"items": [revenue_row(one) for one in found]}
 
     @post("/pools", guards=OPERATORS)
@@ -165,7 +165,7 @@ def _pools(engine: sa.Engine, billing: Billing, clock: Clock, ids: Ids) -> Seque
         key: Annotated[str, HeaderParameter(name="Idempotency-Key")] = "",
     ) -> Row:
         """Declare what an app earned in a period that is not closed; another operator approves it."""
-        made = await asyncio.to_thread(
+        made = await of_pages(
             desk(caller).declare,
             data.app,
             data.period,
@@ -180,13 +180,13 @@ def _pools(engine: sa.Engine, billing: Billing, clock: Clock, ids: Ids) -> Seque
     @post("/pools/{revenue:str}/approve", guards=OPERATORS, status_code=200)
     async def approve(caller: NamedDependency[Principal], revenue: FromPath[str]) -> Row:
         """Approve what somebody else declared."""
-        known, is_new = await asyncio.to_thread(desk(caller).decide, revenue, "approved")
+        known, is_new = await of_pages(desk(caller).decide, revenue, "approved")
         return revenue_row(known) | {"new": is_new}
 
     @post("/pools/{revenue:str}/withdraw", guards=OPERATORS, status_code=200)
     async def withdraw(caller: NamedDependency[Principal], revenue: FromPath[str]) -> Row:
         """Take back what nobody has approved."""
-        known, is_new = await asyncio.to_thread(desk(caller).decide, revenue, "withdrawn")
+        known, is_new = await of_pages(desk(caller).decide, revenue, "withdrawn")
         return revenue_row(known) | {"new": is_new}
 
     return (revenues, declare, approve, withdraw)
@@ -199,8 +199,8 @@ def _common(engine: sa.Engine, billing: Billing, clock: Clock, ids: Ids) -> Sequ
     @get("/common", guards=ANYBODY)
     async def common() -> Row:
         """What stands in the common account, by reason, and every distribution of it."""
-        carried = await asyncio.to_thread(common_store.carried, engine, billing.currency)
-        known = await asyncio.to_thread(common_store.proposals, engine)
+        carried = await of_pages(common_store.carried, engine, billing.currency)
+        known = await of_pages(common_store.proposals, engine)
         return {
             "carried": carried_rows(carried, billing.currency),
             "distributions": [proposal_row(one) for one in known],
@@ -209,21 +209,19 @@ def _common(engine: sa.Engine, billing: Billing, clock: Clock, ids: Ids) -> Sequ
     @post("/common/distributions", guards=OPERATORS)
     async def distribute(caller: NamedDependency[Principal], data: JSONBody[DistributeIn]) -> Response[Row]:
         """Propose to give out a closed period's common money by the rule of the policy in force."""
-        proposal, is_new = await asyncio.to_thread(
-            desk(caller).propose, data.period, billing, dry_run=data.dry_run
-        )
+        proposal, is_new = await of_pages(desk(caller).propose, data.period, billing, dry_run=data.dry_run)
         return Response(proposal_row(proposal) | {"new": is_new}, status_code=201 if is_new else 200)
 
     @post("/common/distributions/{distribution:str}/approve", guards=OPERATORS, status_code=200)
     async def approve_distribution(caller: NamedDependency[Principal], distribution: FromPath[str]) -> Row:
         """Approve what somebody else proposed: it is booked."""
-        known, is_new = await asyncio.to_thread(desk(caller).decide, distribution, "approved")
+        known, is_new = await of_pages(desk(caller).decide, distribution, "approved")
         return proposal_row(known) | {"new": is_new}
 
     @post("/common/distributions/{distribution:str}/cancel", guards=OPERATORS, status_code=200)
     async def cancel_distribution(caller: NamedDependency[Principal], distribution: FromPath[str]) -> Row:
         """Cancel what nobody has approved."""
-        known, is_new = await asyncio.to_thread(desk(caller).decide, distribution, "cancelled")
+        known, is_new = await of_pages(desk(caller).decide, distribution, "cancelled")
         return proposal_row(known) | {"new": is_new}
 
     return (common, distribute, approve_distribution, cancel_distribution)
@@ -239,8 +237,8 @@ def _terms(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[BaseRo
     ) -> Row:
         """What a work asked for, or a creator of all their works; everything, for an operator."""
         if caller.role == "creator" and work:
-            await asyncio.to_thread(_check_owner, engine, caller, work)
-        found = await asyncio.to_thread(
+            await of_pages(_check_owner, engine, caller, work)
+        found = await of_pages(
             asked_terms, engine, work or caller.creator_id, after_seq=cursor, limit=limit + 1
         )
         following = found[limit - 1].seq if len(found) > limit else None
@@ -257,11 +255,11 @@ def _terms(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[BaseRo
             if data.kind not in OWN_KINDS:
                 raise Forbidden("a rate is agreed, not asked for", remedy="agree on it with the operator")
             if scope == "work":
-                await asyncio.to_thread(_check_owner, engine, caller, of)
+                await of_pages(_check_owner, engine, caller, of)
             elif of != caller.creator_id:
                 raise NotFound(f"there is no creator '{of}'", remedy="leave `creator` out: it is you")
         desk = AskedTerms(engine, clock=clock, by=_name(caller), currency=billing.currency)
-        return term_row(await asyncio.to_thread(desk.ask, scope, of, data.kind, data.value, why=data.why))
+        return term_row(await of_pages(desk.ask, scope, of, data.kind, data.value, why=data.why))
 
     return (terms, ask)
 

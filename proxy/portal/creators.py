@@ -7,7 +7,6 @@ from a list here and never from an address.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from litestar.response import Redirect
 
 from proxy.access.keys import Principal
 from proxy.access.store import app_names
+from proxy.asking import of_pages
 from proxy.billing import adjustments_store, daily_store, documents, payees, payouts_store, periods_store
 from proxy.billing import store as billing
 from proxy.billing.disputes_store import Disputes
@@ -162,7 +162,7 @@ async def overview(office: Office, request: AnyRequest, caller: Principal) -> Re
             "open_cases": len(open_cases),
         }
 
-    return office.pages.page(request, "creator.html.jinja", **await asyncio.to_thread(read))
+    return office.pages.page(request, "creator.html.jinja", **await of_pages(read))
 
 
 def _works(office: Office) -> Sequence[BaseRouteHandler]:
@@ -174,8 +174,8 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[bytes]:
         """One's works, in the order of registration."""
         shelf = office.shelf(caller)
-        rows, following = await asyncio.to_thread(shelf.page, max(after, 0), WORKS_SHOWN)
-        number = await asyncio.to_thread(shelf_store.count_works, office.engine, caller.creator_id)
+        rows, following = await of_pages(shelf.page, max(after, 0), WORKS_SHOWN)
+        number = await of_pages(shelf_store.count_works, office.engine, caller.creator_id)
         return pages.page(
             request, "works.html.jinja", works=rows, following=following, after=after, number=number
         )
@@ -199,7 +199,7 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
         done: FromQuery[str] = "",
     ) -> Response[bytes]:
         """One work: what is allowed, whose parts it has, what holds it up."""
-        row = await asyncio.to_thread(office.shelf(caller).one, work)
+        row = await of_pages(office.shelf(caller).one, work)
         return pages.page(
             request,
             "work.html.jinja",
@@ -216,11 +216,11 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Keep what is allowed now, where it is not what was allowed before."""
         form, shelf = await request.form(), office.shelf(caller)
-        row = await asyncio.to_thread(shelf.one, work)
+        row = await of_pages(shelf.one, work)
         for use, _, _ in USES:
             wanted = str(form.get(use.value, ""))
             if wanted and wanted != row["consents"].get(use.value):
-                await asyncio.to_thread(shelf.allow, work, use.value, wanted)
+                await of_pages(shelf.allow, work, use.value, wanted)
         return Redirect(f"/portal/works/{row['id']}?done=allowed", status_code=303)
 
     @post("/works/{work:str}/withdraw", guards=CREATORS)
@@ -230,7 +230,7 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
         """Withdraw a work, when that was said twice."""
         if (await request.form()).get("sure") != "yes":
             raise BadRequest("this cannot be undone", remedy="tick the box that says that you are sure")
-        row = await asyncio.to_thread(office.shelf(caller).withdraw, work)
+        row = await of_pages(office.shelf(caller).withdraw, work)
         return Redirect(f"/portal/works/{row['work']}?done=withdrawn", status_code=303)
 
     return (works, upload, work, allow, withdraw)
@@ -249,7 +249,7 @@ def _uses(office: Office) -> Sequence[BaseRouteHandler]:
             found = daily_store.uses_of(office.engine, caller.creator_id, iso_utc(first_us)[:10])
             return {"uses": found, "names": app_names(office.engine)}
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return office.pages.page(request, "uses.html.jinja", span=chosen, spans=SPANS, **known)
 
     return (uses,)
@@ -261,7 +261,7 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
     @get("/statements", guards=CREATORS)
     async def statements(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[bytes]:
         """One's statements, newest first."""
-        found = await asyncio.to_thread(office.statements, caller)
+        found = await of_pages(office.statements, caller)
         return pages.page(request, "statements.html.jinja", statements=found)
 
     @get("/statements/{name:str}", guards=CREATORS)
@@ -274,8 +274,8 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
         """One statement, in words; as a document when its name has a suffix."""
         statement_id, _, suffix = name.partition(".")
         if suffix == SIGNED:
-            found = await asyncio.to_thread(own_statement, engine, caller, statement_id)
-            return as_file(await asyncio.to_thread(office.prover.statement_file, found))
+            found = await of_pages(own_statement, engine, caller, statement_id)
+            return as_file(await of_pages(office.prover.statement_file, found))
         if suffix == BEHIND:
             return await uses_reply(engine, office.prover, caller, statement_id)
         if suffix:
@@ -295,8 +295,8 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
                 "comments": [comment_row(one) for one in office.comments(caller).of(name)],
             }
 
-        known = await asyncio.to_thread(read)
-        signed = await asyncio.to_thread(office.prover.has_signed, known["statement"].period)
+        known = await of_pages(read)
+        signed = await of_pages(office.prover.has_signed, known["statement"].period)
         forms = [(form, documents.SUFFIXES.get(form, form)) for form in documents.MAKERS]
         told = {"forms": forms, "done": DONE.get(done, ""), "signed": signed}
         return pages.page(request, "statement.html.jinja", **told, **known)
@@ -307,7 +307,7 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Comment on a draft."""
         text = str((await request.form()).get("text", ""))
-        said, _ = await asyncio.to_thread(office.comments(caller).say, name, text)
+        said, _ = await of_pages(office.comments(caller).say, name, text)
         return Redirect(f"/portal/statements/{said.statement}?done=said", status_code=303)
 
     @post("/statements/{name:str}/disputes", guards=CREATORS)
@@ -316,7 +316,7 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Dispute a statement, or what one work has in it."""
         form = await request.form()
-        case, _ = await asyncio.to_thread(
+        case, _ = await of_pages(
             office.disputes(caller).open,
             name,
             str(form.get("reason", "")),
@@ -352,7 +352,7 @@ def _money(office: Office) -> Sequence[BaseRouteHandler]:
         request: AnyRequest, caller: NamedDependency[Principal], done: FromQuery[str] = ""
     ) -> Response[bytes]:
         """What is owed, what keeps it, what was paid, and where it goes."""
-        known = await asyncio.to_thread(read, caller)
+        known = await of_pages(read, caller)
         return pages.page(
             request, "money.html.jinja", done=DONE.get(done, ""), refused=None, typed={}, **known
         )
@@ -374,7 +374,7 @@ def _money(office: Office) -> Sequence[BaseRouteHandler]:
                 country_code=typed["country"].upper(),
                 bic_code=typed["bic"],
             )
-            await asyncio.to_thread(
+            await of_pages(
                 office.paying.enter,
                 caller.creator_id,
                 made,
@@ -383,7 +383,7 @@ def _money(office: Office) -> Sequence[BaseRouteHandler]:
                 verified=False,
             )
         except Problem as refused:
-            known = await asyncio.to_thread(read, caller)
+            known = await of_pages(read, caller)
             return pages.page(
                 request,
                 "money.html.jinja",
@@ -425,7 +425,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
                 ],
             }  # fmt: skip
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return pages.page(request, "matters.html.jinja", work=work[:60], done=DONE.get(done, ""), **known)
 
     @get("/matters/{case:str}", guards=CREATORS)
@@ -436,7 +436,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         done: FromQuery[str] = "",
     ) -> Response[bytes]:
         """One dispute with its clock and all that was said."""
-        found = await asyncio.to_thread(office.disputes(caller).case, case)
+        found = await of_pages(office.disputes(caller).case, case)
         row = case_row(*found, office.clock.now_us())
         mine = found[0].side == "creator" and found[0].opened_by == caller.creator_id
         return pages.page(request, "matter.html.jinja", case=row, mine=mine, done=DONE.get(done, ""))
@@ -447,7 +447,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Answer a dispute that somebody else opened."""
         text = str((await request.form()).get("text", ""))
-        found, _ = await asyncio.to_thread(office.disputes(caller).answer, case, text)
+        found, _ = await of_pages(office.disputes(caller).answer, case, text)
         return Redirect(f"/portal/matters/{found.id}?done=answered", status_code=303)
 
     @post("/matters/{case:str}/withdraw", guards=CREATORS)
@@ -456,7 +456,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Take back a dispute of one's own."""
         reason = str((await request.form()).get("reason", ""))
-        found, _ = await asyncio.to_thread(office.disputes(caller).withdraw, case, reason)
+        found, _ = await of_pages(office.disputes(caller).withdraw, case, reason)
         return Redirect(f"/portal/matters/{found.id}?done=taken-back", status_code=303)
 
     @post("/claims", guards=CREATORS)
@@ -464,7 +464,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         """Say that a work which stands under another name is one's own."""
         form = await request.form()
         evidence = str(form.get("evidence", "")).split()
-        await asyncio.to_thread(
+        await of_pages(
             ownership(caller).open_claim,
             str(form.get("work", "")).strip(),
             caller.creator_id,

@@ -6,7 +6,6 @@ something is shown before it is done, and leads to the page that shows that it w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
 from proxy.access.keys import Principal
+from proxy.asking import of_pages
 from proxy.billing import payout_files, payouts_store, periods_store, policies_store
 from proxy.billing.compensation_rows import policy_row, rules_row
 from proxy.billing.disputes import Part
@@ -90,7 +90,7 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
                 ],
             }  # fmt: skip
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return pages.page(request, "rules.html.jinja", done=DONE.get(done, ""), **known)
 
     @post("/desk/rules/{policy:str}/activate", guards=OPERATORS)
@@ -104,7 +104,7 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
         except ValueError as error:
             raise BadRequest("this is no day", remedy="write it like 2026-12-01") from error
         desk = Policies(engine, clock=office.clock, by=name_of(caller), currency=billing.currency)
-        await asyncio.to_thread(desk.activate, policy, from_us)
+        await of_pages(desk.activate, policy, from_us)
         return Redirect("/portal/desk/rules?done=active", status_code=303)
 
     return (rules, activate)
@@ -128,7 +128,7 @@ def _periods(office: Office) -> Sequence[BaseRouteHandler]:
         ]  # fmt: skip
 
     async def shown(request: AnyRequest, **known: Any) -> Response[bytes]:
-        rows = await asyncio.to_thread(listed)
+        rows = await of_pages(listed)
         told: dict[str, Any] = {"periods": rows, "label": "", "found": None, "done": ""} | known
         return pages.page(request, "periods.html.jinja", **told)
 
@@ -161,7 +161,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
     @get("/desk/payouts", guards=OPERATORS)
     async def batches(request: AnyRequest, done: FromQuery[str] = "") -> Response[bytes]:
         """Batches, newest first, and the first step of another."""
-        found = await asyncio.to_thread(payouts_store.batches, engine, before=None, limit=BATCHES_SHOWN)
+        found = await of_pages(payouts_store.batches, engine, before=None, limit=BATCHES_SHOWN)
         rows = [batch_row(batch, events) for batch, events in found]
         known: dict[str, Any] = {"batches": rows, "rails": paying.rails(), "done": DONE.get(done, "")}
         return pages.page(request, "payouts.html.jinja", **known)
@@ -174,7 +174,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         if rail is None:
             raise BadRequest("this way of paying is not offered here", remedy="choose one of the list")
         dry_run = form.get("step") != "propose"
-        batch, _ = await asyncio.to_thread(paying.propose, rail, by=name_of(caller), dry_run=dry_run)
+        batch, _ = await of_pages(paying.propose, rail, by=name_of(caller), dry_run=dry_run)
         if dry_run or not batch.payments:
             known: dict[str, Any] = {
                 "batch": batch_row(batch, []),
@@ -200,13 +200,13 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
                 "events": event_rows(events),
             }
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return pages.page(request, "batch.html.jinja", dry_run=False, done=DONE.get(done, ""), **known)
 
     @post("/desk/payouts/{batch:str}/approve", guards=OPERATORS)
     async def approve(caller: NamedDependency[Principal], batch: FromPath[str]) -> Response[Any]:
         """Approve what somebody else proposed."""
-        await asyncio.to_thread(paying.payouts(name_of(caller)).approve, batch)
+        await of_pages(paying.payouts(name_of(caller)).approve, batch)
         return Redirect(f"/portal/desk/payouts/{batch}?done=approved", status_code=303)
 
     @post("/desk/payouts/{batch:str}/cancel", guards=OPERATORS)
@@ -215,13 +215,13 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Take back a batch of which no file was written."""
         reason = str((await request.form()).get("reason", ""))
-        await asyncio.to_thread(paying.payouts(name_of(caller)).cancel, batch, reason)
+        await of_pages(paying.payouts(name_of(caller)).cancel, batch, reason)
         return Redirect(f"/portal/desk/payouts/{batch}?done=cancelled", status_code=303)
 
     @post("/desk/payouts/{batch:str}/export", guards=OPERATORS)
     async def export(caller: NamedDependency[Principal], batch: FromPath[str]) -> Response[bytes]:
         """The file for the bank."""
-        found, content = await asyncio.to_thread(paying.export, batch, by=name_of(caller))
+        found, content = await of_pages(paying.export, batch, by=name_of(caller))
         suffix = payout_files.SUFFIXES[found.rail]
         name = f"{payout_files.message_id(found)}.{suffix}"
         media_type = "application/xml" if suffix == "xml" else "text/csv"
@@ -235,7 +235,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         """Book that the bank paid all of it that is on its way."""
         ref = str((await request.form()).get("ref", ""))
         acts = paying.payouts(name_of(caller))
-        await asyncio.to_thread(acts.answer, batch, paid=None, returned={}, ref=ref)
+        await of_pages(acts.answer, batch, paid=None, returned={}, ref=ref)
         return Redirect(f"/portal/desk/payouts/{batch}?done=paid", status_code=303)
 
     return (batches, propose, one, approve, cancel, export, paid)
@@ -257,7 +257,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
                 "comments": [comment_row(one) for one in office.comments(caller).waiting()],
             }
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return pages.page(request, "desk-matters.html.jinja", done=DONE.get(done, ""), **known)
 
     @get("/desk/matters/{case:str}", guards=OPERATORS)
@@ -268,7 +268,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         done: FromQuery[str] = "",
     ) -> Response[bytes]:
         """One dispute with all that was said."""
-        found = await asyncio.to_thread(office.disputes(caller).case, case)
+        found = await of_pages(office.disputes(caller).case, case)
         row = case_row(*found, office.clock.now_us())
         return pages.page(request, "desk-matter.html.jinja", case=row, done=DONE.get(done, ""))
 
@@ -278,7 +278,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Answer a dispute."""
         text = str((await request.form()).get("text", ""))
-        found, _ = await asyncio.to_thread(office.disputes(caller).answer, case, text)
+        found, _ = await of_pages(office.disputes(caller).answer, case, text)
         return Redirect(f"/portal/desk/matters/{found.id}?done=answered", status_code=303)
 
     @post("/desk/matters/{case:str}/settle", guards=OPERATORS)
@@ -289,7 +289,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         form = await request.form()
         to = str(form.get("to", "")).strip()
         parts, reason = [Part(to=to, ppm=PPM)], str(form.get("reason", ""))
-        found, _ = await asyncio.to_thread(office.disputes(caller).settle, case, parts, reason)
+        found, _ = await of_pages(office.disputes(caller).settle, case, parts, reason)
         return Redirect(f"/portal/desk/matters/{found.id}?done=settled", status_code=303)
 
     @post("/desk/comments/{statement:str}", guards=OPERATORS)
@@ -298,7 +298,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[Any]:
         """Answer a comment on a draft."""
         text = str((await request.form()).get("text", ""))
-        await asyncio.to_thread(office.comments(caller).say, statement, text)
+        await of_pages(office.comments(caller).say, statement, text)
         return Redirect("/portal/desk/matters?done=answered", status_code=303)
 
     return (matters, matter, answer, settle, reply)

@@ -7,7 +7,6 @@ forged forms; who may open it, it says itself, by `inside`.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from proxy.access.sessions import (
     way_back,
 )
 from proxy.access.sessions_store import Sessions
+from proxy.asking import of_pages
 from proxy.clock import Clock
 from proxy.errors import Forbidden, NotFound, Problem, Unauthenticated
 from proxy.portal.assets import PLACE as FILES
@@ -138,7 +138,7 @@ class Doors:
         if request.url.path.startswith(FILES):
             return
         cookie = request.cookies.get(COOKIE, "")
-        found = await asyncio.to_thread(self._sessions.find, cookie) if cookie else None
+        found = await of_pages(self._sessions.find, cookie) if cookie else None
         connection.state[_VISITOR] = found
         if request.method in SAFE:
             return
@@ -195,7 +195,7 @@ class Doors:
         @post("/sign-out")
         async def sign_out(request: AnyRequest) -> Response[Any]:
             """Sign out here."""
-            await asyncio.to_thread(self._sessions.end, request.cookies.get(COOKIE, ""))
+            await of_pages(self._sessions.end, request.cookies.get(COOKIE, ""))
             reply = Redirect(HOME, status_code=303)
             reply.set_cookie(self._cookie(request, COOKIE, "", 0))
             return reply
@@ -207,8 +207,8 @@ class Doors:
     ) -> Response[Any]:
         # Whoever signs in gets a new session; one that a browser brought along ends.
         if before := request.cookies.get(COOKIE, ""):
-            await asyncio.to_thread(self._sessions.end, before)
-        token, until_us = await asyncio.to_thread(begin)
+            await of_pages(self._sessions.end, before)
+        token, until_us = await of_pages(begin)
         reply = Redirect(back, status_code=303)
         seconds = (until_us - self._clock.now_us()) // 1_000_000
         reply.set_cookie(self._cookie(request, COOKIE, token, seconds))

@@ -7,6 +7,7 @@ import asyncio
 import sqlalchemy as sa
 
 from proxy.access.keys import Principal
+from proxy.asking import of_pages
 from proxy.errors import NotFound
 from proxy.metering.gone_store import gone_ids
 from proxy.metering.store import find_event, store_errors
@@ -23,7 +24,7 @@ async def carried(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + CARRY_WAIT_S
-    if await asyncio.to_thread(_has_left, engine, event_id):
+    if await of_pages(_has_left, engine, event_id):
         raise NotFound(
             f"the answer {event_id} was settled long ago and is no longer in the store",
             remedy="the receipt that came with it stays valid; the operator has the archive of its period",
@@ -31,7 +32,7 @@ async def carried(engine: sa.Engine, event_id: str) -> MeteredEvent | None:
             status=410,
         )
     while True:
-        event = await asyncio.to_thread(find_event, engine, event_id)
+        event = await of_pages(find_event, engine, event_id)
         if event is not None or loop.time() >= until:
             return event
         await asyncio.sleep(CARRY_POLL_S)

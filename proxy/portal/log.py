@@ -6,7 +6,6 @@ receipt itself, is under /api with its reader's rights.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +15,7 @@ from litestar.params import FromPath
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.asking import of_pages
 from proxy.billing.proving import Prover
 from proxy.errors import NotFound, Unavailable
 from proxy.metering.usage import MeteredEvent
@@ -43,7 +43,7 @@ def log_router(engine: sa.Engine, issuer: Issuer) -> Router:
     async def tile(path: FromPath[str]) -> Response[bytes]:
         """256 hashes of the log, or as many as there are; or as many entries."""
         asked = parse_path(f"tile{path}")
-        raw = await asyncio.to_thread(_read, engine, asked) if asked is not None else b""
+        raw = await of_pages(_read, engine, asked) if asked is not None else b""
         if not raw:
             raise NotFound(
                 "the log has no such tile", remedy="ask for those of the size that /log/checkpoint says"
@@ -53,7 +53,7 @@ def log_router(engine: sa.Engine, issuer: Issuer) -> Router:
     @get("/consistency/{old:int}/{new:int}")
     async def consistency(old: FromPath[int], new: FromPath[int]) -> dict[str, object]:
         """The hashes that show the log of `old` entries in that of `new`, for who would not read tiles."""
-        return await asyncio.to_thread(_consistency, engine, old, new)
+        return await of_pages(_consistency, engine, old, new)
 
     return Router("/log", route_handlers=[checkpoint, tile, consistency])
 
@@ -71,7 +71,7 @@ def proofs_router(engine: sa.Engine, issuer: Issuer, prover: Prover) -> Router:
             return Response(
                 {"id": event_id, "status": "pending"}, status_code=202, headers={"retry-after": "1"}
             )
-        shown = await asyncio.to_thread(_shown, engine, issuer, event)
+        shown = await of_pages(_shown, engine, issuer, event)
         later = {} if shown["proof"] else {"retry-after": "1"}
         return Response(shown, status_code=200 if shown["proof"] else 202, headers=later)
 
@@ -102,7 +102,7 @@ def _shown(engine: sa.Engine, issuer: Issuer, event: MeteredEvent) -> dict[str, 
 
 async def signed_checkpoint(engine: sa.Engine, issuer: Issuer) -> str:
     """Return the log's checkpoint as it is now."""
-    state = await asyncio.to_thread(store.read_state, engine)
+    state = await of_pages(store.read_state, engine)
     return issuer.signer.checkpoint(state.size, state.root)
 
 

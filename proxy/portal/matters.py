@@ -8,7 +8,6 @@ every POST may be sent again and does nothing twice.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.asking import of_pages
 from proxy.billing import adjustments_store
 from proxy.billing.adjustments_store import Adjustments
 from proxy.billing.disputes import HoldWhat, Part
@@ -99,7 +99,7 @@ def _of_comments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandler]:
     @get("/statements/{statement:str}/comments", guards=READERS)
     async def said(caller: NamedDependency[Principal], statement: FromPath[str]) -> Row:
         """What was said about a statement, oldest first."""
-        found = await asyncio.to_thread(of(caller).of, statement)
+        found = await of_pages(of(caller).of, statement)
         shown = [comment_row(one) for one in found]
         if caller.creator_id:
             shown = [row | {"by": row["side"]} for row in shown]
@@ -110,13 +110,13 @@ def _of_comments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandler]:
         caller: NamedDependency[Principal], statement: FromPath[str], data: JSONBody[TextIn]
     ) -> Response[Row]:
         """Comment on one's own statement while it is a draft; an operator answers."""
-        one, is_new = await asyncio.to_thread(of(caller).say, statement, data.text)
+        one, is_new = await of_pages(of(caller).say, statement, data.text)
         return Response(comment_row(one) | {"new": is_new}, status_code=201 if is_new else 200)
 
     @get("/comments", guards=OPERATORS)
     async def waiting(caller: NamedDependency[Principal]) -> Row:
         """Comments that wait for an answer, the oldest first."""
-        return {"items": [comment_row(one) for one in await asyncio.to_thread(of(caller).waiting)]}
+        return {"items": [comment_row(one) for one in await of_pages(of(caller).waiting)]}
 
     return (said, say, waiting)
 
@@ -131,18 +131,18 @@ def _of_disputes(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[
     @get("/disputes", guards=READERS)
     async def cases(caller: NamedDependency[Principal], *, open_only: FromQuery[bool] = False) -> Row:
         """Disputes about one's own statements or money, or everybody's for an operator, newest first."""
-        found = await asyncio.to_thread(of(caller).cases, open_only=open_only)
+        found = await of_pages(of(caller).cases, open_only=open_only)
         return {"items": [case_row(*one, clock.now_us()) for one in found]}
 
     @get("/disputes/{case:str}", guards=READERS)
     async def one(caller: NamedDependency[Principal], case: FromPath[str]) -> Row:
         """One dispute with everything that was said."""
-        return await asyncio.to_thread(shown, caller, case)
+        return await of_pages(shown, caller, case)
 
     @post("/disputes", guards=READERS)
     async def open_case(caller: NamedDependency[Principal], data: JSONBody[DisputeIn]) -> Response[Row]:
         """Dispute lines of a statement; what they paid and is still owed waits, as `hold` says."""
-        case, is_new = await asyncio.to_thread(
+        case, is_new = await of_pages(
             of(caller).open,
             data.statement,
             data.reason,
@@ -151,30 +151,30 @@ def _of_disputes(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[
             hold=data.hold,
             answer_days=billing.answer_days,
         )
-        row = await asyncio.to_thread(shown, caller, case.id)
+        row = await of_pages(shown, caller, case.id)
         return Response(row | {"new": is_new}, status_code=201 if is_new else 200)
 
     @post("/disputes/{case:str}/answer", guards=READERS, status_code=200)
     async def answer(caller: NamedDependency[Principal], case: FromPath[str], data: JSONBody[TextIn]) -> Row:
         """Answer a dispute that somebody else opened, once."""
-        _, is_new = await asyncio.to_thread(of(caller).answer, case, data.text)
-        return await asyncio.to_thread(shown, caller, case) | {"new": is_new}
+        _, is_new = await of_pages(of(caller).answer, case, data.text)
+        return await of_pages(shown, caller, case) | {"new": is_new}
 
     @post("/disputes/{case:str}/withdraw", guards=READERS, status_code=200)
     async def withdraw(
         caller: NamedDependency[Principal], case: FromPath[str], data: JSONBody[ReasonIn]
     ) -> Row:
         """Take back what one opened; all that it holds is owed again."""
-        _, changed = await asyncio.to_thread(of(caller).withdraw, case, data.reason)
-        return await asyncio.to_thread(shown, caller, case) | {"changed": changed}
+        _, changed = await of_pages(of(caller).withdraw, case, data.reason)
+        return await of_pages(shown, caller, case) | {"changed": changed}
 
     @post("/disputes/{case:str}/settle", guards=OPERATORS, status_code=200)
     async def settle(
         caller: NamedDependency[Principal], case: FromPath[str], data: JSONBody[SettleIn]
     ) -> Row:
         """Divide what a dispute holds, once."""
-        _, changed = await asyncio.to_thread(of(caller).settle, case, data.parts, data.reason)
-        return await asyncio.to_thread(shown, caller, case) | {"changed": changed}
+        _, changed = await of_pages(of(caller).settle, case, data.parts, data.reason)
+        return await of_pages(shown, caller, case) | {"changed": changed}
 
     return (cases, one, open_case, answer, withdraw, settle)
 
@@ -189,13 +189,13 @@ def _of_adjustments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandle
     @get("/adjustments", guards=READERS)
     async def listed(caller: NamedDependency[Principal]) -> Row:
         """Corrections of one's own account, or everybody's for an operator, newest first."""
-        found = await asyncio.to_thread(adjustments_store.listed, engine, creator=caller.creator_id)
+        found = await of_pages(adjustments_store.listed, engine, creator=caller.creator_id)
         return {"items": [_for(caller, adjustment_row(*one)) for one in found]}
 
     @get("/adjustments/{adjustment:str}", guards=READERS)
     async def one(caller: NamedDependency[Principal], adjustment: FromPath[str]) -> Row:
         """One correction with what happened to it."""
-        row = await asyncio.to_thread(shown, adjustment)
+        row = await of_pages(shown, adjustment)
         if caller.creator_id and row["creator"] != caller.creator_id:
             raise NotFound(f"no adjustment {adjustment}", remedy="`endcredits adjustments list` shows them")
         return _for(caller, row)
@@ -203,7 +203,7 @@ def _of_adjustments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandle
     @post("/adjustments", guards=OPERATORS)
     async def propose(caller: NamedDependency[Principal], data: JSONBody[AdjustmentIn]) -> Row:
         """Correct what a closed period booked; what takes waits for another person's approval."""
-        made, _ = await asyncio.to_thread(
+        made, _ = await of_pages(
             of(caller).propose,
             corrects=data.corrects,
             creator=data.creator,
@@ -212,21 +212,21 @@ def _of_adjustments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandle
             other=data.other,
             reason=data.reason,
         )
-        return await asyncio.to_thread(shown, made.id)
+        return await of_pages(shown, made.id)
 
     @post("/adjustments/{adjustment:str}/approve", guards=OPERATORS, status_code=200)
     async def approve(caller: NamedDependency[Principal], adjustment: FromPath[str]) -> Row:
         """Book what takes from a creator and was proposed by somebody else."""
-        _, changed = await asyncio.to_thread(of(caller).approve, adjustment)
-        return await asyncio.to_thread(shown, adjustment) | {"changed": changed}
+        _, changed = await of_pages(of(caller).approve, adjustment)
+        return await of_pages(shown, adjustment) | {"changed": changed}
 
     @post("/adjustments/{adjustment:str}/reject", guards=OPERATORS, status_code=200)
     async def reject(
         caller: NamedDependency[Principal], adjustment: FromPath[str], data: JSONBody[ReasonIn]
     ) -> Row:
         """Say that it is not booked."""
-        changed = await asyncio.to_thread(of(caller).reject, adjustment, data.reason)
-        return await asyncio.to_thread(shown, adjustment) | {"changed": changed}
+        changed = await of_pages(of(caller).reject, adjustment, data.reason)
+        return await of_pages(shown, adjustment) | {"changed": changed}
 
     return (listed, one, propose, approve, reject)
 

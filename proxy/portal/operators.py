@@ -6,7 +6,6 @@ holds, because an operator is a person too. Money is in desk.py.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.access.keys import Principal
 from proxy.access.sessions_store import Sessions
 from proxy.access.store import list_keys, revoke
+from proxy.asking import of_pages
 from proxy.catalogue import shelf_store
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
@@ -60,7 +60,7 @@ def operator_pages(office: Office, sessions: Sessions) -> Sequence[BaseRouteHand
 async def health(office: Office, watch: Watch, request: AnyRequest, _caller: Principal) -> Response[bytes]:
     """The first page of an operator: what runs, how fast, and what is behind."""
     checks = await watch.checks()
-    text = (await asyncio.to_thread(watch.metrics.exposed)).decode()
+    text = (await of_pages(watch.metrics.exposed)).decode()
     return office.pages.page(
         request, "health.html.jinja", checks=checks, figures=figures(text), backends=watch.backends
     )
@@ -122,7 +122,7 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
     ) -> Response[bytes]:
         """Every work, or those of a creator."""
         shelf = office.shelf(caller)
-        rows, following = await asyncio.to_thread(shelf.page, max(after, 0), WORKS_SHOWN, creator)
+        rows, following = await of_pages(shelf.page, max(after, 0), WORKS_SHOWN, creator)
         known: dict[str, Any] = {"works": rows, "following": following, "after": after, "creator": creator}
         return pages.page(request, "desk-works.html.jinja", **known)
 
@@ -146,7 +146,7 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
                 "creators": {one.id: one.name for one in catalogue.creators()},
             }
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return pages.page(request, "review.html.jinja", done=DONE.get(done, ""), **known)
 
     @post("/desk/review/{work:str}", guards=OPERATORS)
@@ -157,10 +157,10 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
         form = await request.form()
         decision = form.get("decision")
         if decision == "released":
-            await asyncio.to_thread(ownership(caller).review, work, "released", str(form.get("reason", "")))
+            await of_pages(ownership(caller).review, work, "released", str(form.get("reason", "")))
             return Redirect("/portal/desk/review?done=released", status_code=303)
         if decision == "upheld":
-            await asyncio.to_thread(ownership(caller).review, work, "upheld", str(form.get("reason", "")))
+            await of_pages(ownership(caller).review, work, "upheld", str(form.get("reason", "")))
             return Redirect("/portal/desk/review?done=upheld", status_code=303)
         raise BadRequest("no decision was made", remedy="choose to release it, or to hold it")
 
@@ -172,9 +172,9 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
         form = await request.form()
         decision, reason = form.get("decision"), str(form.get("reason", ""))
         if decision == "upheld":
-            await asyncio.to_thread(ownership(caller).decide_claim, claim, "upheld", reason)
+            await of_pages(ownership(caller).decide_claim, claim, "upheld", reason)
         elif decision == "rejected":
-            await asyncio.to_thread(ownership(caller).decide_claim, claim, "rejected", reason)
+            await of_pages(ownership(caller).decide_claim, claim, "rejected", reason)
         else:
             raise BadRequest("no decision was made", remedy="choose to uphold it, or to reject it")
         return Redirect("/portal/desk/review?done=decided", status_code=303)
@@ -190,7 +190,7 @@ def _people(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
         return {"keys": list_keys(engine), "creators": creators}
 
     async def people_page(request: AnyRequest, **known: Any) -> Response[bytes]:
-        told: dict[str, Any] = {"link": None, "done": ""} | await asyncio.to_thread(read) | known
+        told: dict[str, Any] = {"link": None, "done": ""} | await of_pages(read) | known
         return pages.page(request, "people.html.jinja", **told)
 
     @get("/desk/people", guards=OPERATORS)
@@ -204,7 +204,7 @@ def _people(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
         form = await request.form()
         creator, name = str(form.get("creator", "")).strip(), str(form.get("name", "")).strip()
         role = "creator" if creator else "operator"
-        made = await asyncio.to_thread(
+        made = await of_pages(
             sessions.link, role, creator=creator, name="" if creator else name, by=name_of(caller)
         )
         host = f"{request.url.scheme}://{request.headers.get('host', '')}"
@@ -216,19 +216,19 @@ def _people(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
         """Register a creator."""
         name = str((await request.form()).get("name", "")).strip()
         catalogue = Catalogue(engine, clock=office.clock, ids=office.ids, actor=name_of(caller))
-        await asyncio.to_thread(catalogue.add_creator, name)
+        await of_pages(catalogue.add_creator, name)
         return Redirect("/portal/desk/people?done=creator", status_code=303)
 
     @post("/desk/people/{creator:str}/sign-out", guards=OPERATORS)
     async def sign_out(creator: FromPath[str]) -> Response[Any]:
         """Sign a creator out everywhere."""
-        await asyncio.to_thread(sessions.end_all, creator)
+        await of_pages(sessions.end_all, creator)
         return Redirect("/portal/desk/people?done=out", status_code=303)
 
     @post("/desk/keys/{key:str}/revoke", guards=OPERATORS)
     async def revoke_key(caller: NamedDependency[Principal], key: FromPath[str]) -> Response[Any]:
         """Revoke a key."""
-        await asyncio.to_thread(revoke, engine, key, clock=office.clock, actor=name_of(caller))
+        await of_pages(revoke, engine, key, clock=office.clock, actor=name_of(caller))
         return Redirect("/portal/desk/people?done=revoked", status_code=303)
 
     return (people, link, creator, sign_out, revoke_key)
@@ -238,7 +238,7 @@ def _log(office: Office) -> Sequence[BaseRouteHandler]:
     @get("/desk/log", guards=OPERATORS)
     async def log(request: AnyRequest, before: FromQuery[int] = 0) -> Response[bytes]:
         """Who changed what in the registry, newest first."""
-        found = await asyncio.to_thread(shelf_store.changes, office.engine, max(before, 0), CHANGES_SHOWN + 1)
+        found = await of_pages(shelf_store.changes, office.engine, max(before, 0), CHANGES_SHOWN + 1)
         following = found[CHANGES_SHOWN - 1].seq if len(found) > CHANGES_SHOWN else 0
         known: dict[str, Any] = {"changes": found[:CHANGES_SHOWN], "following": following, "before": before}
         return office.pages.page(request, "log.html.jinja", **known)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from litestar import Response
 
 from proxy.access.keys import Principal
+from proxy.asking import of_pages
 from proxy.billing import documents, periods_store
 from proxy.billing import store as billing
 from proxy.billing.kept import Glance
@@ -58,11 +58,11 @@ async def statement_document(
     if form is None:
         known = ", ".join(documents.SUFFIXES.get(one, one) for one in documents.MAKERS)
         raise NotFound(f"no such document {name[:100]}", remedy=f"ask for one of {known}")
-    found = await asyncio.to_thread(own_statement, engine, caller, statement_id)
+    found = await of_pages(own_statement, engine, caller, statement_id)
     wanted = locale or (preferred(languages) if form in documents.FOR_EYES else "")
-    until = await asyncio.to_thread(periods_store.until, engine, found.period)
+    until = await of_pages(periods_store.until, engine, found.period)
     dress = documents.dressed(form, wanted, state=state_at(until, clock.now_us()), until_us=until)
-    content = await asyncio.to_thread(documents.render, found, form, dress)
+    content = await of_pages(documents.render, found, form, dress)
     place = "inline" if form == "html" else "attachment"
     headers = {
         "content-security-policy": PAGE_POLICY,

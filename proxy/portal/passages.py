@@ -6,7 +6,6 @@ A long book is shown a part at a time.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from litestar.params import FromPath, FromQuery
 
 from proxy.access.keys import Principal
 from proxy.access.store import app_names
+from proxy.asking import of_pages
 from proxy.billing.passages import CELL, Leaf
 from proxy.portal.creators import CREATORS, Office
 from proxy.portal.pages import AnyRequest
@@ -51,7 +51,7 @@ def passage_pages(office: Office) -> Sequence[BaseRouteHandler]:
                 "names": app_names(office.engine),
             }
 
-        known = await asyncio.to_thread(read)
+        known = await of_pages(read)
         return office.pages.page(request, "passages.html.jinja", month=month, **known)
 
     return (passages,)

@@ -11,7 +11,6 @@ once, whatever became of it since.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime as dt
 import hashlib
@@ -27,6 +26,7 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, Quer
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.asking import of_pages
 from proxy.billing import payees, payees_store, payout_files, payouts_store
 from proxy.billing.payees import Rail, TaxForm
 from proxy.billing.paying import Paying
@@ -129,7 +129,7 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
     @get("/payees/{who:str}", guards=[requires(Action.READ_OWN_PAYOUTS)])
     async def payee(caller: NamedDependency[Principal], who: FromPath[str]) -> Row:
         """Where a creator is paid, what they declared, what is owed, and what keeps it from being paid."""
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        creator = await of_pages(_creator, catalogue, caller, who)
 
         def read() -> Row:
             kept = paying.payees(_name(caller))
@@ -141,18 +141,18 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
                 paying.standing(creator),
             )
 
-        return await asyncio.to_thread(read)
+        return await of_pages(read)
 
     @put("/payees/{who:str}/account", guards=[requires(Action.EDIT_OWN_PAYEE)])
     async def account(
         caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[AccountIn]
     ) -> Row:
         """Set where a creator is paid from now on; entered by themselves, an operator checks it first."""
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        creator = await of_pages(_creator, catalogue, caller, who)
         made = payees.account(
             data.rail, data.account, holder=data.holder, country_code=data.country, bic_code=data.bic
         )
-        known = await asyncio.to_thread(
+        known = await of_pages(
             paying.enter,
             creator,
             made,
@@ -165,8 +165,8 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
     @get("/payouts", guards=[requires(Action.READ_OWN_PAYOUTS)])
     async def payments(caller: NamedDependency[Principal], creator: FromQuery[str] = ME) -> Row:
         """A creator's payments, newest first: what became of each, and why it came back."""
-        found = await asyncio.to_thread(_creator, catalogue, caller, creator)
-        told = await asyncio.to_thread(payouts_store.of_creator, engine, found)
+        found = await of_pages(_creator, catalogue, caller, creator)
+        told = await of_pages(payouts_store.of_creator, engine, found)
         return {"items": [told_row(one) for one in told]}
 
     return (payee, account, payments)
@@ -181,14 +181,14 @@ def _about_creators(paying: Paying, catalogue: Catalogue) -> Sequence[BaseRouteH
         caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[VersionIn]
     ) -> Row:
         """Say that you have checked whose account this version is."""
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
-        changed = await asyncio.to_thread(paying.payees(_name(caller)).verify, creator, data.version)
+        creator = await of_pages(_creator, catalogue, caller, who)
+        changed = await of_pages(paying.payees(_name(caller)).verify, creator, data.version)
         return {"creator": creator, "version": data.version, "verified": True, "changed": changed}
 
     async def _hold(caller: Principal, who: str, reason: str, *, held: bool) -> Row:
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        creator = await of_pages(_creator, catalogue, caller, who)
         kept = paying.payees(_name(caller))
-        changed = await asyncio.to_thread(kept.hold, creator, reason, held=held)
+        changed = await of_pages(kept.hold, creator, reason, held=held)
         return {"creator": creator, "held": held, "changed": changed}
 
     @post("/payees/{who:str}/hold", guards=operators, status_code=200)
@@ -206,13 +206,13 @@ def _about_creators(paying: Paying, catalogue: Catalogue) -> Sequence[BaseRouteH
     @put("/payees/{who:str}/tax", guards=operators)
     async def tax(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[TaxIn]) -> Row:
         """Keep what a creator declared; what follows from it, the operator's own table says."""
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        creator = await of_pages(_creator, catalogue, caller, who)
         profile = payees.TaxProfile(
             data.form, payees.country(data.country), data.treaty_ppm, data.start, data.end
         )
         kept = paying.payees(_name(caller))
-        changed = await asyncio.to_thread(kept.declare, creator, profile)
-        known = await asyncio.to_thread(kept.tax_profiles, creator)
+        changed = await of_pages(kept.declare, creator, profile)
+        known = await of_pages(kept.tax_profiles, creator)
         return {"creator": creator, "changed": changed, "tax_profiles": tax_rows(known)}
 
     return (verify, hold, release, tax)
@@ -229,12 +229,12 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         key: Annotated[str, HeaderParameter(name="Idempotency-Key")] = "",
     ) -> Response[Row]:
         """Propose to pay everybody who can be paid today: 201 for a new batch, 200 for one that is open."""
-        batch, is_new = await asyncio.to_thread(
+        batch, is_new = await of_pages(
             paying.propose, data.rail, by=_name(caller), dry_run=data.dry_run, key=key
         )
         kept = bool(batch.payments) and not data.dry_run
-        events = (await asyncio.to_thread(payouts_store.batch, engine, batch.id))[1] if kept else []
-        body = await asyncio.to_thread(_whole, paying, batch, events) | {"kept": kept, "new": is_new}
+        events = (await of_pages(payouts_store.batch, engine, batch.id))[1] if kept else []
+        body = await of_pages(_whole, paying, batch, events) | {"kept": kept, "new": is_new}
         return Response(body, status_code=201 if is_new else 200)
 
     @get("/payouts/batches", guards=operators)
@@ -242,7 +242,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         cursor: FromQuery[str] = "", limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 20
     ) -> Row:
         """Batches, newest first."""
-        found = await asyncio.to_thread(payouts_store.batches, engine, before=_place(cursor), limit=limit + 1)
+        found = await of_pages(payouts_store.batches, engine, before=_place(cursor), limit=limit + 1)
         last = found[limit - 1][0] if len(found) > limit else None
         return {
             "items": [batch_row(batch, events) for batch, events in found[:limit]],
@@ -252,12 +252,12 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
     @get("/payouts/batches/{batch:str}", guards=operators)
     async def one(batch: FromPath[str]) -> Row:
         """One batch with its payments, who is not paid by it and why, and all that happened to it."""
-        return await asyncio.to_thread(lambda: _whole(paying, *payouts_store.batch(engine, _id(batch))))
+        return await of_pages(lambda: _whole(paying, *payouts_store.batch(engine, _id(batch))))
 
     @post("/payouts/batches/{batch:str}/approve", guards=operators, status_code=200)
     async def approve(caller: NamedDependency[Principal], batch: FromPath[str]) -> Row:
         """Approve what somebody else proposed: it leaves what creators are owed."""
-        _, changed = await asyncio.to_thread(paying.payouts(_name(caller)).approve, _id(batch))
+        _, changed = await of_pages(paying.payouts(_name(caller)).approve, _id(batch))
         return {"id": batch, "state": "approved", "changed": changed}
 
     @post("/payouts/batches/{batch:str}/cancel", guards=operators, status_code=200)
@@ -265,13 +265,13 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         caller: NamedDependency[Principal], batch: FromPath[str], data: JSONBody[ReasonIn]
     ) -> Row:
         """Take back a batch of which no file was written."""
-        changed = await asyncio.to_thread(paying.payouts(_name(caller)).cancel, _id(batch), data.reason)
+        changed = await of_pages(paying.payouts(_name(caller)).cancel, _id(batch), data.reason)
         return {"id": batch, "state": "cancelled", "changed": changed}
 
     @post("/payouts/batches/{batch:str}/export", guards=operators, status_code=200)
     async def export(caller: NamedDependency[Principal], batch: FromPath[str]) -> Response[bytes]:
         """The file for the bank: XML for SEPA, CSV else; again, the same bytes."""
-        found, content = await asyncio.to_thread(paying.export, _id(batch), by=_name(caller))
+        found, content = await of_pages(paying.export, _id(batch), by=_name(caller))
         suffix = payout_files.SUFFIXES[found.rail]
         return Response(
             content,
@@ -290,9 +290,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         """Book what the bank did, in one go."""
         acts = paying.payouts(_name(caller))
         why = {one.payment: one.reason for one in data.returned}
-        paid, back = await asyncio.to_thread(
-            acts.answer, _id(batch), paid=data.payments, returned=why, ref=data.ref
-        )
+        paid, back = await of_pages(acts.answer, _id(batch), paid=data.payments, returned=why, ref=data.ref)
         return {"id": batch, "settled": [one.id for one in paid], "returned": [one.id for one in back]}
 
     @post("/payouts/payments/{payment:str}/return", guards=operators, status_code=200)
@@ -300,7 +298,7 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         caller: NamedDependency[Principal], payment: FromPath[str], data: JSONBody[ReasonIn]
     ) -> Row:
         """Book that a payment was refused or came back: all of it is owed to its creator again."""
-        changed = await asyncio.to_thread(paying.payouts(_name(caller)).give_back, _id(payment), data.reason)
+        changed = await of_pages(paying.payouts(_name(caller)).give_back, _id(payment), data.reason)
         return {"payment": payment, "state": "returned", "changed": changed}
 
     return (create, batches, one, approve, cancel, export, settle, give_back)

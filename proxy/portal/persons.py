@@ -8,7 +8,6 @@ index until then, credited to nobody.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from litestar.params import FromPath, JSONBody
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.access.subjects import SubjectKeys
+from proxy.asking import of_pages
 from proxy.billing.erasing_store import erase_creator, scrub
 from proxy.billing.held import document
 from proxy.billing.held_store import held_of
@@ -65,8 +65,8 @@ def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Route
     @put("/creators/{who:str}/name", guards=[requires(Action.EDIT_OWN_WORKS)])
     async def name(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[NameIn]) -> Row:
         """Choose the name that credits show from now on: `{"name": "..."}`, "" for one's own again."""
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
-        shown = await asyncio.to_thread(
+        creator = await of_pages(_creator, catalogue, caller, who)
+        shown = await of_pages(
             show_as, engine, creator, data.name, clock=clock, actor=caller.creator_id or by_of(caller)
         )
         return {"creator": creator, "shown": shown}
@@ -74,19 +74,19 @@ def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Route
     @get("/creators/{who:str}/export", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def export(caller: NamedDependency[Principal], who: FromPath[str]) -> Response[bytes]:
         """Everything that is held on a creator: a .zip of a file for each table and each text."""
-        creator = await asyncio.to_thread(_creator, catalogue, caller, who)
+        creator = await of_pages(_creator, catalogue, caller, who)
 
         def made() -> bytes:
             key_file: Path = settings.data_dir / KEY_FILE
             return document(held_of(engine, creator, key=lambda: secret_file(key_file)), zipped=True)
 
         headers = {"content-disposition": f'attachment; filename="{creator}.zip"'}
-        return Response(await asyncio.to_thread(made), media_type="application/zip", headers=headers)
+        return Response(await of_pages(made), media_type="application/zip", headers=headers)
 
     @on_delete("/creators/{who:str}", guards=[requires(Action.OPERATE)], status_code=200)
     async def erased(caller: NamedDependency[Principal], who: FromPath[str]) -> Row:
         """Erase a creator: names, accounts, words and texts. What is owed stays owed."""
-        done = await asyncio.to_thread(erase_creator, engine, _id(who), clock=clock, by=by_of(caller))
+        done = await of_pages(erase_creator, engine, _id(who), clock=clock, by=by_of(caller))
         told: Row = msgspec.to_builtins(done)
         return told | {"remedy": "run `endcredits index build`"} if done.works else told
 
@@ -100,13 +100,13 @@ def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Route
             scrub(engine)
             return {"work": entry.id, "changed": changed, "remedy": "run `endcredits index build`"}
 
-        return await asyncio.to_thread(erase)
+        return await of_pages(erase)
 
     @post("/users/export", guards=[requires(Action.READ_OWN_USAGE)], status_code=200)
     async def told(caller: NamedDependency[Principal], data: JSONBody[SubjectIn]) -> Row:
         """What is held of an end user of the app: answers that can still be found by their id."""
-        app = await asyncio.to_thread(_app, engine, caller, data)
-        found = await asyncio.to_thread(answers_of, engine, keys, app, data.subject)
+        app = await of_pages(_app, engine, caller, data)
+        found = await of_pages(answers_of, engine, keys, app, data.subject)
         items = [
             {
                 "id": one.id, "occurred": iso_utc(one.occurred_us), "model": one.model,
@@ -128,7 +128,7 @@ def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Route
             kept = AuditedExchanges(settings.data_dir, exchanges_max=rules.exchanges_max, days=rules.days)
             return {"app": app, "answers": len(ids), "exchanges": sum(kept.erase(app, one) for one in ids)}
 
-        return await asyncio.to_thread(erase)
+        return await of_pages(erase)
 
     return Router(
         "/api",

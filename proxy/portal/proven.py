@@ -6,7 +6,6 @@ party's amounts and is given to her, and to operators. All of them are checked o
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -20,6 +19,7 @@ from litestar.response import Stream
 
 from proxy.access.guards import requires
 from proxy.access.keys import Action, Principal
+from proxy.asking import of_pages
 from proxy.billing import store
 from proxy.billing.proving import Prover
 from proxy.errors import BadRequest, NotFound
@@ -34,7 +34,7 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
     @get("/periods/{label:str}/manifest")
     async def manifest(label: FromPath[str]) -> Response[bytes]:
         """A closed period's signed manifest and its place in the log; for anybody."""
-        return as_file(await asyncio.to_thread(prover.manifest_file, label))
+        return as_file(await of_pages(prover.manifest_file, label))
 
     @get("/statements/{statement_id:str}/signed", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def statement(caller: NamedDependency[Principal], statement_id: FromPath[str]) -> Response[bytes]:
@@ -44,7 +44,7 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
             found = own_statement(engine, caller, statement_id)
             return prover.statement_file(found)
 
-        return as_file(await asyncio.to_thread(shown))
+        return as_file(await of_pages(shown))
 
     @get("/statements/{statement_id:str}/uses", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def uses(caller: NamedDependency[Principal], statement_id: FromPath[str]) -> Stream:
@@ -59,7 +59,7 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
         asked = caller.app_id or app
         if not asked:
             raise BadRequest("whose charge is not said", remedy="add ?app=app_... to the address")
-        return as_file(await asyncio.to_thread(charged, engine, prover, label, asked))
+        return as_file(await of_pages(charged, engine, prover, label, asked))
 
     return manifest, statement, uses, charge
 
@@ -82,7 +82,7 @@ async def uses_reply(engine: sa.Engine, prover: Prover, caller: Principal, state
         rows = prover.uses_file(own_statement(engine, caller, statement_id))
         return next(rows), rows
 
-    first, rows = await asyncio.to_thread(begun)  # what is refused is refused before the reply begins
+    first, rows = await of_pages(begun)  # what is refused is refused before the reply begins
     headers = {**HEADERS, "content-disposition": f'attachment; filename="{statement_id}.uses.jsonl"'}
     return Stream(itertools.chain([first], rows), media_type="application/jsonl", headers=headers)
 

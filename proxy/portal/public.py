@@ -19,6 +19,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import Body
 
 from proxy.access.sessions import Attempts
+from proxy.asking import of_pages
 from proxy.billing import periods_store
 from proxy.billing.transparency_store import Standing, standing
 from proxy.clock import Clock, iso_utc
@@ -182,7 +183,7 @@ class Public:
 
     async def _made(self) -> Transparency:
         checkpoint = await signed_checkpoint(self._engine, self._issuer)
-        return await asyncio.to_thread(self._read, checkpoint)
+        return await of_pages(self._read, checkpoint)
 
     def _read(self, checkpoint: str) -> Transparency:
         now_us = self._clock.now_us()

@@ -5,7 +5,6 @@ A secret is in the answer that made it and in no other.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +16,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
+from proxy.asking import of_pages
 from proxy.clock import Clock, iso_utc
 from proxy.hooks.store import Webhook, webhooks_in
 from proxy.hooks.targets import KINDS, Kind
@@ -43,26 +43,26 @@ def webhooks_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Rout
     @get("/", guards=OPERATORS)
     async def known() -> Row:
         """Addresses that are told something, and everything they could be told."""
-        found = await asyncio.to_thread(webhooks.living)
+        found = await of_pages(webhooks.living)
         return {"items": [_row(one) for one in found], "events": list(KINDS)}
 
     @post("/", guards=OPERATORS)
     async def add(caller: NamedDependency[Principal], data: JSONBody[WebhookIn]) -> Row:
         """Tell an address what happens from now on. `secret` signs every message, and is told here only."""
         by = caller.name or caller.key_id
-        made, secret = await asyncio.to_thread(webhooks.add, data.url, tuple(data.events) or KINDS, by=by)
+        made, secret = await of_pages(webhooks.add, data.url, tuple(data.events) or KINDS, by=by)
         return _row(made) | {"secret": secret}
 
     @on_delete("/{webhook:str}", guards=OPERATORS, status_code=200)
     async def remove(webhook: FromPath[str]) -> Row:
         """Tell an address nothing more."""
-        changed = await asyncio.to_thread(webhooks.end, webhook if webhook.isprintable() else "")
+        changed = await of_pages(webhooks.end, webhook if webhook.isprintable() else "")
         return {"id": webhook, "changed": changed}
 
     @get("/messages", guards=OPERATORS)
     async def messages(webhook: FromQuery[str] = "") -> Row:
         """The newest messages and what came of each, of one address or all."""
-        rows = await asyncio.to_thread(webhooks.messages, webhook if webhook.isprintable() else "-")
+        rows = await of_pages(webhooks.messages, webhook if webhook.isprintable() else "-")
         return {"items": [_message(row) for row in rows]}
 
     return Router(

@@ -8,7 +8,6 @@ index is built by whoever runs this.
 
 from __future__ import annotations
 
-import asyncio
 import bisect
 import dataclasses
 import re
@@ -27,6 +26,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.access.store import app_names
+from proxy.asking import of_pages
 from proxy.billing.passages import CELL, By, Leaf, leaf, leaf_starts
 from proxy.billing.passages_store import WorkPassages, passages_of, uses_between
 from proxy.catalogue import shelf_store
@@ -221,13 +221,13 @@ def works_router(engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Id
         limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 100,
     ) -> Row:
         """Works in the order of registration: one's own, or everybody's for an operator."""
-        rows, following = await asyncio.to_thread(shelf(caller).page, cursor, limit, creator)
+        rows, following = await of_pages(shelf(caller).page, cursor, limit, creator)
         return {"items": rows, "next_cursor": following}
 
     @get("/{work:str}", guards=allowed)
     async def one(caller: NamedDependency[Principal], work: FromPath[str]) -> Row:
         """One work: its split, what is allowed, what holds it up."""
-        return await asyncio.to_thread(shelf(caller).one, work)
+        return await of_pages(shelf(caller).one, work)
 
     @get("/{work:str}/passages", guards=allowed)
     async def passages(
@@ -237,8 +237,8 @@ def works_router(engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Id
         cursor: Annotated[int, QueryParameter(ge=0)] = 0,
     ) -> Row:
         """Which passages of one's own text answers drew on, a part of the text at a time."""
-        drawn = await asyncio.to_thread(shelf(caller).drawn, work, month, cursor)
-        names = await asyncio.to_thread(app_names, engine)
+        drawn = await of_pages(shelf(caller).drawn, work, month, cursor)
+        names = await of_pages(app_names, engine)
         return drawn_row(drawn, names)
 
     @post("", guards=allowed, request_max_body_size=settings.server.body_bytes_max)
@@ -252,12 +252,12 @@ def works_router(engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Id
         caller: NamedDependency[Principal], work: FromPath[str], data: JSONBody[ConsentIn]
     ) -> Row:
         """Say what may be done with a work from now on."""
-        return await asyncio.to_thread(shelf(caller).allow, work, data.use, data.verdict)
+        return await of_pages(shelf(caller).allow, work, data.use, data.verdict)
 
     @post("/{work:str}/withdraw", guards=allowed, status_code=200)
     async def withdraw(caller: NamedDependency[Principal], work: FromPath[str]) -> Row:
         """Withdraw a work: still recognised, paid nothing any more."""
-        return await asyncio.to_thread(shelf(caller).withdraw, work)
+        return await of_pages(shelf(caller).withdraw, work)
 
     handlers: Sequence[BaseRouteHandler] = (listed, one, passages, add, allow, withdraw)
     return Router(
@@ -282,7 +282,7 @@ async def taken(shelf: Shelf, files: Sequence[Any], consent: str) -> list[Row]:
             with (folder / _name_of(upload.filename, folder)).open("wb") as file:
                 while piece := await upload.read(PIECE_BYTES):
                     file.write(piece)
-        outcomes = await asyncio.to_thread(shelf.take, folder, given)
+        outcomes = await of_pages(shelf.take, folder, given)
     return [dataclasses.asdict(one) for one in outcomes]
 
 
