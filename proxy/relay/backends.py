@@ -159,6 +159,9 @@ class Backends:
             self.failed(error)
             self._learn(backend.name, Failure(error.kind))
             raise
+        except BaseException:  # it refused the handshake, or the client left
+            self._health = router.unheard(self._health, backend.name)
+            raise
         self._health = router.worked(self._health, backend.name)
         return made
 

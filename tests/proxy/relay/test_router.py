@@ -16,6 +16,7 @@ from proxy.relay.router import (
     failed,
     next_attempt,
     retry_after_ms,
+    unheard,
     worked,
 )
 from proxy.settings import Backend, Routing
@@ -127,6 +128,14 @@ def test_each_failed_trial_doubles_the_pause_up_to_its_bound():
 
 def test_many_that_fail_together_open_the_circuit_once():
     assert failing(50)["b"].pauses == 1
+
+
+def test_a_trial_whose_client_left_makes_room_for_the_next_and_changes_nothing_else():
+    broken = {"a": Health(failures=3, pauses=1, open_until_us=5, trial_us=10)}
+    after = unheard(broken, "a")
+    assert after == {"a": Health(failures=3, pauses=1, open_until_us=5)}
+    assert after["a"].state(20) == "half_open"
+    assert unheard({}, "a") == {}
 
 
 def test_one_answer_makes_a_backend_well_again():
