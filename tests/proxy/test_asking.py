@@ -1,8 +1,10 @@
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
+from proxy import portal
 from proxy.asking import Threads, of_store, on_disk
 from proxy.errors import Unavailable
 
@@ -42,3 +44,8 @@ async def test_a_time_out_of_the_call_is_its_own():
 
     with pytest.raises(TimeoutError, match="of the network"):
         await of_store(refuses)
+
+
+def test_no_page_takes_the_threads_in_which_names_are_resolved():
+    pages = Path(portal.__file__).parent.glob("*.py")
+    assert [page.name for page in pages if "asyncio.to_thread" in page.read_text("utf-8")] == []
