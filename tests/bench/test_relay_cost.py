@@ -253,12 +253,11 @@ def app_key(folder: Path) -> str:
     return made.secret
 
 
-def listening_on(url: str) -> int:
-    """Return the child of ours that serves the product at this address."""
-    (pid,) = [
+def server_pid() -> int:
+    """Return the child of ours that serves the product; its own child, of the same name, appends to the log."""
+    return next(
         pid for pid in family(os.getpid())[1:] if b"proxy.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    return pid
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's clock is asked of Linux")
@@ -270,7 +269,7 @@ async def test_the_processor_time_of_answers_and_events_over_a_bare_pass_through
         bare_pid, bare = stack.enter_context(process("bare", backend))
         full = stack.enter_context(serving(tmp_path / "data", "--upstream", f"{backend}/v1"))
         targets: dict[str, tuple[str, list[int]]] = {
-            "bare": (bare, family(bare_pid)), "full": (full, family(listening_on(full)))
+            "bare": (bare, family(bare_pid)), "full": (full, family(server_pid()))
         }  # fmt: skip
         figures: dict[str, object] = {}
         for kind in LOADS:
