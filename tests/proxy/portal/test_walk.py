@@ -17,7 +17,7 @@ from tests.proxy.portal.test_creators import two
 pytestmark = pytest.mark.anyio
 # What anybody may ask. Everything else wants a key or a session of the right role.
 OPEN = re.compile(
-    r"/portal|/healthz|/readyz|/metrics|/\.well-known/.*|/log(/.*)?|/schema(/.*)?|/api/(look-up|lookup|transparency|proofs)(/.*)?"
+    r"/|/portal|/healthz|/readyz|/metrics|/\.well-known/.*|/log(/.*)?|/schema(/.*)?|/api/(look-up|lookup|transparency|proofs)(/.*)?"
     r"|/portal/(sign-in|sign-out|enter/.*|static/.*|playground|transparency|look-up|verify(/.*)?|verifier(/.*)?)?"
 )
 NO_SUCH = re.compile(r"/portal/[^/]+")  # the catch-all
