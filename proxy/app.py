@@ -43,6 +43,7 @@ from proxy.portal.playground import playground_pages
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
 from proxy.portal.site import front_door, portal_router
+from proxy.portal.splits import splits_router
 from proxy.portal.verifying import verifier_page
 from proxy.portal.webhooks import webhooks_router
 from proxy.portal.works import works_router
@@ -117,6 +118,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             front_door,
             portal_router(pages, assets, doors, [*seen_inside, *seen_by_all]),
             works_router(running.engine, settings, clock=running.clock, ids=running.ids),
+            splits_router(running.engine, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
             apps_router(running.engine, settings, running.prices),

@@ -44,6 +44,8 @@ OF: Final[dict[str, str]] = {
     "work": f"id IN {_WORKS}",
     "work_text": _OF_WORKS,
     "split": "party = :creator",
+    "split_proposal": "(proposed_by = :creator OR asked LIKE '%\"' || :creator || '\"%')",
+    "split_answer": "party = :creator",
     "adaptation": _OF_WORKS,
     "consent": _OF_WORKS,
     "attestation": "(attested_by = :creator OR on_behalf_of = :creator)",

@@ -32,6 +32,7 @@ from proxy.billing.periods import state_at
 from proxy.billing.periods_store import Comments
 from proxy.billing.proving import Prover
 from proxy.catalogue import shelf_store
+from proxy.catalogue.agreements_store import Agreements
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.works import Use
 from proxy.clock import Clock, Ids, iso_utc
@@ -160,6 +161,7 @@ async def overview(office: Office, request: AnyRequest, caller: Principal) -> Re
             "works": shelf_store.count_works(office.engine, caller.creator_id),
             "has_account": bool(kept.known(caller.creator_id)),
             "open_cases": len(open_cases),
+            "to_answer": _to_answer(office, caller),
         }
 
     return office.pages.page(request, "creator.html.jinja", **await of_pages(read))
@@ -474,6 +476,13 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         return Redirect("/portal/matters?done=claimed", status_code=303)
 
     return (matters, matter, answer, take_back, claim)
+
+
+def _to_answer(office: Office, caller: Principal) -> int:
+    """Return how many proposed splits wait for the caller's word."""
+    agreements = Agreements(office.engine, clock=office.clock, ids=office.ids, creator=caller.creator_id)
+    waiting = agreements.mine(open_only=True)
+    return sum(caller.creator_id in one.proposal.waits_for for one in waiting)
 
 
 def _name(caller: Principal) -> str:

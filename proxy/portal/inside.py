@@ -14,6 +14,7 @@ from proxy.portal.desk import desk_pages
 from proxy.portal.front import front_pages
 from proxy.portal.operators import Watch, health, operator_pages
 from proxy.portal.passages import passage_pages
+from proxy.portal.splits import split_pages
 
 
 def inside_pages(
@@ -27,5 +28,5 @@ def inside_pages(
             "operator": functools.partial(health, office, watch),
         },
     )
-    creators = (*creator_pages(office), *passage_pages(office))
+    creators = (*creator_pages(office), *passage_pages(office), *split_pages(office))
     return (*front, *creators, *operator_pages(office, sessions), *desk_pages(office, prices))

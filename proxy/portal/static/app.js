@@ -39,3 +39,21 @@ document.querySelectorAll("form[data-upload]").forEach((form) => {
     request.send(new FormData(form));
   });
 });
+
+// What a proposed split comes to, as it is written; without a script the server says so when it is sent.
+document.querySelectorAll("form[data-split]").forEach((form) => {
+  const foot = form.querySelector("[data-sum]");
+  const said = foot.querySelector("output");
+  // In parts of a million, because 33.3333 + 66.6667 is 100 and not 99.99999999999999.
+  const parts = (text) => Math.round(Number(text.replace("%", "").replace(",", ".").trim() || 0) * 10000);
+  const tell = () => {
+    const ppm = [...form.querySelectorAll("[name=percent]")].reduce((sum, field) => sum + parts(field.value), 0);
+    const left = 1000000 - ppm;
+    const text = (part) => String(part / 10000);
+    said.textContent = Number.isNaN(ppm) ? "?" : `${text(ppm)} %` + (left > 0 ? `, ${text(left)} % missing` : left < 0 ? `, ${text(-left)} % too much` : "");
+    foot.classList.toggle("whole", left === 0);
+  };
+  foot.hidden = false;
+  form.addEventListener("input", tell);
+  tell();
+});
