@@ -181,6 +181,18 @@ class Tree:
         return {name: round(kib / 1024, 1) for name, kib in found.items()}
 
 
+def gauge(base: str, name: str) -> float:
+    """Return what the server says of itself under this name; 0 when it says nothing."""
+    told = httpx.get(f"{base}/metrics", timeout=60, trust_env=False).text
+    found = re.search(rf"^{name} (\S+)$", told, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def waits(base: str) -> float:
+    """Return how much still waits: bytes of text for their shares, and records for the store."""
+    return gauge(base, "endcredits_backlog_bytes") + gauge(base, "endcredits_journal_lag_records")
+
+
 def _role(pid: int) -> str:
     return "scorer" if b"relay.scorer" in Path(f"/proc/{pid}/cmdline").read_bytes() else "relay"
 

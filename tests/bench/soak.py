@@ -1,9 +1,11 @@
 """Mixed load for as long as wanted, and whether memory grows: `make soak HOURS=n`, ten minutes without.
 
-JSON answers, streams, clients that leave half-way, failing backends, embeddings, long requests. Private memory of
-the whole process tree, pages that were written (those of files come and go with other programs), is taken twenty
-times; after the first minute it must not grow by more than 2 %. Prints a table; exits 1 beyond, or when an answer
-was lost or doubled.
+JSON answers, streams, clients that leave half-way, failing backends, embeddings, long requests. Text that waits
+for a scorer which other programs starve is memory too, and no leak: so the clients hold back while much waits, and
+each of twenty times they stop until nothing is asked and nothing waits before memory is taken. What has grown
+then is kept by nobody's wish. Taken is the private memory of the whole process tree, pages that were written (those
+of files come and go with other programs); after the first minute it must not grow by more than 2 %. Prints a table;
+exits 1 beyond, when what waits is not worked off, or when an answer was lost or doubled.
 """
 
 from __future__ import annotations
@@ -12,16 +14,14 @@ import asyncio
 import collections
 import os
 import random
-import re
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
-from tests.bench.scene import Backend, Client, Reply, Tree, chat, made_index, served
+from tests.bench.scene import Backend, Client, Reply, Tree, chat, gauge, made_index, served, waits
 from tests.commands import Commands
 
 CHAT = "/v1/chat/completions"
@@ -29,9 +29,9 @@ CLIENTS, ROWS = 12, 20
 WARM_S = 60.0
 GROWTH_MAX = 0.02
 SAMPLES = 5  # a row is the least of so many: what is in flight comes and goes
-REST_S = (
-    0.3  # between two requests of one client: a load that can last, or texts that wait would be what grows
-)
+REST_S = float(os.environ.get("REST_S") or 0.3)  # between two requests of one client
+WAITING_BYTES_MAX = 256 << 10  # about 180 answers: a scorer with a tenth of a core is through within a minute
+REST_S_MAX = 300.0  # what waits longer than this is never worked off
 
 
 async def one(client: Client, chance: random.Random) -> tuple[str, Reply]:
@@ -52,29 +52,59 @@ async def one(client: Client, chance: random.Random) -> tuple[str, Reply]:
             return kind, await client.ask(CHAT, chat())
 
 
-async def load(
-    base: str, key: str, stop: asyncio.Event, counts: collections.Counter[str], acked: list[str]
-) -> None:
-    async def worker(number: int) -> None:
-        chance, client = random.Random(number), Client(base, key)
-        while not stop.is_set():
+@dataclass
+class Load:
+    """Clients that ask one thing after the other, as long as they may."""
+
+    base: str
+    key: str
+    may_ask: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+    asking: int = 0
+    counts: collections.Counter[str] = field(default_factory=collections.Counter)
+    acked: list[str] = field(default_factory=list)
+
+    async def run(self, number: int) -> None:
+        """Be one client, to the end."""
+        chance, client = random.Random(number), Client(self.base, self.key)
+        while True:
+            await self.may_ask.wait()
+            if self.is_over:
+                client.close()
+                return
+            self.asking += 1
             kind, reply = await one(client, chance)
-            counts[kind] += 1
+            self.asking -= 1
+            self.counts[kind] += 1
             if reply.status == 200 and kind != "leaves":
-                acked.append(reply.answer_id)
+                self.acked.append(reply.answer_id)
             await asyncio.sleep(REST_S)
-        client.close()
 
-    async with asyncio.TaskGroup() as group:
-        for number in range(CLIENTS):
-            group.create_task(worker(number))
+    def end(self) -> None:
+        self.is_over = True
+        self.may_ask.set()
 
+    async def ask_for(self, seconds: float) -> float:
+        """Let the clients ask for so long, but not above WAITING_BYTES_MAX; return the most that waited."""
+        most, until_s = 0.0, time.perf_counter() + seconds
+        while time.perf_counter() < until_s:
+            waiting = await asyncio.to_thread(gauge, self.base, "endcredits_backlog_bytes")
+            most = max(most, waiting)
+            if waiting > WAITING_BYTES_MAX:
+                self.may_ask.clear()
+            else:
+                self.may_ask.set()
+            await asyncio.sleep(0.5)
+        self.may_ask.clear()
+        return most
 
-def backlog_mib(base: str) -> float:
-    """Return how much text waits for its shares."""
-    told = httpx.get(f"{base}/metrics", timeout=60, trust_env=False).text
-    found = re.search(r"^endcredits_backlog_bytes (\S+)$", told, re.MULTILINE)
-    return float(found[1]) / 2**20 if found else 0.0
+    async def rest(self) -> float:
+        """Wait until nothing is asked and nothing waits; return the seconds that took."""
+        began_s = time.perf_counter()
+        async with asyncio.timeout(REST_S_MAX):
+            while self.asking or await asyncio.to_thread(waits, self.base):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return time.perf_counter() - began_s
 
 
 async def least(tree: Tree) -> dict[str, float]:
@@ -86,45 +116,56 @@ async def least(tree: Tree) -> dict[str, float]:
     return min(found, key=lambda one: one["relay"] + one["scorer"])
 
 
-async def measure(
-    base: str, key: str, tree: Tree, seconds: float, acked: list[str], counts: collections.Counter[str]
-) -> list[float]:
-    """Return the whole tree's private MiB of each row after the first minute."""
-    stop, rows, began_s = asyncio.Event(), list[float](), time.perf_counter()
-    print(
-        f"{'minute':>8} {'requests':>9} {'relay MiB':>10} {'scorer MiB':>11} {'index MiB':>10} {'waiting MiB':>12}",
-        flush=True,
-    )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(load(base, key, stop, counts, acked))
-        await asyncio.sleep(min(WARM_S, seconds / 3))
-        while True:
-            found = await least(tree)
-            rows.append(found["relay"] + found["scorer"])
-            gone_s = time.perf_counter() - began_s
-            row = f"{found['relay']:>10.1f} {found['scorer']:>11.1f} {found['index']:>10.1f}"
-            waiting = await asyncio.to_thread(backlog_mib, base)
-            print(f"{gone_s / 60:>8.1f} {counts.total():>9} {row} {waiting:>12.2f}", flush=True)
-            if gone_s >= seconds:
-                break
-            await asyncio.sleep(max(0.0, seconds / ROWS))
-        stop.set()
+async def measure(load: Load, tree: Tree, seconds: float) -> list[dict[str, float]]:
+    """Return the private MiB of each row after the first minute, each taken when nothing waits."""
+    rows, began_s = list[dict[str, float]](), time.perf_counter()
+    print(f"{'minute':>7} {'requests':>9} {'relay MiB':>10} {'scorer MiB':>11} {'index MiB':>10}", end=" ")
+    print(f"{'waited KiB':>11} {'rested s':>9}", flush=True)
+    next_s = min(WARM_S, seconds / 3)
+    while True:
+        most = await load.ask_for(next_s)
+        rested_s = await load.rest()
+        found = await least(tree)
+        rows.append(found)
+        gone_s, next_s = time.perf_counter() - began_s, seconds / ROWS
+        row = f"{found['relay']:>10.1f} {found['scorer']:>11.1f} {found['index']:>10.1f}"
+        print(
+            f"{gone_s / 60:>7.1f} {load.counts.total():>9} {row} {most / 1024:>11.0f} {rested_s:>9.1f}",
+            flush=True,
+        )
+        if gone_s >= seconds:
+            break
     return rows
+
+
+def grown(rows: list[float]) -> tuple[float, float]:
+    """Return the medians of the first quarter of the rows and of the last."""
+    part = max(1, len(rows) // 4)
+    return statistics.median(rows[:part]), statistics.median(rows[-part:])
 
 
 async def soak(folder: Path, seconds: float) -> int:
     index, texts = made_index(folder)
-    data, acked, counts = folder / "data", list[str](), collections.Counter[str]()
+    data = folder / "data"
     async with Backend(texts).serving() as upstream:
         with served(data, index, upstream) as (base, key, tree):
-            rows = await measure(base, key, tree, seconds, acked, counts)
+            load = Load(base, key)
+            async with asyncio.TaskGroup() as group:
+                for number in range(CLIENTS):
+                    group.create_task(load.run(number))
+                rows = await measure(load, tree, seconds)
+                load.end()
     metered = collections.Counter(event["id"] for event in (await _usage(data)))
-    lost = sum(1 for one in acked if metered[one] == 0)
+    lost = sum(1 for one in load.acked if metered[one] == 0)
     doubled = sum(1 for times in metered.values() if times > 1)
-    part = max(1, len(rows) // 4)
-    first, last = statistics.median(rows[:part]), statistics.median(rows[-part:])
+    for name in ("relay", "scorer"):
+        first, last = grown([row[name] for row in rows])
+        print(
+            f"{name}: {first:.1f} -> {last:.1f} MiB, {(last - first) / load.counts.total() * 2**20:+.0f} bytes a request"
+        )
+    first, last = grown([row["relay"] + row["scorer"] for row in rows])
     growth = (last - first) / first
-    print(f"{dict(counts)}; {len(acked)} acknowledged, {lost} lost, {doubled} doubled")
+    print(f"{dict(load.counts)}; {len(load.acked)} acknowledged, {lost} lost, {doubled} doubled")
     print(f"private memory {first:.1f} -> {last:.1f} MiB: {growth:+.2%} (at most {GROWTH_MAX:.0%})")
     return 1 if growth > GROWTH_MAX or lost or doubled else 0
 

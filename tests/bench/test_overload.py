@@ -14,13 +14,11 @@ import itertools
 import json
 import os
 import platform
-import re
 import time
 
-import httpx
 import pytest
 
-from tests.bench.scene import Backend, Client, chat, made_index, served
+from tests.bench.scene import Backend, Client, chat, gauge, made_index, served, waits
 from tests.commands import Commands
 
 pytestmark = [pytest.mark.anyio, pytest.mark.bench, pytest.mark.timeout(600)]
@@ -28,12 +26,6 @@ CHAT = "/v1/chat/completions"
 SECONDS = float(os.environ.get("SECONDS", "10"))
 FEW, MANY, WATCHED = 8, 96, 8
 PATIENT = "x-attribution-deadline-ms: 60000\r\n"
-
-
-def gauge(base: str, name: str) -> float:
-    told = httpx.get(f"{base}/metrics", timeout=60, trust_env=False).text
-    found = re.search(rf"^{name} (\S+)$", told, re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 async def load(
@@ -82,7 +74,7 @@ def at(ordered: list[float], part: float) -> float:
 
 async def drained(base: str) -> float:
     began_s = time.perf_counter()
-    while gauge(base, "endcredits_backlog_bytes") or gauge(base, "endcredits_journal_lag_records"):  # noqa: ASYNC110
+    while waits(base):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return round(time.perf_counter() - began_s, 2)
 
