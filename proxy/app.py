@@ -40,6 +40,7 @@ from proxy.portal.pages import Pages
 from proxy.portal.payouts import payouts_router
 from proxy.portal.persons import persons_router
 from proxy.portal.playground import playground_pages
+from proxy.portal.previews import Previewer, previews_router
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
 from proxy.portal.site import front_door, portal_router
@@ -127,6 +128,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             webhooks_router(running.engine, settings, running.clock),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             matters_router(running.engine, settings.billing, running.clock),
+            previews_router(Previewer(settings)),
             audits_router(Audits(settings)),
             log_router(running.engine, running.issuer),
             proofs_router(running.engine, running.issuer, prover),

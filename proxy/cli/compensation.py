@@ -112,6 +112,40 @@ def show(desk: Desk, policy: str | None) -> None:
 
 @command(policies)
 @click.argument("policy")
+@click.option("--period", default="", help="A closed period [what is not closed yet].")
+@click.option(
+    "--prices", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A price file by which every answer is priced anew [recorded prices stand].",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows of each kind.")
+def preview(desk: Desk, policy: str, period: str, prices: Path | None, limit: int) -> None:
+    """Say what a period would have paid by POLICY (an id, or "settings"). Nothing is written."""
+    from proxy.billing import preview as previews
+    from proxy.billing import preview_run
+    from proxy.cli.money import load_prices
+
+    made = preview_run.preview(
+        desk.engine,
+        policy,
+        desk.settings.billing,
+        load_prices(desk),
+        now_us=SystemClock().now_us(),
+        period=period,
+        price_file=prices.read_text(encoding="utf-8") if prices else "",
+    )
+    row = previews.told(made, limit)
+    if desk.as_json:
+        desk.say(row, "")
+        return
+    for kind, titles in (("account", "accounts"), ("creator", "creators"), ("app", "apps")):
+        desk.table(row[titles], (kind, "name", "before", "after", "difference"), empty=f"no {titles}")
+    counts = row["counts"]
+    same = f"{counts['same']} get the same" if counts["same"] else "nobody gets the same"
+    desk.note(f"{counts['gain']} creators would get more, {counts['lose']} less, {same}")
+
+
+@command(policies)
+@click.argument("policy")
 @click.option("--from", "since", metavar="TIME", help="From when on, e.g. 2026-12-01 (UTC) [now].")
 @by_option
 def activate(desk: Desk, policy: str, since: str | None, by: str) -> None:

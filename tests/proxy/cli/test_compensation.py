@@ -39,6 +39,16 @@ def test_the_settings_can_be_pinned_as_a_policy(run):
     assert run("policies", "import").status == 2
 
 
+def test_what_another_policy_would_have_paid_is_told_and_not_booked(run, file):
+    made = run.json("policies", "import", file).row
+    row = run.json("policies", "preview", made["id"]).row
+    assert (row["policy"], row["is_open"], row["events"]) == (made["id"], True, 0)
+    said = run("policies", "preview", made["id"])
+    assert "charged" in said.out
+    assert "no creators" in said.out
+    assert run("policies", "preview", "pol_none").status == 1
+
+
 def test_a_policy_is_not_backdated_nor_dated_by_what_is_no_time(run, file):
     made = run.json("policies", "import", file).row
     ran = run.json("policies", "activate", made["id"], "--from", "2020-01-01")
