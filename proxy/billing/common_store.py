@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from proxy.billing import common, ledger, store
+from proxy.billing import booking_store, common, ledger, store
 from proxy.billing.common import Distribution
 from proxy.billing.policies_store import agenda
 from proxy.billing.store import AccountRow, EntryRow, PeriodRow, TransferRow
@@ -152,7 +152,7 @@ class Common:
                 code="common_changed",
             )
         shares = _given(connection, made.period, made.currency)
-        store.book(connection, common.transfers(made, shares, self._clock.now_us()), made.currency)
+        booking_store.book(connection, common.transfers(made, shares, self._clock.now_us()), made.currency)
 
 
 def available(engine: sa.Engine, label: str, currency: str) -> dict[str, int]:

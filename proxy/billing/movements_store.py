@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from proxy.billing import ledger, store
+from proxy.billing import booking_store, ledger
 from proxy.billing.ledger import Transfer
 from proxy.billing.movements import Move
 from proxy.billing.store import AccountRow, EntryRow, ReportedRow, TransferRow
@@ -93,7 +93,7 @@ def book_noted(
     connection: sa.Connection, transfers: Sequence[Transfer], *, currency: str, corrects: str, reason: str
 ) -> None:
     """Book transfers with what they are about and why, which the next statements tell."""
-    store.book(connection, transfers, currency)
+    booking_store.book(connection, transfers, currency)
     rows = [{"transfer_id": one.id, "corrects": corrects, "reason": reason} for one in transfers]
     if rows:
         connection.execute(sa.insert(_note), rows)

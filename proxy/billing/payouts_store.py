@@ -20,7 +20,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from proxy.billing import ledger, payouts, store
+from proxy.billing import booking_store, ledger, payouts, store
 from proxy.billing.payees_store import payees_on
 from proxy.billing.payouts import Batch, Debtor, Event, Kind, Payment, Rules, Told
 from proxy.billing.periods_store import not_final
@@ -149,7 +149,7 @@ class Payouts:
                 )
             now_us = self._clock.now_us()
             self._happened(connection, batch, events, "approved", now_us)
-            store.book(connection, payouts.pending(batch, now_us), batch.currency)
+            booking_store.book(connection, payouts.pending(batch, now_us), batch.currency)
         return batch, True
 
     def cancel(self, batch_id: str, reason: str) -> bool:
@@ -166,7 +166,7 @@ class Payouts:
                     for one in batch.payments
                     for transfer in payouts.returned(batch, one, now_us, was_settled=False)
                 ]
-                store.book(connection, back, batch.currency)
+                booking_store.book(connection, back, batch.currency)
             self._happened(connection, batch, events, "cancelled", now_us, detail=said)
         return True
 
@@ -243,7 +243,7 @@ class Payouts:
             for one in back:
                 was_settled = states[one.id] == "settled"
                 transfers += payouts.returned(batch, one, now_us, was_settled=was_settled)
-            store.book(connection, transfers, batch.currency)
+            booking_store.book(connection, transfers, batch.currency)
             self._happened(connection, batch, events, "settled", now_us, settled, detail=said)
             self._happened(connection, batch, [*events, *settled], "returned", now_us, back, details=why)
         return settled, back

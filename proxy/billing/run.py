@@ -187,7 +187,7 @@ def _close(
             if prover is not None:
                 prover.sign(connection, closing, after_seq + 1)
 
-        store.write(engine, closing, after_seq=after_seq, also=beside)
+        store.write(engine, closing, after_seq=after_seq, folder=folder, also=beside)
         if prover is not None:
             prover.log()
     return closing

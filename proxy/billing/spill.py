@@ -7,6 +7,7 @@ name leads to and that ends with the process, whatever ends it.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import os
 import tempfile
@@ -18,6 +19,7 @@ from typing import IO, Final, Generic, TypeVar, overload
 
 Item = TypeVar("Item")
 WRITE_BYTES: Final = 1 << 20  # gathered before a write
+READ_BYTES: Final = 1 << 20  # read at once by who wants all, or one item that is longer
 
 
 def temporary(owner: object, folder: Path | None) -> IO[bytes]:
@@ -47,9 +49,9 @@ class Spilled(Sequence[Item], Generic[Item]):
         self._file.write(said)
         self._ends.append(self._ends[-1] + len(said))
 
-    def raw(self) -> Iterator[bytes]:
-        """Yield each item as it was encoded."""
-        return (self._read(place) for place in range(len(self)))
+    def raw(self, places: Iterable[int] | None = None) -> Iterator[bytes]:
+        """Yield the items at these places, or each, as they were encoded."""
+        return self._in_order() if places is None else map(self._read, places)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -70,6 +72,18 @@ class Spilled(Sequence[Item], Generic[Item]):
         return equal(self, other)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]  # it grows
+
+    def _in_order(self) -> Iterator[bytes]:
+        """Yield each, some READ_BYTES of them read at once."""
+        place = 0
+        while place < len(self):
+            first = self._ends[place]
+            after = max(place + 1, bisect.bisect_right(self._ends, first + READ_BYTES, place) - 1)
+            self._file.flush()
+            said = os.pread(self._file.fileno(), self._ends[after] - first, first)
+            for one in range(place, after):
+                yield said[self._ends[one] - first : self._ends[one + 1] - first]
+            place = after
 
     def _read(self, place: int) -> bytes:
         self._file.flush()

@@ -10,7 +10,8 @@ Balances are sums of entries, computed here when asked; there is no second numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -18,10 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
+from proxy.billing import booking_store
 from proxy.billing.adapted import with_originals
-from proxy.billing.closing_files import by_id
 from proxy.billing.kept import Glance, glanced, packed, unpacked
-from proxy.billing.ledger import Entry, Transfer, normal_side
+from proxy.billing.ledger import Entry, Transfer
 from proxy.billing.movements import Move
 from proxy.billing.spill import Fetched, Spilled
 from proxy.billing.statement import UNCLAIMED, Closing, SplitSet, Statement, canonical
@@ -34,15 +35,10 @@ from proxy.database import insert_rows, much_cache, registry_seq
 from proxy.errors import Conflict, NotFound
 from proxy.metering.store import AttributedRow, EventRow
 
-ENTRIES_AT_ONCE: Final = 20_000  # of transfers booked together: some MB
 STATEMENTS_AT_ONCE: Final = 200  # a busy creator's has a MB
 TRANSFERS_READ: Final = 1_000
-ACCOUNTS_KEPT_MAX: Final = 1 << 20  # ids of accounts that one close remembers: 150 MB of names at most
 IN_MAX: Final = 5_000  # names in one statement; both engines take more than twice that
 WHOLE_PPM: Final = 1_000_000
-_ACCOUNT: Final = ("code", "currency", "normal")
-_TRANSFER: Final = ("id", "kind", "currency", "at_us", "period_label", "ref")
-_ENTRY: Final = ("transfer_id", "ord", "account_id", "side", "amount")
 _PERIOD: Final = (
     "label", "seq", "state", "currency", "start_bounds", "end_bounds", "closed_us", "totals",
     "manifest_sha256",
@@ -214,22 +210,25 @@ def write(
     closing: Closing,
     *,
     after_seq: int,
+    folder: Path | None = None,
     also: Callable[[sa.Connection], None] = lambda _: None,
 ) -> None:
     """Write a closing in one transaction. `after_seq` is the period that it was computed to follow.
 
-    also: writes what stands beside it, in the same transaction.
-    Raises Conflict (code "close_raced") when another period was closed meanwhile; nothing is then written.
+    folder: where its rows wait; None where the system keeps temporary files. also: writes what stands beside
+    it, in the same transaction.
+    Raises Conflict (code "close_raced") when another period was closed meanwhile: then nothing is written but
+    the names of accounts, with nothing on them.
     """
+    transfers = booking_store.prepared(engine, closing.transfers, closing.currency, folder)
     try:
         with engine.begin() as connection, much_cache(connection):
             insert_rows(connection, _period, _PERIOD, [_period_row(closing, after_seq + 1)])
-            known: dict[str, int] = {}
-            for some in _gathered(by_id(closing.transfers)):
-                book(connection, some, closing.currency, known)
+            for rows in transfers:
+                booking_store.insert(connection, rows)
             told: set[str] = set()
-            rows = (_statement_row(body, told) for body in _bodies(closing.statements))
-            insert_rows(connection, _statement, _STATEMENT, rows, at_once=STATEMENTS_AT_ONCE)
+            said = (_statement_row(body, told) for body in _bodies(closing.statements))
+            insert_rows(connection, _statement, _STATEMENT, said, at_once=STATEMENTS_AT_ONCE)
             insert_rows(
                 connection, _reported, _REPORTED, ((transfer, closing.label) for transfer in sorted(told))
             )
@@ -242,50 +241,6 @@ def write(
             remedy="close it again: it will begin where that one ended",
             code="close_raced",
         ) from error
-
-
-def book(
-    connection: sa.Connection,
-    transfers: Sequence[Transfer],
-    currency: str,
-    known: dict[str, int] | None = None,
-) -> None:
-    """Book transfers of one currency in a transaction. Raises IntegrityError for one that is booked.
-
-    known: the ids of accounts that this transaction has met, kept from one call to the next.
-    """
-    accounts = {} if known is None else known
-    _find_accounts(connection, transfers, currency, accounts)
-    insert_rows(
-        connection,
-        _transfer,
-        _TRANSFER,
-        ((one.id, one.kind, one.currency, one.at_us, one.period, one.ref) for one in transfers),
-    )
-    insert_rows(
-        connection,
-        _entry,
-        _ENTRY,
-        (
-            (transfer.id, place, accounts[entry.account], entry.side, entry.grains)
-            for transfer in transfers
-            for place, entry in enumerate(transfer.entries)
-        ),
-    )
-
-
-def _gathered(transfers: Iterable[Transfer]) -> Iterator[list[Transfer]]:
-    """Yield transfers in runs of some ENTRIES_AT_ONCE entries."""
-    some: list[Transfer] = []
-    entries = 0
-    for transfer in transfers:
-        some.append(transfer)
-        entries += len(transfer.entries)
-        if entries >= ENTRIES_AT_ONCE:
-            yield some
-            some, entries = [], 0
-    if some:
-        yield some
 
 
 def _period_row(closing: Closing, seq: int) -> tuple[object, ...]:
@@ -327,29 +282,6 @@ def _statement_row(body: bytes, told: set[str]) -> tuple[object, ...]:
     told.update(move.transfer for move in head.moves)
     amounts = (head.opening_grains, head.earned_grains, head.closing_grains)
     return head.id, head.period, head.creator, head.currency, *amounts, head.lines_sha256, body.decode()
-
-
-def _find_accounts(
-    connection: sa.Connection, transfers: Sequence[Transfer], currency: str, known: dict[str, int]
-) -> None:
-    """Add to `known` the ids of all accounts that these transfers name, making those that are new."""
-    if len(known) > ACCOUNTS_KEPT_MAX:
-        known.clear()
-    wanted = {entry.account for transfer in transfers for entry in transfer.entries}
-    codes = sorted(wanted.difference(known))
-    known.update(_account_ids(connection, codes, currency))
-    new = [code for code in codes if code not in known]
-    insert_rows(connection, _account, _ACCOUNT, ((code, currency, normal_side(code)) for code in new))
-    known.update(_account_ids(connection, new, currency))
-
-
-def _account_ids(connection: sa.Connection, codes: Sequence[str], currency: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for some in _chunks(codes, IN_MAX):
-        query = sa.select(_account.c.code, _account.c.id)
-        rows = connection.execute(query.where(_account.c.code.in_(some), _account.c.currency == currency))
-        found.update({str(code): int(number) for code, number in rows})
-    return found
 
 
 # Reading what was written

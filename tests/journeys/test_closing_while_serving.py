@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from proxy.billing import store
+from proxy.billing import booking_store, store
 from proxy.billing.prices import load
 from proxy.billing.run import close_period
 from proxy.metering.log_store import events_between
@@ -77,14 +77,14 @@ async def test_no_request_waits_for_a_close_that_holds_the_stores_lock(settings,
         headers, engine = app.key(), app.running.engine
         await app.chat(headers)
         await app.running.sink.drain()
-        writing, go_on, book = threading.Event(), threading.Event(), store.book
+        writing, go_on, insert = threading.Event(), threading.Event(), booking_store.insert
 
         def slow(*arguments):
             writing.set()
             assert go_on.wait(60)
-            book(*arguments)
+            insert(*arguments)
 
-        monkeypatch.setattr(store, "book", slow)
+        monkeypatch.setattr(booking_store, "insert", slow)
         async with asyncio.TaskGroup() as group:
             closing = group.create_task(asyncio.to_thread(closed, engine, settings.billing, "slow"))
             try:

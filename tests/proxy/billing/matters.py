@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.billing import store
+from proxy.billing import booking_store, store
 from proxy.billing.adjustments_store import Adjustments
 from proxy.billing.disputes_store import Disputes
 from proxy.billing.ledger import Entry, Transfer, payee, transfer_id
@@ -53,7 +53,7 @@ class Scene:
         entries = (Entry(payee(creator), "D", grains), Entry("liab:payout:pob_1", "C", grains))
         made = Transfer(transfer_id("payout", source), "payout", "USD", CLOSED_US, "", source, entries)
         with self.engine.begin() as connection:
-            store.book(connection, [made], "USD")
+            booking_store.book(connection, [made], "USD")
 
     def balance(self, account):
         return store.balances(self.engine, account).get((account, "USD"), 0)

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from proxy.billing.closing_files import by_id, spilled_statements, spilled_transfers
@@ -24,7 +25,12 @@ def test_a_closing_put_in_files_is_the_closing_and_its_manifest_the_same(month, 
 def test_transfers_are_booked_in_the_order_of_their_ids_wherever_they_lie(month, close):
     made = spilled_transfers(None)
     close(month.events[:300], month.books, transfers=made)
-    assert list(by_id(made)) == list(by_id(list(made))) == sorted(made, key=lambda one: one.id)
+    for filed, kept in zip(by_id(made), by_id(list(made)), strict=True):
+        assert filed.row == kept.row
+        assert [msgspec.structs.astuple(entry) for entry in filed.entries] == [
+            msgspec.structs.astuple(entry) for entry in kept.entries
+        ]
+    assert [one.row[0] for one in by_id(made)] == sorted(one.id for one in made)
 
 
 def test_a_transfer_read_back_is_checked_again(month, close):

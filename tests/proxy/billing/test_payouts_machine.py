@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlmodel import SQLModel
 
-from proxy.billing import ledger, payees, payouts_store, store
+from proxy.billing import booking_store, ledger, payees, payouts_store, store
 from proxy.billing.ledger import Entry, Transfer, transfer_id
 from proxy.billing.money import GRAINS_PER_MINOR
 from proxy.billing.payees import TaxProfile
@@ -90,7 +90,7 @@ class Operators(RuleBasedStateMachine):
         entries = (Entry("asset:receivable:app", "D", grains), Entry(ledger.payee(creator), "C", grains))
         made = Transfer(transfer_id("test", str(self.number)), "test", "USD", 0, "1", "", entries)
         with self.engine.begin() as connection:
-            store.book(connection, [made], "USD")
+            booking_store.book(connection, [made], "USD")
 
     @rule(creator=creators, what=st.sampled_from(["held", "released", "released", "moved"]))
     def disturb(self, creator, what):

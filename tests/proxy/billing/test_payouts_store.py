@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from proxy.billing import payees, payouts_store, store
+from proxy.billing import booking_store, payees, payouts_store, store
 from proxy.billing.money import GRAINS_PER_MINOR, PPM
 from proxy.billing.payees import TaxProfile
 from proxy.billing.payees_store import Payees
@@ -263,13 +263,13 @@ def test_another_file_under_the_same_id_is_refused(scene):
 def test_a_crash_before_the_commit_leaves_nothing_booked_and_doing_it_again_books_it_once(scene, monkeypatch):
     batch, _ = scene.ada.create(RULES, Debtor())
     before = scene.balance("liab:payee:")
-    book = store.book
+    book = booking_store.book
 
     def dies(*arguments):
         book(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "book", dies)
+    monkeypatch.setattr(booking_store, "book", dies)
     with pytest.raises(KeyboardInterrupt):
         scene.bob.approve(batch.id)
     monkeypatch.undo()

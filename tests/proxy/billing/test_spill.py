@@ -21,6 +21,13 @@ def test_what_was_put_down_is_read_back_in_order_as_often_as_one_likes(items):
     assert made == tuple(items)
     assert tuple(items) == made
     assert list(made.raw()) == [item.encode() for item in items]
+    assert list(made.raw(reversed(range(len(items))))) == [item.encode() for item in items][::-1]
+
+
+def test_items_longer_than_one_read_and_many_short_ones_are_all_read(monkeypatch):
+    monkeypatch.setattr("proxy.billing.spill.READ_BYTES", 10)
+    items = ["a" * 25, "", "b" * 4, "c" * 6, "d" * 10, "", "e" * 11, "f"]
+    assert list(spilled(items).raw()) == [item.encode() for item in items]
 
 
 def test_more_can_be_put_behind_what_was_read():

@@ -136,10 +136,3 @@ def test_what_a_close_put_in_a_file_is_written_as_what_it_kept_in_memory(engine,
         assert made == kept
     store.write(engine, spilled, after_seq=0)
     assert store.load_closing(engine, "2026-11") == closing
-
-
-def test_an_accounts_id_is_found_again_when_more_were_met_than_are_remembered(engine, closing, monkeypatch):
-    monkeypatch.setattr(store, "ACCOUNTS_KEPT_MAX", 1)
-    monkeypatch.setattr(store, "ENTRIES_AT_ONCE", 1)
-    store.write(engine, closing, after_seq=0)
-    assert store.load_closing(engine, closing.label) == closing
