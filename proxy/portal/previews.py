@@ -69,6 +69,7 @@ class Previewer:
             finally:
                 if child.returncode is None:  # too long, or whoever asked is gone
                     child.kill()
+                    await child.wait()
         return answer_of(said)
 
 
