@@ -23,7 +23,7 @@ from proxy.access.keys import Action, Principal
 from proxy.access.made_store import MadeThings
 from proxy.access.store import app_names
 from proxy.asking import of_pages
-from proxy.billing import store as billing
+from proxy.billing.export_store import listed
 from proxy.catalogue.works import WorkCredit
 from proxy.clock import Clock, SystemClock, iso_utc, parse_time_us
 from proxy.errors import BadRequest, NotFound
@@ -96,10 +96,18 @@ def api_router(
         return {"items": items, "next_cursor": following}
 
     @get("/statements", guards=[requires(Action.READ_OWN_STATEMENTS)])
-    async def statements(caller: NamedDependency[Principal], period: FromQuery[str] = "") -> dict[str, Any]:
-        """A creator's statements, or everybody's for an operator."""
-        found = await of_pages(billing.list_statements, engine, label=period, creator=caller.creator_id)
-        return {"items": found}
+    async def statements(
+        caller: NamedDependency[Principal],
+        period: FromQuery[str] = "",
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 100,
+    ) -> dict[str, Any]:
+        """A creator's statements, or everybody's for an operator: newest period first, then by creator."""
+        found = await of_pages(
+            listed, engine, label=period, creator=caller.creator_id, after=cursor, limit=limit + 1
+        )
+        items = found[:limit]
+        return {"items": items, "next_cursor": items[-1].id if len(found) > limit else None}
 
     @get("/statements/{name:str}", guards=[requires(Action.READ_OWN_STATEMENTS)])
     async def statement(

@@ -3,7 +3,7 @@ import msgspec
 from proxy.billing import export_store
 from proxy.billing.export_store import PAGE
 from proxy.billing.statements import Books
-from proxy.billing.store import write
+from proxy.billing.store import list_statements, write
 
 CREATORS = 2 * PAGE + 3
 
@@ -24,3 +24,9 @@ def test_every_statement_is_read_once_over_many_pages_and_filters_hold(engine, c
     assert export_store.ids_of(engine, label="1999-01") == []
     assert list(export_store.each(engine, creator="nobody")) == []
     assert msgspec.structs.asdict(hers)["period"] == "2026-11"
+    listed, last = [], ""
+    while page := export_store.listed(engine, after=last, limit=PAGE):
+        listed, last = listed + page, page[-1].id
+    assert listed == list_statements(engine)
+    of_one_period = export_store.listed(engine, label="2026-11", after=hers.id, limit=1)
+    assert [(one.period, one.creator) for one in of_one_period] == [("2026-11", "c_0002")]

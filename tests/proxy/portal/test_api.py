@@ -73,6 +73,17 @@ async def test_an_operator_reads_every_statement_in_every_form(settings):
         operator = app.key("operator")
         items = (await app.client.get("/api/statements?period=2026-11", headers=operator)).json()["items"]
         assert len(items) == 2
+        first = (await app.client.get("/api/statements?limit=1", headers=operator)).json()
+        cursor = {"limit": 1, "cursor": first["next_cursor"]}
+        then = (await app.client.get("/api/statements", params=cursor, headers=operator)).json()
+        assert (first["items"] + then["items"], then["next_cursor"]) == (items, None)
+        ada = app.key("creator", creator="ada")
+        of_others = {one["id"] for one in items} - {
+            one["id"] for one in (await app.client.get("/api/statements", headers=ada)).json()["items"]
+        }
+        for wrong in ("stm_nowhere", *of_others):
+            asked = await app.client.get("/api/statements", params={"cursor": wrong}, headers=ada)
+            assert asked.status_code == 400
         for form, kind in (
             ("json", "application/json"), ("csv", "text/csv; charset=utf-8"), ("html", "text/html; charset=utf-8"),
             ("tsv", "text/tab-separated-values; charset=utf-8"), ("pdf", "application/pdf"),
