@@ -136,7 +136,12 @@ def split_pages(office: Office) -> Sequence[BaseRouteHandler]:
     def read(caller: Principal, work: str) -> dict[str, Any]:
         agreements = of(caller)
         shares = agreements.of_work(work)
-        return {"shares": shares, "people": agreements.named(shares.people()), "work": work}
+        return {
+            "shares": shares,
+            "people": agreements.named(shares.people()),
+            "work": work,
+            "exact": percent_text,
+        }
 
     @get("/splits", guards=CREATORS)
     async def mine(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[bytes]:
@@ -202,7 +207,9 @@ def split_pages(office: Office) -> Sequence[BaseRouteHandler]:
         shown = await of_pages(agreements.proposal, proposal)
         people = await of_pages(agreements.named, shown.people())
         told = DONE.get(done, "")
-        return pages.page(request, "split.html.jinja", shown=shown, people=people, done=told)
+        return pages.page(
+            request, "split.html.jinja", shown=shown, people=people, done=told, exact=percent_text
+        )
 
     @post("/splits/{proposal:str}/answer", guards=CREATORS)
     async def answer(

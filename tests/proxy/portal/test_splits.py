@@ -44,7 +44,7 @@ async def test_a_split_is_proposed_by_a_form_and_holds_when_the_other_agrees(tmp
         page = (await people["bo"].get(place)).text
         assert NASTY not in page
         assert "I agree" in page
-        assert "33.3%" in page
+        assert "33.3333 %" in page
         assert "I agree" not in (await people["ada"].get(place)).text
         agreed = await people["bo"].post(f"{place}/answer", {"answer": "agree"})
         assert "Everybody has agreed" in (await people["bo"].get(agreed.headers["location"])).text
