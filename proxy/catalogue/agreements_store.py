@@ -126,7 +126,7 @@ class Person:
 
 
 class Agreements:
-    """Splits as one creator proposes and answers them."""
+    """Splits as one creator proposes and answers them; creator "" is an operator, who reads what waits."""
 
     def __init__(self, engine: sa.Engine, *, clock: Clock, ids: Ids, creator: str) -> None:
         self._engine = engine
@@ -235,6 +235,16 @@ class Agreements:
         with self._engine.connect() as connection:
             found = [self._told(connection, one) for one in _proposals(connection, mine)]
         return [one for one in found if one.state == "open" or not open_only]
+
+    def waiting(self) -> list[Shown]:
+        """Return what waits for anybody's word, the longest waiting first: for operators."""
+        of_it = _answer.c.proposal_id == _proposal.c.id
+        silent = sa.exists().where(of_it, _answer.c.said == "")
+        ended = sa.exists().where(of_it, _answer.c.said.in_(("refused", "withdrawn")))
+        waits = sa.and_(_proposal.c.until_us > self._clock.now_us(), silent, ~ended)
+        with self._engine.connect() as connection:
+            found = [self._told(connection, one) for one in _proposals(connection, waits)]
+        return [one for one in reversed(found) if one.state == "open"]
 
     def of_work(self, work_id: str) -> Shares:
         """Return how a work is shared, was, and might be.

@@ -136,6 +136,38 @@ def _claim_row(claim: Claim, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
+# -- splits ------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def splits() -> None:
+    """Splits that creators propose to each other: each holds when everybody in it has agreed."""
+
+
+@command(splits, "list")
+def list_splits(desk: Desk) -> None:
+    """List the proposals that wait for somebody's word, the longest waiting first, and for whose."""
+    from proxy.catalogue.agreements_store import Agreements
+
+    agreements = Agreements(desk.engine, clock=SystemClock(), ids=RandomIds(), creator="")
+    found = agreements.waiting()
+    people = agreements.named({who for shown in found for who in shown.people()})
+    rows = (
+        {
+            "id": shown.proposal.id,
+            "work": shown.proposal.work_id,
+            "title": shown.title,
+            "proposed_by": people[shown.proposal.proposed_by].ref,
+            "waits_for": ", ".join(people[one].ref for one in shown.proposal.waits_for),
+            "proposed": iso_utc(shown.proposal.at_us),
+            "until": iso_utc(shown.proposal.until_us),
+        }
+        for shown in found
+    )
+    columns = ("id", "title", "proposed_by", "waits_for", "proposed", "until")
+    desk.table(rows, columns, empty="no proposed split waits")
+
+
 # -- identifiers -------------------------------------------------------------------------------------------
 
 

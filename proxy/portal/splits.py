@@ -95,8 +95,12 @@ def splits_router(engine: sa.Engine, *, clock: Clock, ids: Ids) -> Router:
 
     @get("/splits", guards=allowed)
     async def mine(caller: NamedDependency[Principal], *, open_only: FromQuery[bool] = False) -> Row:
-        """Proposals that one made or is asked in, newest first."""
-        found = await of_pages(of(caller).mine, open_only=open_only)
+        """Proposals that one made or is asked in, newest first; for an operator, who keeps which waiting."""
+        if caller.creator_id:
+            found = await of_pages(of(caller).mine, open_only=open_only)
+        else:
+            everybody = Agreements(engine, clock=clock, ids=ids, creator="")
+            found = await of_pages(everybody.waiting)
         return {"items": [proposal_row(one) for one in found]}
 
     @get("/splits/{proposal:str}", guards=allowed)

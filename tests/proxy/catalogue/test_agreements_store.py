@@ -54,6 +54,20 @@ def people(store):
     return People(store)
 
 
+def test_operators_see_whose_word_is_waited_for_and_nothing_that_is_over(people):
+    operator = Agreements(people.engine, clock=people.clock, ids=people.ids, creator="")
+    assert operator.waiting() == []
+    made = people.ada.propose(people.work, THIRDS)
+    people.bo.answer(made.proposal.id, agree=True)
+    (waits,) = operator.waiting()
+    assert operator.named(waits.proposal.waits_for)[waits.proposal.waits_for[0]].ref == "cy"
+    people.clock.advance(DAYS_TO_ANSWER * DAY_US / 1e6)
+    assert operator.waiting() == []
+    again = people.ada.propose(people.work, THIRDS)
+    people.cy.answer(again.proposal.id, agree=False, reason="No.")
+    assert operator.waiting() == []
+
+
 def test_a_split_is_in_force_when_the_last_who_is_asked_has_agreed(people):
     made = people.ada.propose(people.work, THIRDS, "As we said in the studio.")
     assert (made.state, made.title, len(made.proposal.asked)) == ("open", "Song of ada", 2)

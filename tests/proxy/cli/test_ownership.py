@@ -4,6 +4,11 @@ import json
 
 import pytest
 
+from proxy.catalogue.agreements_store import Agreements
+from proxy.catalogue.store import Catalogue
+from proxy.catalogue.works import Part, Split
+from proxy.clock import RandomIds, SystemClock
+from proxy.database import open_engine
 from tests.commands import Commands
 
 TEXT = (
@@ -69,6 +74,18 @@ def test_what_people_write_cannot_command_a_terminal(ec):
         assert not set(ran.out) & {"\x1b", "\x07", "\u202e"}
     too_long = ec("claims", "open", "--work", "ferry.txt", "--claimant", "bo", "--basis", "x" * 5_000)
     assert too_long.status == 1
+
+
+def test_a_proposed_split_is_listed_with_whose_word_it_waits_for(ec):
+    assert ec("splits", "list").out == "no proposed split waits\n"
+    engine = open_engine(f"sqlite:///{ec.data / 'endcredits.db'}")
+    catalogue = Catalogue(engine, clock=SystemClock(), ids=RandomIds())
+    hers = Agreements(engine, clock=SystemClock(), ids=RandomIds(), creator=catalogue.creator("ada").id)
+    halves = Split((Part("ada", 500_000), Part("bo", 500_000)))
+    hers.propose(catalogue.find_work("ferry.txt").id, halves)
+    engine.dispose()
+    row = ec.json("splits", "list").row
+    assert (row["proposed_by"], row["waits_for"]) == ("ada", "bo")
 
 
 def test_a_verified_identifier_is_shown_and_can_be_revoked(ec):
