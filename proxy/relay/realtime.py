@@ -84,7 +84,7 @@ class Session:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._is_realtime = scope["raw_path"].rstrip(b"/") == REALTIME
+        self._is_realtime = scope["raw_path"].rstrip(b"/").lower() == REALTIME
         self._name = "realtime" if self._is_realtime else "websocket"
         self._model = ""
         self._backend = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -23,6 +24,10 @@ from proxy.relay.transport import ReplyLike, ThroughHttpx, Way, httpx_transport,
 from proxy.settings import Backend
 from proxy.wire.headers import RawHeaders, named_by_connection
 
+# Empty segments, parameters, backslashes, and escapes of what needs none: RFC 3986, 2.3 and 6.2.2.2.
+_READ_IN_TWO_WAYS = re.compile(
+    rb"//|[\\;]|%(?:2[5DEF]|3[0-9B]|4[1-9A-F]|5[0-9ACF]|6[1-9A-F]|7[0-9AE])", re.IGNORECASE
+)
 TARGETS_KEPT = 256  # routes without a query are few
 
 # On Azure these are asked of a deployment, named in the path; every other route is the resource's own.
@@ -232,14 +237,22 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str:
 
 
 def check_path(raw_path: bytes) -> None:
-    """Refuse a path that would leave /v1 on the backend: HTTP clients resolve dot segments before sending.
+    """Refuse a path that a backend could take for another than we do. Raises BadRequest.
 
-    Encoded dots and slashes count too, because a backend may decode them. Raises BadRequest.
+    One that would leave /v1 there: HTTP clients resolve dot segments before sending. And one that is written
+    so that it becomes the path of a metered route, or of what another app made, when somebody decodes it,
+    merges its slashes or cuts off parameters. Names of models may hold slashes, and nothing hangs on them.
     """
     segments = unquote_to_bytes(raw_path).replace(b"\\", b"/").split(b"/")
     if b"." in segments or b".." in segments:
         raise BadRequest(
             "the path has a dot segment", remedy="send the path it resolves to", code="dot_segment"
+        )
+    if _READ_IN_TWO_WAYS.search(raw_path) and not raw_path.startswith(b"/v1/models/"):
+        raise BadRequest(
+            "the path can be read in two ways",
+            remedy="send it without empty segments, `;`, and escapes of letters, digits, slashes and `%`",
+            code="ambiguous_path",
         )
 
 

@@ -44,11 +44,12 @@ METERED_PATHS = frozenset(path.encode("ascii") for path in _PATHS)
 def endpoint_for(method: str, path: str) -> Endpoint | None:
     """Return how to read this route's requests and answers, or None: passed through, counted as a request.
 
-    `path` is the raw path with its /v1, without the query; one trailing slash is taken as the same route.
+    `path` is the raw path with its /v1, without the query; one trailing slash is taken as the same route, and
+    so is upper case: some backends do not tell it from lower.
     """
     if method != "POST":
         return None
-    path = path.removesuffix("/")
+    path = path.removesuffix("/").lower()
     is_remix = path.startswith("/v1/videos/") and path.endswith("/remix") and path.count("/") == 4
     return _PATHS["/v1/videos"] if is_remix or path in _OF_VIDEOS else _PATHS.get(path)
 

@@ -27,8 +27,9 @@ from proxy.wire.responses import Responses
 LINE_BYTES_MAX = 4 << 20  # an answer of a million tokens; a request's text is not in it
 END_BYTES = 16 << 10  # kept of the beginning and of the end of a longer one
 SECONDS_MAX = 1 << 34
-_CONTENT = re.compile(rb"(/v1/files/([A-Za-z0-9._:-]{1,256}))/content/?")
-_RESULTS = re.compile(rb"(/v1/messages/batches/([A-Za-z0-9._:-]{1,256}))/results/?")
+# In any case: some backends do not tell one from the other.
+_CONTENT = re.compile(rb"(/v1/files/([A-Za-z0-9._:-]{1,256}))/content/?", re.IGNORECASE)
+_RESULTS = re.compile(rb"(/v1/messages/batches/([A-Za-z0-9._:-]{1,256}))/results/?", re.IGNORECASE)
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,2048}")')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _INPUT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*([0-9]{1,15})')

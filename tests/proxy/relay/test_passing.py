@@ -10,7 +10,7 @@ import pytest
 
 from proxy.settings import Backend, Server, Settings
 from tests import fakes
-from tests.builders import World
+from tests.builders import World, chat_request
 
 pytestmark = pytest.mark.anyio
 
@@ -27,14 +27,38 @@ async def test_an_unknown_path_passes_with_its_bytes_and_is_not_metered():
             [b"\x00\x01", b"\xff"], status=207, headers=[(b"X-Odd", b"1"), (b"Content-Length", b"3")]
         )
     )
-    client = await call(world, "PATCH", "/v1/new%2Fthing", query="a=%2f", body=b"abc")
+    client = await call(world, "PATCH", "/v1/new%3Athing", query="a=%2f", body=b"abc")
     assert (client.status, client.body) == (207, b"\x00\x01\xff")
     assert (client.headers["x-odd"], client.headers["content-length"]) == ("1", "3")
     assert client.headers["x-attribution-id"].startswith("rct_")
     assert client.headers["x-attribution-status"] == "off"
     assert world.journal.records == []
     assert world.backend.bodies == [b"abc"]
-    assert world.backend.requests[0].url.raw_path == b"/v1/new%2Fthing?a=%2f"
+    assert world.backend.requests[0].url.raw_path == b"/v1/new%3Athing?a=%2f"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completion%73"),
+        ("POST", "/v1//chat/completions"),
+        ("GET", "/v1/files%2Ffile-1%2Fcontent"),
+    ],
+)
+async def test_no_spelling_of_a_route_passes_by_its_metering_or_its_owner(method, path):
+    world = World()
+    client = await call(world, method, path, body=b"{}" if method == "POST" else b"")
+    assert (client.status, json.loads(client.body)["error"]["code"]) == (400, "ambiguous_path")
+    assert world.backend.requests == []
+
+
+async def test_a_route_in_upper_case_is_the_same_route():
+    world = World()
+    client = await call(
+        world, "POST", "/v1/Chat/Completions", {"content-type": "application/json"}, chat_request()
+    )
+    assert client.status == 200
+    assert len(world.journal.used) == 1
 
 
 async def test_a_body_of_unknown_length_over_the_limit_is_refused():

@@ -356,7 +356,17 @@ async def test_what_is_no_http_is_a_protocol_failure():
     assert await failing(script) == "protocol"
 
 
-@pytest.mark.parametrize("path", [b"/v1/models", b"/v1/a..b/.hidden", b"/v1/...", b"/v1/%2541"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1/models",
+        b"/v1/a..b/.hidden",
+        b"/v1/...",
+        b"/v1/models/a%2Fb%2D1",
+        b"/v1/ft%3Aa%20b/x/",
+        b"/v1/%C3%A4",
+    ],
+)
 def test_ordinary_paths_pass(path):
     check_path(path)
 
@@ -365,6 +375,32 @@ def test_ordinary_paths_pass(path):
 def test_dot_segments_are_refused_in_every_spelling(path):
     with pytest.raises(BadRequest):
         check_path(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1/chat/completion%73", b"/v1/chat%2Fcompletions", b"/v1//chat/completions", b"/v1/chat/completions//",
+        b"/v1/chat%5ccompletions", b"/v1/chat\\completions", b"/v1/chat/completions;a=1", b"/v1/chat%3Bx/completions",
+        b"/v1/chat%252Fcompletions", b"/v1/files%2ffile-1", b"/v1/files/file%2D1/content", b"/v1/%6dodels/a",
+    ],
+)  # fmt: skip
+def test_a_path_that_becomes_another_when_it_is_decoded_is_refused(path):
+    with pytest.raises(BadRequest) as caught:
+        check_path(path)
+    assert caught.value.code == "ambiguous_path"
+
+
+def test_every_escape_of_what_needs_none_is_refused_and_no_other():
+    unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~./\\;%"
+    for byte in range(33, 256):
+        path = b"/v1/x%%%02Xy" % byte
+        try:
+            check_path(path)
+        except BadRequest:
+            assert byte in unreserved
+        else:
+            assert byte not in unreserved
 
 
 def test_keys_and_hop_headers_of_the_client_stay_here():

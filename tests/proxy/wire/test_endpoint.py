@@ -14,6 +14,7 @@ from proxy.wire import ENDPOINTS, endpoint_for
     ("path", "name"),
     [
         ("/v1/chat/completions", "chat.completions"), ("/v1/chat/completions/", "chat.completions"),
+        ("/v1/Chat/COMPLETIONS", "chat.completions"),
         ("/v1/completions", "completions"), ("/v1/responses", "responses"), ("/v1/messages", "messages"),
         ("/v1/audio/transcriptions", "audio.transcriptions"), ("/v1/audio/translations", "audio.translations"),
         ("/v1/audio/speech", "audio.speech"), ("/v1/images/generations", "images.generations"),
