@@ -1,6 +1,7 @@
 """How many usage records a journal takes and a store is given; each figure with its spread and its machine."""
 
 import asyncio
+import multiprocessing
 import os
 import platform
 import statistics
@@ -10,8 +11,10 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.database import open_engine
+from proxy.metering import store
+from proxy.metering.frames import Frame, encode_record
 from proxy.metering.journal import Journal
-from proxy.metering.sink import Sink
+from proxy.metering.sink import BATCH_RECORDS, Sink
 from proxy.metering.usage import PPM, Attributed, Line, Used
 from proxy.settings import Metering
 from tests.proxy.metering.conftest import create_tables
@@ -36,11 +39,13 @@ def attributed(number):
     )  # fmt: skip
 
 
-def told(what, rates, unit):
+def told(what, rates, unit, *, at_least):
+    """Print the rates. at_least: a tenth, or less, of what slow machines do."""
     machine = f"{os.cpu_count()} CPUs, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
     print(
         f"\n{what}: {statistics.median(rates):,.0f} {unit} (of {len(rates)}: {min(rates):,.0f} to {max(rates):,.0f}; {machine})"
     )
+    assert statistics.median(rates) > at_least
 
 
 @pytest.mark.parametrize("callers", [1, 16, 64, 256, 1024])
@@ -58,7 +63,7 @@ async def test_appends_a_second_by_callers_that_wait_together(tmp_path, callers)
         started = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(callers)))
         rates.append(total // callers * callers / (time.perf_counter() - started))
-    told(f"journal, {callers} callers", rates, "durable appends/s")
+    told(f"journal, {callers} callers", rates, "durable appends/s", at_least=20 * callers)
     await journal.close()
 
 
@@ -66,7 +71,7 @@ async def test_answers_with_five_lines_carried_a_second_into_sqlite(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path / 'store.db'}")
     create_tables(engine)
     rates, cpu_us = await carried(tmp_path, engine)
-    told(f"carrier, SQLite, 5 lines, {cpu_us:.0f} µs of CPU an answer", rates, "answers/s")
+    told(f"carrier, SQLite, 5 lines, {cpu_us:.0f} µs of CPU an answer", rates, "answers/s", at_least=500)
     engine.dispose()
 
 
@@ -74,8 +79,54 @@ async def test_answers_with_five_lines_carried_a_second_into_postgresql(tmp_path
     engine = open_engine(postgres_url)
     create_tables(engine)
     rates, cpu_us = await carried(tmp_path, engine)
-    told(f"carrier, PostgreSQL, 5 lines, {cpu_us:.0f} µs of our CPU an answer", rates, "answers/s")
+    told(
+        f"carrier, PostgreSQL, 5 lines, {cpu_us:.0f} µs of our CPU an answer",
+        rates,
+        "answers/s",
+        at_least=500,
+    )
     engine.dispose()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_workers_carry_into_postgresql_side_by_side(postgres_url, workers):
+    engine = open_engine(postgres_url)
+    create_tables(engine)
+    engine.dispose()
+    context, batches = multiprocessing.get_context("spawn"), 60
+    ready, go, took = context.Semaphore(0), context.Event(), context.SimpleQueue()
+    asked = (postgres_url, batches, ready, go, took)
+    processes = [context.Process(target=carry_batches, args=(number, *asked)) for number in range(workers)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        ready.acquire()
+    go.set()
+    times = [took.get() for _ in processes]
+    for process in processes:
+        process.join()
+    wall_s = max(end for _, end in times) - min(begin for begin, _ in times)
+    rates = [workers * batches * BATCH_RECORDS / 2 / wall_s]
+    told(f"{workers} carriers, PostgreSQL, 5 lines", rates, "answers/s", at_least=500)
+
+
+def carry_batches(number, url, batches, ready, go, took):
+    """Carry a journal of its own, read already, in batches of a carrier's size."""
+    engine, shard = open_engine(url), f"shd_{number}"
+    store.watermark(engine, shard)
+    answers = BATCH_RECORDS // 2
+    records = [
+        make(number * 1_000_000 + answer)
+        for answer in range(batches * answers)
+        for make in (used, attributed)
+    ]
+    frames = [Frame(index, encode_record(record), 0) for index, record in enumerate(records)]
+    ready.release()
+    go.wait()
+    began = time.monotonic()  # of the machine: the processes share it
+    for first in range(0, len(frames), BATCH_RECORDS):
+        store.carry(engine, shard, frames[first : first + BATCH_RECORDS])
+    took.put((began, time.monotonic()))
 
 
 async def carried(folder, engine, answers=5_000):
@@ -109,4 +160,4 @@ async def test_a_restart_over_a_full_day_s_uncarried_journal(tmp_path):
         again = Journal.open(tmp_path, settings=Metering(), clock=SystemClock())
         rates.append(100_000 / (time.perf_counter() - started))
         await again.close()
-    told("restart, 100,000 records in the journal", rates, "records/s")
+    told("restart, 100,000 records in the journal", rates, "records/s", at_least=10_000)
