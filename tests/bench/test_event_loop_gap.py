@@ -34,6 +34,7 @@ SECONDS = 10.0
 ROUNDS = 2
 TICK_S = 0.002
 DEADLINE_MS = 250
+BUSY_MS_AT_MOST = 10.0  # in one of a hundred turns of the loop, in its own CPU time; 0.6 was measured
 
 
 class Gaps:
@@ -148,3 +149,4 @@ async def test_the_longest_gap_of_the_event_loop_with_attribution_and_without():
             }
         )
     )
+    assert all(one["busy_ms"]["p99"] < BUSY_MS_AT_MOST for one in (*off, *on))

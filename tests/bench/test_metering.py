@@ -40,7 +40,7 @@ def attributed(number):
 
 
 def told(what, rates, unit, *, at_least):
-    """Print the rates. at_least: a tenth, or less, of what slow machines do."""
+    """Print the rates. at_least: far below what a loaded machine with a slow disk does."""
     machine = f"{os.cpu_count()} CPUs, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
     print(
         f"\n{what}: {statistics.median(rates):,.0f} {unit} (of {len(rates)}: {min(rates):,.0f} to {max(rates):,.0f}; {machine})"
@@ -63,7 +63,7 @@ async def test_appends_a_second_by_callers_that_wait_together(tmp_path, callers)
         started = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(callers)))
         rates.append(total // callers * callers / (time.perf_counter() - started))
-    told(f"journal, {callers} callers", rates, "durable appends/s", at_least=20 * callers)
+    told(f"journal, {callers} callers", rates, "durable appends/s", at_least=2 * callers)
     await journal.close()
 
 
