@@ -46,7 +46,7 @@ class _HeadTooLarge(Exception):
 
 
 class _NotServed(Exception):
-    """A request of a version that has no headers, or that we do not speak; or for a tunnel."""
+    """A request of a version that we do not speak, for a tunnel, or of which two readers could make two."""
 
 
 class Front(HttpToolsProtocol):
@@ -236,7 +236,7 @@ class Front(HttpToolsProtocol):
         parser = cast("Any", self.parser)
         app = cast("Any", self).app
         version: str = parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
+        if version not in {"1.1", "1.0"} or _reads_in_two_ways(self.headers, version):
             raise _NotServed
         scope: Any = self.scope
         scope["method"] = parser.get_method().decode("ascii")
@@ -462,6 +462,19 @@ class Cycle(RequestResponseCycle):
         self.expected_content_length -= len(body)
         if self.expected_content_length < 0 or (self.expected_content_length and not more):
             raise RuntimeError("the reply's length is not what its head says")
+
+
+def _reads_in_two_ways(headers: list[tuple[bytes, bytes]], version: str) -> bool:
+    """Tell whether a proxy before us may have seen another request: other ends, or another host."""
+    hosts = codings = 0
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            codings += 1
+            if version == "1.0" or value.strip().lower() != b"chunked":
+                return True
+    return hosts > 1 or codings > 1
 
 
 def _looked_at(name: bytes) -> bytes:

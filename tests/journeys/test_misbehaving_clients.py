@@ -252,6 +252,8 @@ async def test_a_large_body_behind_a_small_head_is_no_large_head(tmp_path):
         ([b"transfer-encoding: chunked"], len(BODY), b"0\r\n\r\n" + BODY),
         ([b"transfer-encoding: chunked", b"transfer-encoding: identity"], None, b"0\r\n\r\n"),
         ([b"transfer-encoding: gzip, chunked, identity"], None, b"0\r\n\r\n"),
+        ([b"transfer-encoding: gzip, chunked"], None, b"0\r\n\r\n"),
+        ([b"host: other"], len(BODY), BODY),
         ([b"content-length: 3"], len(BODY), BODY),
         ([b"content-length: +5"], None, BODY),
         ([b"content-length: 5, 5"], None, BODY),
@@ -265,7 +267,7 @@ async def test_a_large_body_behind_a_small_head_is_no_large_head(tmp_path):
         ([b": nameless"], len(BODY), BODY),
     ],
     ids=[
-        "length and chunks", "two codings", "chunks not last", "two lengths", "signed length", "list of lengths",
+        "length and chunks", "two codings", "chunks not last", "packed chunks", "two hosts", "two lengths", "signed length", "list of lengths",
         "no chunk length", "chunk too long", "endless chunk", "NUL", "bare CR", "space in a name", "folded", "no name",
     ],
 )  # fmt: skip
@@ -277,6 +279,15 @@ async def test_what_two_readers_could_read_in_two_ways_is_refused_and_goes_nowhe
         got = await said(app, head(app, *more, length=length) + body + smuggled)
         assert got.startswith(b"HTTP/1.1 400 ")
         assert got.count(b"HTTP/1.1 ") == 1
+        assert asked(app) == 0
+
+
+async def test_chunks_in_a_version_that_has_none_are_refused(tmp_path):
+    async with server(tmp_path) as app:
+        line = b"POST /v1/chat/completions HTTP/1.0"
+        chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+        got = await said(app, head(app, b"transfer-encoding: chunked", length=None, line=line) + chunks)
+        assert (status(got), code(got)) == (400, "bad_http")
         assert asked(app) == 0
 
 
