@@ -193,7 +193,8 @@ async def test_a_body_that_trickles_is_ended(tmp_path, path):
                     await asyncio.sleep(0.2)
         got = await said_before(reader)
         writer.close()
-        assert (status(got), code(got)) == (408, "client_idle")
+        # Who goes on writing may be reset before it has read why.
+        assert got == b"" or (status(got), code(got)) == (408, "client_idle")
         assert asked(app) == 0
         app.headers = app.key(name="shop")
 
