@@ -139,6 +139,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Endcredits",
             version=__version__,
+            use_handler_docstrings=True,
             # The other renderers load scripts from other people's hosts.
             render_plugins=[DescribedJson(), DescribedYaml()],
         ),

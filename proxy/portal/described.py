@@ -107,6 +107,12 @@ def described(schema: Schema) -> Schema:
 
 
 def _complete(path: str, method: str, operation: Schema) -> None:
+    # The framework makes a summary of a function's name; what its docstring begins with says more.
+    said, _, more = cast("str", operation.pop("description", "")).partition("\n")
+    if said:
+        operation["summary"] = said.rstrip(".")
+    if more.strip():
+        operation["description"] = more.strip()
     ours = path.startswith("/api/") and path not in PUBLIC
     responses = cast("Schema", operation["responses"])
     if ours:

@@ -27,10 +27,12 @@ def health_handlers(
 
     @get("/healthz", media_type=MediaType.JSON, sync_to_thread=False)
     def healthz() -> dict[str, object]:
+        """Whether the process lives."""
         return {"status": "alive", "version": __version__}
 
     @get("/readyz", media_type=MediaType.JSON)
     async def readyz() -> Response[dict[str, object]]:
+        """Whether an answer given now would be attributed, metered and billed, part by part."""
         found = await checks()
         ready = all(state == "ok" for state in found.values())
         body: dict[str, object] = {"ready": ready, "checks": dict(found)}
@@ -44,6 +46,7 @@ def health_handlers(
 
     @get("/.well-known/endcredits.json", media_type=MediaType.JSON, sync_to_thread=False)
     def well_known() -> dict[str, object]:
+        """The public keys, the log's origin, and which version and method run."""
         return {"product": "endcredits", "version": __version__, **about()}
 
     return [healthz, readyz, prometheus, well_known]

@@ -43,6 +43,7 @@ async def test_no_route_of_ours_says_that_a_document_is_a_json_string(tmp_path):
         told = (await app.client.get("/schema/openapi.json")).json()
         for path, methods in told["paths"].items():
             for operation in methods.values():
+                assert " " in operation["summary"], f"{path}: {operation['summary']} is only a name"
                 well = [made for code, made in operation["responses"].items() if code.startswith("2")]
                 kinds = [made.get("content", {}).get(JSON, {}).get("schema", {}) for made in well]
                 assert all(kind.get("type") != "string" for kind in kinds), path
