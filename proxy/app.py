@@ -24,6 +24,7 @@ from proxy.catalogue.excerpts import Excerpts
 from proxy.catalogue.lookup_store import counts
 from proxy.catalogue.store import Catalogue
 from proxy.portal.api import api_router
+from proxy.portal.appeals import appeals_router
 from proxy.portal.apps import apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.audits import Audits, audits_router
@@ -119,6 +120,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             front_door,
             portal_router(pages, assets, doors, [*seen_inside, *seen_by_all]),
             works_router(running.engine, settings, clock=running.clock, ids=running.ids),
+            appeals_router(office),
             splits_router(running.engine, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),

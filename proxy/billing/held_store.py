@@ -44,6 +44,7 @@ OF: Final[dict[str, str]] = {
     "work": f"id IN {_WORKS}",
     "work_text": _OF_WORKS,
     "split": "party = :creator",
+    "appeal": _OWN,
     "split_proposal": "(proposed_by = :creator OR asked LIKE '%\"' || :creator || '\"%')",
     "split_answer": "party = :creator",
     "adaptation": _OF_WORKS,

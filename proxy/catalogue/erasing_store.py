@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from proxy.catalogue.agreements_store import SplitAnswerRow, SplitProposalRow
+from proxy.catalogue.appeals_store import AppealRow
 from proxy.catalogue.licences_store import LicenceFileRow, LicenceRow
 from proxy.catalogue.lookup_store import creators_by_handle, owner_now, shown_names, status_of
 from proxy.catalogue.tables import metadata
@@ -30,6 +31,7 @@ _creator, _work, _text = _tables["creator"], _tables["work"], _tables["work_text
 _split, _claim, _decision = _tables["split"], _tables["claim"], _tables["claim_decision"]
 _identifier, _review = _tables["work_identifier"], _tables["review"]
 _asked, _erasure, _shown = _tables["asked_term"], _tables["erasure"], _tables["shown_name"]
+_appeal = _tables[str(AppealRow.__tablename__)]
 _proposal = _tables[str(SplitProposalRow.__tablename__)]
 _answer = _tables[str(SplitAnswerRow.__tablename__)]
 _licence, _file = _tables[str(LicenceRow.__tablename__)], _tables[str(LicenceFileRow.__tablename__)]
@@ -170,6 +172,7 @@ def erase_creator_rows(connection: sa.Connection, creator: Creator, *, by: str, 
     of_theirs = sa.update(_claim).where(_claim.c.claimant == creator.id)
     connection.execute(of_theirs.values(basis="", evidence="[]"))
     connection.execute(sa.update(_proposal).where(_proposal.c.proposed_by == creator.id).values(note=""))
+    connection.execute(sa.update(_appeal).where(_appeal.c.creator_id == creator.id).values(words=""))
     connection.execute(sa.update(_answer).where(_answer.c.party == creator.id).values(reason=""))
     _empty_scope(connection, [creator.id])
     return seq

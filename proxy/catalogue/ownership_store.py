@@ -290,7 +290,8 @@ class Ownership:
         with registry_turn(self._engine) as connection:
             status_of(connection, work_id)
             query = sa.select(_event.c.kind).where(
-                _event.c.work_id == work_id, _event.c.kind.in_(("work_released", "hold_upheld"))
+                _event.c.work_id == work_id,
+                _event.c.kind.in_(("work_released", "hold_upheld", "hold_appealed")),
             )
             if connection.execute(query.order_by(_event.c.seq.desc()).limit(1)).scalar() == kind:
                 return False

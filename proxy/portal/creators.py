@@ -33,6 +33,7 @@ from proxy.billing.periods_store import Comments
 from proxy.billing.proving import Prover
 from proxy.catalogue import shelf_store
 from proxy.catalogue.agreements_store import Agreements
+from proxy.catalogue.appeals_store import appeals_among
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.works import Use
 from proxy.clock import Clock, Ids, iso_utc
@@ -57,6 +58,7 @@ CREATORS: Final = [inside("creator")]
 DONE: Final[Mapping[str, str]] = {
     "allowed": "What you allow is kept, and holds from the next answer on.",
     "withdrawn": "The work is withdrawn. It will still be recognised, so that nobody else earns with it.",
+    "appealed": "Your appeal is with whoever runs this place. Their answer will stand here.",
     "said": "Your comment is with whoever runs this place. Their answer will stand below it.",
     "account": "Your account is kept. Somebody checks that it is yours before the first payment goes there.",
     "opened": "Your dispute is open. What it is about is held until it is settled.",
@@ -206,6 +208,7 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
             request,
             "work.html.jinja",
             work=row,
+            appeal=(await of_pages(appeals_among, office.engine, [row["id"]])).get(row["id"]),
             uses=USES,
             given=GIVEN,
             split_rows=_roll(row["split"], pages.style(request)),

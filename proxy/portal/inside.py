@@ -9,6 +9,7 @@ from litestar.handlers import BaseRouteHandler
 
 from proxy.access.sessions_store import Sessions
 from proxy.billing.prices import PriceTable
+from proxy.portal.appeals import appeal_pages
 from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
 from proxy.portal.front import front_pages
@@ -28,5 +29,5 @@ def inside_pages(
             "operator": functools.partial(health, office, watch),
         },
     )
-    creators = (*creator_pages(office), *passage_pages(office), *split_pages(office))
+    creators = (*creator_pages(office), *passage_pages(office), *split_pages(office), *appeal_pages(office))
     return (*front, *creators, *operator_pages(office, sessions), *desk_pages(office, prices))

@@ -22,6 +22,7 @@ from proxy.access.sessions_store import Sessions
 from proxy.access.store import list_keys, revoke
 from proxy.asking import of_pages
 from proxy.catalogue import shelf_store
+from proxy.catalogue.appeals_store import appeals_among
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
 from proxy.errors import BadRequest
@@ -141,6 +142,8 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
             return {
                 "held": held[:WORKS_SHOWN],
                 "held_all": len(held),
+                "appeals": appeals_among(engine, [one.held.work_id for one in held]),
+                "now_us": office.clock.now_us(),
                 "claims": claims[:WORKS_SHOWN],
                 "works": catalogue.works_by_id(named),
                 "creators": {one.id: one.name for one in catalogue.creators()},
