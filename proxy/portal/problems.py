@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PROBLEM_JSON = "application/problem+json"
 FAULTS_MAX, FAULT_CHARACTERS_MAX = 5, 200  # of what a request got wrong; names in it are the caller's own
+CLIENT_LEFT = "client disconnected prematurely"  # the framework's words, which it says with status 500
 # What the framework refuses, and what to do about it.
 REMEDIES = {
     400: "/schema/openapi.json says what this route takes",
@@ -71,6 +72,8 @@ def as_problem(request: Request[Any, Any, Any], error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
+        if error.detail == CLIENT_LEFT:
+            return BadRequest("the client left while it was sending", remedy="send the request again")
         status = HTTPStatus(error.status_code)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             get_log().error("request_failed", path=_route(request), exc_info=error)

@@ -5,7 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
-from litestar.exceptions import MethodNotAllowedException, NotFoundException, ValidationException
+from litestar import Request
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from sqlalchemy.exc import DataError, OperationalError
 
 from proxy.errors import Conflict, Unauthenticated, Unavailable
@@ -14,6 +20,27 @@ from proxy.portal.problems import answer_problem, problem_body
 REQUEST = SimpleNamespace(
     url=SimpleNamespace(path="/portal/enter/a-secret"), scope={"path_template": "/portal/enter/{secret}"}
 )
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_while_it_sends_is_no_fault_of_ours():
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    route = SimpleNamespace(resolve_request_max_body_size=lambda: None)
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "headers": [],
+        "route_handler": route,
+        "state": {},
+    }
+    with pytest.raises(HTTPException) as caught:
+        await Request(scope, receive=gone).body()
+    with structlog.testing.capture_logs() as logs:
+        assert answer_problem(REQUEST, caught.value).status_code == 400
+    assert logs == []
 
 
 def test_a_problem_keeps_its_status_code_cause_and_remedy():
