@@ -1,15 +1,17 @@
 """Names that the world outside gives to works and people, taken only when their check digits agree.
 
 An identifier that somebody has verified decides between two registrations of one text, so a mistyped one must
-not pass. ISBN, ISSN, ISWC, ISNI and ORCID carry a check digit; ISRC and DOI have only a shape. Nothing is
-looked up anywhere: that the name belongs to the work is what a person says who verifies it.
+not pass. ISBN, ISSN, ISWC, ISNI and ORCID carry a check digit; ISRC and DOI have only a shape, and an ISCC's
+header says how long it is. Nothing is looked up anywhere: that the name belongs to the work is what a person
+says who verifies it.
 
-Sources: ISO 2108 (ISBN), 3297 (ISSN), 15707 (ISWC), 3901 (ISRC), 26324 (DOI) and 27729 (ISNI), the last
-with ISO 7064 MOD 11-2, which ORCID shares.
+Sources: ISO 2108 (ISBN), 3297 (ISSN), 15707 (ISWC), 3901 (ISRC), 26324 (DOI), 24138 (ISCC) and 27729 (ISNI),
+the last with ISO 7064 MOD 11-2, which ORCID shares.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from proxy.errors import BadRequest
 CHARACTERS_MAX = 200  # a DOI may be long by its standard; none in use comes near
 _DOI = re.compile(r"10\.[0-9]{4,9}(?:\.[0-9]+)*/[!-~]+")
 _ISRC = re.compile(r"[A-Z]{2}[A-Z0-9]{3}[0-9]{7}")
+_ISCC = re.compile(r"[A-Z2-7]{10,64}")
+_ISCC_CODE, _ISCC_SUM, _ISCC_WIDE = 5, 5, 7  # a main type, and two of its subtypes
 _ORCID_PREFIX = "https://orcid.org/"
 _DOI_PREFIXES = ("https://doi.org/", "http://doi.org/", "https://dx.doi.org/", "http://dx.doi.org/")
 
@@ -101,6 +105,23 @@ def _doi(value: str) -> str | None:
     return value.lower() if _DOI.fullmatch(value) else None
 
 
+def _iscc(value: str) -> str | None:
+    """An ISCC unit or code: a header of four numbers of four bits, and as long a body as that says."""
+    letters = _compact(value)
+    if not _ISCC.fullmatch(letters) or len(letters) % 8 in {1, 3, 6}:
+        return None
+    raw = base64.b32decode(letters + "=" * (-len(letters) % 8))
+    main, subtype, version, length = raw[0] >> 4, raw[0] & 15, raw[1] >> 4, raw[1] & 15
+    if main < _ISCC_CODE:  # a unit: 32 bits, and 32 more for each of its length
+        body = 4 * (length + 1)
+    elif subtype == _ISCC_WIDE:
+        body = 32
+    else:  # data and instance, and a unit for each of three bits; a sum has no other
+        body = 8 * (2 + (0 if subtype == _ISCC_SUM else (length & 7).bit_count()))
+    is_one = main <= _ISCC_CODE and version == 0 and len(raw) == 2 + body
+    return letters if is_one and base64.b32encode(raw).decode().rstrip("=") == letters else None
+
+
 def _isni(value: str) -> str | None:
     digits = _compact(value)
     if not re.fullmatch(r"[0-9]{15}[0-9X]", digits):
@@ -133,6 +154,7 @@ SCHEMES: dict[str, Callable[[str], str | None]] = {
     "isrc": _isrc,
     "iswc": _iswc,
     "doi": _doi,
+    "iscc": _iscc,
     "isni": _isni,
     "orcid": _orcid,
 }

@@ -173,7 +173,9 @@ def list_splits(desk: Desk) -> None:
 
 @command(works)
 @click.argument("work")
-@click.option("--identifier", required=True, help="isbn:, issn:, isrc:, iswc:, doi:, isni: or orcid: and it.")
+@click.option(
+    "--identifier", required=True, help="isbn:, issn:, isrc:, iswc:, iscc:, doi:, isni: or orcid: and it."
+)
 @click.option("--reason", default="", help="How you know that it is this work's.")
 @click.option("--revoke", is_flag=True, help="Take the verification back.")
 @click.option("--by", default="operator", show_default=True, help="Who verified it.")

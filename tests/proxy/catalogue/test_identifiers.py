@@ -18,6 +18,11 @@ from proxy.errors import BadRequest
         ("iswc:T-034.524.680-1", "T0345246801"),
         ("doi:10.1000/Ab.C-1", "10.1000/ab.c-1"),
         ("doi:https://doi.org/10.1000/182", "10.1000/182"),
+        (
+            "iscc:KACT4EBWK27737D2AYCJRAL5Z36G76RFRMO4554RU26HZ4ORJGIVHDI",
+            "KACT4EBWK27737D2AYCJRAL5Z36G76RFRMO4554RU26HZ4ORJGIVHDI",
+        ),
+        ("ISCC: aaawklhfpv6opkdg", "AAAWKLHFPV6OPKDG"),
         ("isni:0000 0001 2150 090X", "000000012150090X"),
         ("orcid:0000-0002-1825-0097", "0000-0002-1825-0097"),
         ("orcid:https://orcid.org/0000-0002-1694-233X", "0000-0002-1694-233X"),
@@ -35,6 +40,8 @@ def test_an_identifier_has_one_form_however_it_is_written(text, value):
         "isbn:978-0-306-40615-8", "isbn:0306406153", "isbn:9770306406157", "issn:0378-5954", "isrc:A-6Q7-20-00047",
         "iswc:T0345246802", "doi:11.1000/182", "doi:10.1000/", "doi:10.1000/a b", "doi:10.1000/a\x1b[2J",
         "isni:0000000121500901", "orcid:0000-0002-1825-0098", "orcid:0000-0001-2150-090X", "isbn:", "", "isbn",
+        "iscc:KACT4EBWK27737D2AYCJRAL5Z36G76RFRMO4554RU26HZ4ORJGIVHD", "iscc:AAAWKLHFPV6O1KDG",
+        "iscc:AAAWKLHFPV6OPKDGAA", "iscc:MAAWKLHFPV6OPKDG", "iscc:AAIWKLHFPV6OPKDG",
         "upc:036000291452", "doi:10.1000/" + "a" * CHARACTERS_MAX, "isbn:\u0661\u0662\u0663", "\x1b[31mred:1",
     ],
 )  # fmt: skip
