@@ -1,4 +1,4 @@
-"""Appeals against the hold of a work."""
+"""Appeals of creators against the hold of a work, and what answered them."""
 
 from __future__ import annotations
 
