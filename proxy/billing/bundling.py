@@ -19,8 +19,9 @@ from proxy.billing.documents import to_json
 from proxy.billing.export_store import each
 from proxy.errors import Conflict, NotFound, Problem
 from proxy.metering.store import answers_of
-from proxy.receipts import manifest_store, store
+from proxy.receipts import history_store, manifest_store, store
 from proxy.receipts.bundle import PARTS_OF_A_BUNDLE, Read
+from proxy.receipts.history import Batch
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.receipt import ordered, payload
 from proxy.receipts.sums import CHUNK, Kind
@@ -93,6 +94,11 @@ class Bundle:
                 receipt = self._issuer.signer.jws(payload(event, secrets))
                 yield canonical({"lines": lines, "receipt": receipt}) + b"\n"
 
+    def _changes(self) -> Iterator[bytes]:
+        for last in history_store.batches_between(self._engine, *self._interval()):
+            changes = history_store.batch_with(self._engine, last)
+            yield canonical(Batch.of(changes, self._issuer.kept_secrets_of).to_object()) + b"\n"
+
     def _interval(self) -> tuple[int, int]:
         """Return from where to where the period's answers stand in the log."""
         ends = [msgspec.json.decode(_payload(one.jws))["log"]["size"] for one in self._signed[-2:]]
@@ -143,7 +149,7 @@ def reading(file: zipfile.ZipFile) -> Read:
 
     def read(part: str) -> Iterator[bytes]:
         with file.open(part) as opened:
-            if part in {"manifests", "receipts", "statements"}:
+            if part in {"manifests", "receipts", "changes", "statements"}:
                 yield from opened
             else:
                 while piece := opened.read(PIECE_BYTES):

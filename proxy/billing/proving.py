@@ -22,17 +22,17 @@ from proxy.billing.documents import to_json
 from proxy.billing.movements import Move
 from proxy.billing.spill import Spilled
 from proxy.billing.statement import RELEASED, Closing, Statement
-from proxy.errors import NotFound, Problem
+from proxy.errors import NotFound, Problem, Unavailable
 from proxy.metering.log_store import pages_between
 from proxy.metering.usage import MeteredEvent
-from proxy.receipts import manifest, manifest_store, store
+from proxy.receipts import history, history_store, manifest, manifest_store, store
 from proxy.receipts.appending import drain
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.receipt import open_line, payload, to_object
 from proxy.receipts.signing import proof_file
 from proxy.receipts.sums import KeptTree, Kind, SumTree
 from proxy.receipts.tree import inclusion_path
-from proxy.receipts.verify import MANIFEST_TYPE, b64, b64url, canonical, commitment
+from proxy.receipts.verify import MANIFEST_TYPE, b64, b64url, canonical, changes_entry, commitment
 
 RECEIPTS_AT_ONCE: Final = 200  # whose ways to the log's root share the tiles that are read
 TREES_KEPT: Final = 4  # of a period's two kinds; each keeps some chunks of nodes in memory
@@ -188,6 +188,27 @@ class Prover:
         shown["leaves"] = manifest.leaves_object(tree.openings(app, grains))
         return canonical(shown) + b"\n"
 
+    def change_file(self, seq: int) -> bytes:
+        """Return a change of the registry with its place in the log, as one file that is checked offline.
+
+        Raises NotFound for none of that number, or while it is not in the log; Unavailable (code
+        "log_contradicted") where the log holds another batch than the registry has.
+        """
+        changes = history_store.batch_with(self._engine, seq)
+        if not changes:
+            raise NotFound(
+                f"change {seq} of the registry is not in the log",
+                remedy="ask again in a second; where no server runs, `endcredits periods close` logs it",
+                code="not_logged",
+            )
+        change = changes[seq - changes[0].seq]
+        shown: dict[str, Any] = dict(history.shown(seq, changes, self._issuer.kept_secrets_of))
+        if (said := history_store.said_of(self._engine, change)) is not None:
+            shown["said"] = said
+        ref = history_store.ref_of(changes[-1].seq)
+        entry = changes_entry(canonical(shown["batch"]))
+        return canonical({**shown, "proof": self._proof(ref, entry)}) + b"\n"
+
     def _leaves(self, kind: Kind, statement: Statement, ident: str, grains: int) -> list[dict[str, Any]]:
         tree = self._tree(kind, statement.period, statement.closed_us)
         return manifest.leaves_object(tree.openings(ident, grains))
@@ -218,17 +239,27 @@ class Prover:
 
     def _shown(self, label: str) -> dict[str, Any]:
         kept = self._kept(label)
-        place = store.place_of(self._engine, manifest_store.ref_of(label))
+        ref, entry = manifest_store.ref_of(label), store.MARKS["manifest"] + kept.digest
+        return {"manifest": kept.jws, "proof": self._proof(ref, entry)}
+
+    def _proof(self, ref: str, entry: bytes) -> str:
+        """Return the tlog-proof of an entry. Raises NotFound while the log has none of that name."""
+        place = store.place_of(self._engine, ref)
         if place is None:
             raise NotFound(
-                f"the manifest of {label} is not in the log yet",
+                f"{ref} is not in the log yet",
                 remedy="ask again in a second; `endcredits periods close` puts it there where no server runs",
                 code="not_logged",
             )
+        if list(store.read_entries(self._engine, place, place + 1)) != [entry]:
+            raise Unavailable(
+                f"the log holds something else of {ref} than the store would make now",
+                remedy="restore what it is salted with (receipt-secrets/), and run `endcredits audit`",
+                code="log_contradicted",
+            )
         state = store.read_state(self._engine)
         path = inclusion_path(place, state.size, store.nodes(self._engine, state.size))
-        checkpoint = self._issuer.signer.checkpoint(state.size, state.root)
-        return {"manifest": kept.jws, "proof": proof_file(place, path, checkpoint)}
+        return proof_file(place, path, self._issuer.signer.checkpoint(state.size, state.root))
 
 
 def _payees(statements: Sequence[Statement], secret: bytes) -> Iterable[tuple[str, tuple[int, bytes]]]:

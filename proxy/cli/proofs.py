@@ -9,6 +9,7 @@ import click
 
 from proxy.cli.desk import Desk, command, main
 from proxy.cli.money import periods, statements
+from proxy.cli.registry import open_catalogue, works
 from proxy.clock import SystemClock, iso_utc
 from proxy.errors import BadRequest
 
@@ -42,8 +43,8 @@ def verify(desk: Desk, file: Path, keys: Path | None, after: Path | None) -> int
     """Check offline what was signed: that it is whole, adds up, and stands in the log.
 
     FILE: a receipt as a reply carries it, the JSON of /api/receipts/{id}/proof, a signed statement or charge,
-    or a period's manifest. Nothing is fetched. `python verify.py FILE KEYS` does the same with nothing but
-    that file and `cryptography`.
+    a period's manifest, or a change of the registry. Nothing is fetched. `python verify.py FILE KEYS` does it
+    with nothing but that file and `cryptography`.
     """
     from proxy.catalogue.reading import read_bounded
     from proxy.receipts.verify import Invalid, check_file, check_files_in_row
@@ -139,6 +140,35 @@ def signed(desk: Desk, statement_id: str, out: Path | None) -> None:
     from proxy.billing.store import statement
 
     _write(out, _prover(desk).statement_file(statement(desk.engine, statement_id)))
+
+
+@command(works)
+@click.argument("work")
+def changes(desk: Desk, work: str) -> None:
+    """List the changes of the registry that are of a WORK (id or ref), by the numbers that receipts quote."""
+    from proxy.receipts import history_store
+
+    found = history_store.changes_of(desk.engine, open_catalogue(desk).find_work(work).id)
+    upto = history_store.logged_upto(desk.engine)
+    for one in found:
+        said = {"seq": one.seq, "kind": one.kind, "at_us": one.at_us, "logged": one.seq <= upto}
+        desk.say(
+            said,
+            f"{one.seq:>8}  {iso_utc(one.at_us)}  {one.kind}{'' if said['logged'] else '  (not logged yet)'}",
+        )
+
+
+@command(works)
+@click.argument("change", type=click.IntRange(min=1))
+@OUT
+def proof(desk: Desk, change: int, out: Path | None) -> None:
+    """Write a CHANGE of the registry with its place in the log, as one file that is checked offline.
+
+    CHANGE: its number, as `works changes` lists them. Where no server runs, it is put into the log first.
+    """
+    prover = _prover(desk)
+    prover.log()
+    _write(out, prover.change_file(change))
 
 
 def _prover(desk: Desk) -> Prover:

@@ -20,7 +20,7 @@ from proxy.billing.proving import Prover
 from proxy.errors import NotFound, Unavailable
 from proxy.metering.usage import MeteredEvent
 from proxy.portal.events import carried, may_see
-from proxy.portal.proven import proven
+from proxy.portal.proven import changed, proven
 from proxy.receipts import store
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.receipt import open_line, payload, to_object
@@ -77,7 +77,7 @@ def proofs_router(engine: sa.Engine, issuer: Issuer, prover: Prover) -> Router:
 
     return Router(
         "/api",
-        route_handlers=[proof, *proven(engine, prover)],
+        route_handlers=[proof, *proven(engine, prover), *changed(engine, prover)],
         dependencies={"caller": Provide(provide_principal)},
     )
 

@@ -1,5 +1,7 @@
 """What shows a closed period to whoever has a place in it: the manifest, her statement, an app's charge.
 
+Likewise a change of the registry to whoever made it, or has the work that it is of.
+
 The manifest is public: it holds sums, and hashes of everybody. A file that shows one party's place holds that
 party's amounts and is given to her, and to operators. All of them are checked offline (docs/receipts.md).
 """
@@ -22,8 +24,10 @@ from proxy.access.keys import Action, Principal
 from proxy.asking import of_pages
 from proxy.billing import store
 from proxy.billing.proving import Prover
+from proxy.catalogue.lookup_store import owner_of
 from proxy.errors import BadRequest, NotFound
 from proxy.portal.papers import own_statement
+from proxy.receipts import history_store
 
 HEADERS: Final = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 
@@ -62,6 +66,51 @@ def proven(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
         return as_file(await of_pages(charged, engine, prover, label, asked))
 
     return manifest, statement, uses, charge
+
+
+def changed(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
+    """Return the routes that show changes of the registry, to be put under /api."""
+
+    @get("/works/{work:str}/changes", guards=[requires(Action.EDIT_OWN_WORKS)])
+    async def changes(caller: NamedDependency[Principal], work: FromPath[str]) -> dict[str, object]:
+        """Every change of the registry that is of a work of one's own, oldest first, by its number."""
+
+        def listed() -> dict[str, object]:
+            if not _may_see(engine, caller, work):
+                raise NotFound(f"there is no work '{work[:60]}' of yours", remedy="GET /api/works lists them")
+            found = history_store.changes_of(engine, work)
+            return {"changes": [{"seq": one.seq, "kind": one.kind, "at_us": one.at_us} for one in found]}
+
+        return await of_pages(listed)
+
+    @get("/registry/{seq:int}/proof", guards=[requires(Action.EDIT_OWN_WORKS)])
+    async def change(caller: NamedDependency[Principal], seq: FromPath[int]) -> Response[bytes]:
+        """A change of the registry and its place in the log, as one file to check offline."""
+
+        def shown() -> bytes:
+            found = history_store.change_at(engine, seq)
+            mine = found is not None and found.actor == caller.creator_id
+            if found is None or not (mine or _may_see(engine, caller, found.work)):
+                raise NotFound(
+                    f"the registry has no change {seq} of yours",
+                    remedy="GET /api/works/{id}/changes lists those of a work",
+                )
+            return prover.change_file(seq)
+
+        return as_file(await of_pages(shown))
+
+    return changes, change
+
+
+def _may_see(engine: sa.Engine, caller: Principal, work: str) -> bool:
+    """Say whether the caller operates, or owns the work now."""
+    if caller.role == "operator":
+        return True
+    try:
+        with engine.connect() as connection:
+            return owner_of(connection, work) == caller.creator_id
+    except NotFound:
+        return False
 
 
 def charged(engine: sa.Engine, prover: Prover, label: str, app: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Puts settled answers into the log, soon after they were carried into the store.
+"""Puts settled answers into the log, soon after they were carried into the store, and what they quote before.
 
 One appender is enough; several at once are safe, as the store lets the first win and the others look again.
 """
@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import itertools
 import time
-from collections.abc import Callable
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,18 +18,18 @@ from proxy.metering.log_store import events_between
 from proxy.metering.store import BUSY_TRIES, watermarks
 from proxy.metering.usage import MeteredEvent
 from proxy.observability import get_log
-from proxy.receipts import manifest_store, store
-from proxy.receipts.receipt import Secrets, payload
+from proxy.receipts import history_store, manifest_store, store
+from proxy.receipts.history import Batch
+from proxy.receipts.receipt import SecretsOf, payload
 
 RECORDS_AT_ONCE: Final = 1_000  # of one shard: some three hundred answers, a transaction of some 20 ms
 # How many times as long it rests as it worked, while there is more: a store with years of answers that were
 # never logged is caught up at some thousands a second, and answers go on being given meanwhile.
 RESTS: Final = 3
-SecretsOf = Callable[[int], Secrets]  # microseconds -> the secrets of that month
 
 
 def append_some(engine: sa.Engine, secrets_of: SecretsOf) -> int:
-    """Log what was carried since the log was last appended to, up to RECORDS_AT_ONCE records, or manifests.
+    """Log what was carried since the log was last appended to: manifests, the registry's changes, or answers.
 
     Return how many were passed, 0 when there are none. Raises Unavailable when the store is away, or
     while the usage of an answer has not been carried yet (`events_incomplete`), as it may be after a restart.
@@ -40,7 +39,15 @@ def append_some(engine: sa.Engine, secrets_of: SecretsOf) -> int:
         periods = [store.Entry("manifest", manifest_store.ref_of(label), digest) for label, digest in signed]
         store.append(engine, state, periods, {})
         return len(periods)  # if another was first, the next look finds none left
-    for shard, mark in sorted(watermarks(engine).items()):
+    marks = watermarks(engine)
+    # Looked for after that: what an answer below the marks quotes was changed before, and is found now.
+    if changes := history_store.unlogged(engine):
+        batch = Batch.of(changes, secrets_of)
+        store.append(
+            engine, state, [store.Entry("changes", history_store.ref_of(changes[-1].seq), batch.digest)], {}
+        )
+        return len(changes)
+    for shard, mark in sorted(marks.items()):
         begin = state.positions.get(shard, 0)
         end = min(mark, begin + RECORDS_AT_ONCE)
         if end <= begin:

@@ -6,12 +6,14 @@ line of every statement counts them, and that the trees hold exactly these parti
 
 Parts, each read once from beginning to end: `checkpoint` (a signed note), `entries` (33 bytes each, the whole
 log), `manifests` (JSON Lines, all periods up to this one), `receipts` (JSON Lines in the log's order, every
-line opened by its salt), `statements` (JSON Lines), `charges` (JSON: {app: grains}), `payees` and `apps` (the
-trees' leaves, 104 bytes each), `secret` (what parts and salts the period's sums).
+line opened by its salt), `changes` (JSON Lines: the batches of the registry's changes between them),
+`statements` (JSON Lines), `charges` (JSON: {app: grains}), `payees` and `apps` (the trees' leaves, 104 bytes
+each), `secret` (what parts and salts the period's sums).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from proxy.receipts.verify import (
     Sum,
     b64url,
     canonical,
+    changes_entry,
     commitment,
     from_b64url,
     from_canonical,
@@ -46,9 +49,11 @@ from proxy.receipts.verify import (
 )
 
 PARTS_OF_A_BUNDLE: Final = (
-    "checkpoint", "entries", "manifests", "receipts", "statements", "charges", "payees", "apps", "secret",
+    "checkpoint", "entries", "manifests", "receipts", "changes", "statements", "charges", "payees", "apps",
+    "secret",
 )  # fmt: skip
 ENTRY_BYTES: Final = 33
+CHANGES_MARK: Final = b"\x03"
 # A part -> its bytes in pieces: lines for JSON Lines, any pieces for the others.
 Read = Callable[[str], Iterable[bytes]]
 
@@ -87,7 +92,8 @@ def _checked(read: Read, keys: Keys) -> list[str]:
         raise Invalid("the period before it was not signed: nothing says where this one begins in the log")
     begin = manifests[-2][0]["log"]["size"] if len(manifests) > 1 else 0
     period = _log(read, checkpoint, manifests, (begin, said["log"]["size"]))
-    counted, uses = _receipts(read, keys, period)
+    quotable = _quotable(read, period)
+    counted, uses = _receipts(read, keys, quotable)
     totals = said["totals"]
     sums = (totals["events"], totals["estimated_events"], totals["unattributed_ppm_sum"])
     if sums != (counted.receipts, counted.estimated, counted.unattributed):
@@ -126,7 +132,7 @@ def _manifests(read: Read, keys: Keys) -> Iterator[tuple[dict[str, Any], bytes]]
 def _log(
     read: Read, checkpoint: Checkpoint, manifests: list[tuple[dict[str, Any], bytes]], period: tuple[int, int]
 ) -> list[bytes]:
-    """Return the entries of the period's receipts, where all of the log is what was signed."""
+    """Return the period's entries but for manifests, where all of the log is what was signed."""
     tree, found, signed = Subtrees(), list[bytes](), list[bytes]()
     roots = {said["log"]["size"]: from_b64url(said["log"]["root"], "a root") for said, _ in manifests}
     for entry in _cut(read("entries"), ENTRY_BYTES):
@@ -152,15 +158,45 @@ def _check_root(tree: Subtrees, roots: Mapping[int, bytes]) -> None:
         raise Invalid(f"a manifest names another root of {tree.size} entries than the log has")
 
 
-def _receipts(read: Read, keys: Keys, entries: list[bytes]) -> tuple[_Counted, dict[Any, list[int]]]:
-    """Return (what the receipts come to, {use: [answers, sum of ppm]}), where they are those of the log."""
+def _quotable(read: Read, period: list[bytes]) -> list[tuple[bytes, int]]:
+    """Return (entry, the last change of the registry that the log has before it) of each receipt.
+
+    A change is logged before any answer that quotes it. Before the period's first batch nothing is known of
+    it but that it is below that; without a batch in the period, nothing: -1.
+    """
+    logged = [entry for entry in period if entry[:1] == CHANGES_MARK]
+    batches = [from_canonical(row.strip(), "a batch") for row in read("changes")] if logged else []
+    if [changes_entry(canonical(one)) for one in batches] != logged:
+        raise Invalid("the log holds other changes of the registry than these, or in another order")
+    if any(one["first"] != last["first"] + last["n"] for last, one in itertools.pairwise(batches)):
+        raise Invalid("the registry's changes have a gap, or one is in the log twice")
+    ends = iter(one["first"] + one["n"] - 1 for one in batches)
+    upto = batches[0]["first"] - 1 if batches and batches[0]["first"] > 1 else -1
+    found: list[tuple[bytes, int]] = []
+    for entry in period:
+        if entry[:1] == CHANGES_MARK:
+            upto = next(ends)
+        else:
+            found.append((entry, upto))
+    return found
+
+
+def _receipts(
+    read: Read, keys: Keys, quotable: list[tuple[bytes, int]]
+) -> tuple[_Counted, dict[Any, list[int]]]:
+    """Return (what the receipts come to, {use: [answers, sum of ppm]}), where they are those of the log.
+
+    quotable: the log's entries of them, each with the last change of the registry that it may quote.
+    """
     counted, uses = _Counted(), dict[Any, list[int]]()
     for place, row in enumerate(read("receipts")):
         shown = from_canonical(row.strip(), "a receipt")
         payload = open_jws(str(shown.get("receipt")), keys.kids)
-        if place >= len(entries) or entries[place] != receipt_entry(payload):
+        if place >= len(quotable) or quotable[place][0] != receipt_entry(payload):
             raise Invalid(f"receipt {place + 1} is not the one that the log has there")
         said = from_canonical(payload, "a receipt")
+        if said["reg"] > quotable[place][1] >= 0:
+            raise Invalid(f"{said['rid']} quotes a change of the registry that was logged after it")
         tree, mass = Subtrees(), said["unat"]
         for line in shown["lines"]:
             opened = {name: line[name] for name in ("ppm", "verdict", "work")}
@@ -173,8 +209,8 @@ def _receipts(read: Read, keys: Keys, entries: list[bytes]) -> tuple[_Counted, d
         if (tree.size, b64url(tree.root())) != (said["n"], said["lroot"]) or mass != 1_000_000:
             raise Invalid(f"{said['rid']} has other lines than it was signed with")
         counted.add(said)
-    if counted.receipts != len(entries):
-        raise Invalid(f"the log holds {len(entries)} answers of the period, and {counted.receipts} are here")
+    if counted.receipts != len(quotable):
+        raise Invalid(f"the log holds {len(quotable)} answers of the period, and {counted.receipts} are here")
     return counted, uses
 
 

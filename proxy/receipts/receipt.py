@@ -12,7 +12,7 @@ nothing can be opened any more that was not opened before, and no signature or h
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,12 +53,19 @@ class Secrets:
         """Return the key of the digest that a receipt holds of its output: 16 bytes, for the app alone."""
         return self._drawn(f"nonce|{receipt}")
 
+    def change_salt(self, seq: int) -> bytes:
+        """Return the salt of a change of the registry that was made in this month: 16 bytes."""
+        return self._drawn(f"change|{seq}")
+
     def tree(self, period: str) -> bytes:
         """Return what parts and salts the sums of a period that was closed in this month: 32 bytes."""
         return hmac.digest(self._key, f"tree|{period}".encode(), "sha256")
 
     def _drawn(self, what: str) -> bytes:
         return hmac.digest(self._key, what.encode("utf-8"), "sha256")[:SALT_BYTES]
+
+
+SecretsOf = Callable[[int], Secrets]  # microseconds -> the secrets of that month
 
 
 def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
@@ -110,7 +117,7 @@ def open_line(event: MeteredEvent, secrets: Secrets, work: str) -> Opened:
     if index < 0:
         raise KeyError(work)
     hashes = list(_hashes(event, secrets))
-    path = inclusion_path(index, len(hashes), lambda level, at: _subtree(hashes, level, at))
+    path = inclusion_path(index, len(hashes), lambda level, at: subtree(hashes, level, at))
     return Opened(lines[index], secrets.salt(event.id, index), index, len(hashes), tuple(path))
 
 
@@ -145,7 +152,8 @@ def _root(hashes: Iterator[bytes]) -> bytes:
     return tree.root()
 
 
-def _subtree(hashes: Sequence[bytes], level: int, index: int) -> bytes:
+def subtree(hashes: Sequence[bytes], level: int, index: int) -> bytes:
+    """Return the hash of a complete subtree over leaves that are all at hand: a few thousand at most."""
     row = list(hashes[index << level : (index + 1) << level])
     while len(row) > 1:
         row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row), 2)]

@@ -23,14 +23,14 @@ from proxy.metering.store import store_errors
 from proxy.receipts.tree import TILE_LEVELS, Node, Subtrees, Tile, from_tiles
 from proxy.receipts.verify import HASH_BYTES, leaf_hash
 
-Kind = Literal["receipt", "manifest"]
-MARKS: Final[Mapping[str, bytes]] = {"receipt": b"\x01", "manifest": b"\x02"}
+Kind = Literal["receipt", "manifest", "changes"]
+MARKS: Final[Mapping[str, bytes]] = {"receipt": b"\x01", "manifest": b"\x02", "changes": b"\x03"}
 ROWS_AT_ONCE: Final = 1_000  # one INSERT's parameters stay small on both engines
 _ONLY: Final = 1  # the state is one row, there from the migration on
 
 
 class LogEntryRow(SQLModel, table=True):
-    """One entry: whose it is (a receipt's or a period's id) and the hash of what was signed; append-only."""
+    """One entry: whose it is (an answer, a period, changes of the registry) and a hash; append-only."""
 
     __tablename__: ClassVar[Any] = "log_entry"
     idx: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
@@ -65,7 +65,7 @@ _attributed = _tables["attributed"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be logged. ref: an answer's id or a period's label, once in the log; digest: 32 bytes."""
+    """What is to be logged. ref: whose it is, once in the log; digest: 32 bytes."""
 
     kind: Kind
     ref: str

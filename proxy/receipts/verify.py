@@ -44,6 +44,7 @@ SUM_MAX: Final = (1 << 63) - 1
 PARTS: Final = 4  # leaves of one party in a period's tree: a neighbour's sum then says nothing about a party
 _RECEIPT_ENTRY: Final = b"\x01"
 _MANIFEST_ENTRY: Final = b"\x02"
+_CHANGES_ENTRY: Final = b"\x03"
 _SUM_LEAF, _SUM_NODE = b"\x02", b"\x03"
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 _Node = TypeVar("_Node")
@@ -133,6 +134,11 @@ def receipt_entry(payload: bytes) -> bytes:
 def manifest_entry(payload: bytes) -> bytes:
     """Return what the log holds of a period's manifest."""
     return _MANIFEST_ENTRY + hashlib.sha256(payload).digest()
+
+
+def changes_entry(batch: bytes) -> bytes:
+    """Return what the log holds of some changes of the registry."""
+    return _CHANGES_ENTRY + hashlib.sha256(batch).digest()
 
 
 def included_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
@@ -727,7 +733,38 @@ def check_manifest(shown: Mapping[str, Any], keys: Keys) -> list[str]:
     return [f"signed: the period {said.get('period')}, and its sums add up", *proven]
 
 
-_OF_PERIODS: Final = {
+def check_change(shown: Mapping[str, Any], keys: Keys) -> list[str]:
+    """Return what shows a change of the registry, a sentence each. Raises Invalid with what does not hold.
+
+    It stands in a logged batch, at its number's place. What changed is in `said`, where that is told.
+    """
+    try:
+        change, batch, path = shown["change"], shown["batch"], [str(one) for one in shown["path"]]
+        first, count, seq = map(_integer, (batch["first"], batch["n"], change["seq"]))
+        salt, root = from_b64url(shown["salt"], "the salt"), from_b64url(batch["root"], "the batch's root")
+        kind, work, at_s = str(change["kind"]), str(change["work"]), _integer(change["at"]) // 1_000_000
+        if batch != {"first": first, "n": count, "root": batch["root"], "v": 1} or len(salt) != SALT_BYTES:
+            raise Invalid("the batch or the salt is not as they are written")
+        leaf, hashes = leaf_hash(salt + canonical(change)), [from_b64url(one, "the path") for one in path]
+        if included_root(leaf, seq - first, count, hashes) != root:
+            raise Invalid("the batch does not hold this change at that number")
+        if "said" in shown and hashlib.sha256(canonical(shown["said"])).hexdigest() != change["payload"]:
+            raise Invalid("this is not what changed")
+        entry = changes_entry(canonical(batch))
+        checkpoint = check_proof(str(shown["proof"]), entry, keys.notes, keys.origin)
+        when = datetime.fromtimestamp(at_s, UTC).isoformat()
+    except (KeyError, TypeError, AttributeError, OverflowError, ValueError, OSError):
+        raise Invalid("the change lacks a member") from None
+    return [
+        f"registry: its change {seq} is {kind}{f' of {work}' if work else ''}, by {change['actor']}, {when}",
+        *([f"said: {canonical(shown['said']).decode()}"] if "said" in shown else []),
+        f"logged: it is in one of the {checkpoint.size} entries of {checkpoint.origin}, at that number",
+    ]
+
+
+_ONE_SPELLING: Final = {
+    frozenset({"batch", "change", "path", "proof", "salt"}): check_change,
+    frozenset({"batch", "change", "path", "proof", "said", "salt"}): check_change,
     frozenset({"leaves", "manifest", "nonce", "proof", "statement"}): check_statement,
     frozenset({"charge", "leaves", "manifest", "proof"}): check_charge,
     frozenset({"manifest", "proof"}): check_manifest,
@@ -738,20 +775,19 @@ _OF_A_RECEIPT: Final = frozenset({"lines", "nonce", "proof", "receipt"})
 def check_file(raw: bytes, keys: Keys) -> list[str]:
     """Return what a file proves, a sentence each. Raises Invalid with what does not hold.
 
-    raw: a receipt (a compact JWS), the JSON of /api/receipts/{id}/proof with "receipt", and with what else
-    there is of "proof" (a tlog-proof) and "lines" (opened ones); or a signed statement, an app's signed
-    charge, or a period's manifest with its proof.
+    raw: a receipt (a compact JWS), or the JSON of /api/receipts/{id}/proof, "receipt" with or without "proof"
+    and "lines"; a signed statement or charge, a period's manifest with its proof, or a registry's change.
     """
     try:
         text = raw.decode("utf-8").strip()
         said: dict[str, Any] = json.loads(text) if text.startswith("{") else {"receipt": text}
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise Invalid("this is neither a receipt nor the JSON of one") from None
-    if "manifest" in said:
+    if "manifest" in said or "change" in said:
         # One spelling and no member more: a flipped bit must not turn a file into one that says less.
-        check = _OF_PERIODS.get(frozenset(said))
+        check = _ONE_SPELLING.get(frozenset(said))
         if check is None or canonical(said) != text.encode("utf-8"):
-            raise Invalid("this is no statement, charge or manifest as they are written")
+            raise Invalid("this is no statement, charge, manifest or change as they are written")
         return check(said, keys)
     token, shown = said.get("receipt"), said.get("lines", [])
     if not isinstance(token, str) or not isinstance(shown, list):

@@ -3,9 +3,10 @@
     python -m tests.crash.log_kill --kills 200
 
 Each child carries answers, appends them, says the checkpoint it would sign, and closes a signed period; it
-dies by SIGKILL just before or just after it writes to one of the log's tables, or as it commits. Afterwards
-the log grew out of every checkpoint that was ever said (no fork), has each settled answer and each manifest
-once (nothing lost, nothing twice) and no gap. Limit: as in journal_kill.py, this is no power cut.
+changes the registry, and dies by SIGKILL just before or just after it writes to one of the log's tables, or as
+it commits. Afterwards the log grew out of every checkpoint that was ever said (no fork), has each settled
+answer, each manifest and each change of the registry once (nothing lost, nothing twice), no gap, and no answer
+before a change that it quotes. Limit: as in journal_kill.py, this is no power cut.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from proxy.billing.proving import Prover
+from proxy.catalogue.works import Consent
 from proxy.database import open_engine, upgrade
 from proxy.metering.usage import Line
-from proxy.receipts import manifest_store, store
+from proxy.receipts import history_store, manifest_store, store
 from proxy.receipts.appending import append_some, drain
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.tree import consistency_path
@@ -32,8 +34,14 @@ from proxy.receipts.verify import Invalid, check_consistency
 from tests.books import Bookkeeping
 from tests.crash.journal_kill import run_and_kill
 
-TABLES = ("log_state", "log_entry", "log_node", "attributed", "period", "manifest", "sum_chunk")
+TABLES = (
+    "log_state", "log_entry", "log_node", "attributed", "period", "manifest", "sum_chunk", "registry_event",
+)  # fmt: skip
 FAILPOINTS = ("commit", *(f"{when} {table}" for table in TABLES for when in ("before", "after")))
+EARLY = """
+SELECT a.event_id FROM attributed a JOIN log_entry e ON e.ref = a.event_id
+WHERE NOT EXISTS (SELECT 1 FROM log_entry c WHERE c.kind = 'changes' AND c.idx < e.idx
+  AND c.ref >= printf('changes %019d', a.registry_seq))"""
 NUMBERS = 100_000  # of answers and ids that one child may use
 ANSWERS = 90  # of one round: every third fills a subtree of 256
 
@@ -98,6 +106,7 @@ def work(folder: Path, child: int, point: str, pipe: int) -> None:
     books.prover = Prover(engine, issuer)
     os.write(pipe, b"begun\n")
     while True:
+        books.catalogue.set_consent(draw.choice(books.works), Consent.of("output_influence", "paid"))
         records = [
             record
             for _ in range(ANSWERS)
@@ -131,11 +140,21 @@ def kill_many(folder: Path, kills: int, seed: int) -> Report:
     said = [line.split(" ")[1:] for line in told if line.startswith("checkpoint ")]
     forked = _forked(engine, [(int(size), bytes.fromhex(root)) for size, root in said])
     with engine.connect() as connection:
-        refs = list(connection.execute(sa.text("SELECT ref FROM log_entry")).scalars())
+        refs = list(connection.execute(sa.text("SELECT ref FROM log_entry ORDER BY idx")).scalars())
         settled = list(connection.execute(sa.text("SELECT event_id FROM attributed")).scalars())
         labels = list(connection.execute(sa.text("SELECT label FROM period")).scalars())
+        changes = connection.scalar(sa.text("SELECT max(seq) FROM registry_event"))
+        early = list(connection.execute(sa.text(EARLY)).scalars())
         entries, broken = store.differences(connection)
-    wanted = {*settled, *(manifest_store.ref_of(label) for label in labels)}
+    broken += [f"{one} was logged before a change that it quotes" for one in early]
+    ends = [0, *map(int, (ref.removeprefix("changes ") for ref in refs if ref.startswith("changes ")))]
+    if ends != sorted(set(ends)) or ends[-1] != changes:
+        broken.append(f"of {changes} changes of the registry the log has those up to {ends}")
+    wanted = {
+        *settled,
+        *(history_store.ref_of(end) for end in ends[1:]),
+        *(manifest_store.ref_of(label) for label in labels),
+    }
     for one in broken:
         print(one)
     engine.dispose()

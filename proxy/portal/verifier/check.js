@@ -142,6 +142,7 @@ export function fromCanonical(raw, what) {
 export const leafHash = (entry) => sha256(joined(Uint8Array.of(0), entry));
 export const nodeHash = (left, right) => sha256(joined(Uint8Array.of(1), left, right));
 export const receiptEntry = async (payload) => joined(Uint8Array.of(1), await sha256(payload));
+export const changesEntry = async (batch) => joined(Uint8Array.of(3), await sha256(batch));
 export const manifestEntry = async (payload) => joined(Uint8Array.of(2), await sha256(payload));
 
 function* climb(place, last, path) {
@@ -477,7 +478,34 @@ async function checkManifest(shown, keys) {
   return { kind: "manifest", facts: said, lines: [], logged, proven: [`signed: the period ${said.get("period")}, and its sums add up`, ...proven] };
 }
 
-const OF_PERIODS = {
+// A change of the registry, in its batch at the place that its number says; `said` is what changed.
+async function checkChange(shown, keys) {
+  return lacking("the change", async () => {
+    const [change, batch, path] = [need(shown, "change"), need(shown, "batch"), need(shown, "path")];
+    const [first, count, seq] = [integer(need(batch, "first")), integer(need(batch, "n")), integer(need(change, "seq"))];
+    if (!Array.isArray(path)) throw new TypeError("path");
+    const salt = fromB64url(String(need(shown, "salt")), "the salt");
+    const root = fromB64url(String(need(batch, "root")), "the batch's root");
+    const [kind, work, at] = [need(change, "kind"), need(change, "work"), integer(need(change, "at"))];
+    if (batch.size !== 4 || need(batch, "v") !== 1n || salt.length !== SALT_BYTES) throw new Invalid("the batch or the salt is not as they are written");
+    const hashes = path.map((one) => fromB64url(String(one), "the path"));
+    const leaf = await leafHash(joined(salt, utf8(canonical(change))));
+    if (!same(await includedRoot(leaf, seq - first, count, hashes), root)) throw new Invalid("the batch does not hold this change at that number");
+    const said = shown.has("said") ? canonical(shown.get("said")) : null;
+    if (said !== null && hex(await sha256(utf8(said))) !== need(change, "payload")) throw new Invalid("this is not what changed");
+    const logged = await checkProof(String(need(shown, "proof")), await changesEntry(utf8(canonical(batch))), keys.notes, keys.origin);
+    const when = new Date(Number(at / 1000000n) * 1000).toISOString().replace(".000Z", "+00:00");
+    return {
+      kind: "change", facts: change, lines: [], logged,
+      proven: [`registry: its change ${seq} is ${kind}${work ? ` of ${work}` : ""}, by ${need(change, "actor")}, ${when}`,
+        ...(said === null ? [] : [`said: ${said}`]), `logged: it is in one of the ${logged.size} entries of ${logged.origin}, at that number`],
+    };
+  });
+}
+
+const ONE_SPELLING = {
+  "batch,change,path,proof,salt": checkChange,
+  "batch,change,path,proof,said,salt": checkChange,
   "leaves,manifest,nonce,proof,statement": checkStatement,
   "charge,leaves,manifest,proof": checkCharge,
   "manifest,proof": checkManifest,
@@ -582,10 +610,10 @@ export async function checkFile(text, keys) {
       throw trouble();
     }
   }
-  if (said.has("manifest")) {
+  if (said.has("manifest") || said.has("change")) {
     // One spelling and no member more: a flipped bit must not turn a file into one that says less.
-    const check = OF_PERIODS[[...said.keys()].sort().join()];
-    if (!check || canonical(said) !== trimmed) throw new Invalid("this is no statement, charge or manifest as they are written");
+    const check = ONE_SPELLING[[...said.keys()].sort().join()];
+    if (!check || canonical(said) !== trimmed) throw new Invalid("this is no statement, charge, manifest or change as they are written");
     return check(said, keys);
   }
   const [token, shown] = [said.get("receipt"), said.has("lines") ? said.get("lines") : []];

@@ -61,6 +61,13 @@ const TOLD = {
       ["App", facts.get("app")], ["Period", facts.get("period")], ["Charged", `${count(facts.get("charged_grains"))} grains of ${facts.get("currency")}`],
     ]];
   },
+  change({ facts, logged }, signer) {
+    return [[
+      `${signer} signed the log that holds it, and not a letter of it has changed since.`,
+      `It is change ${count(facts.get("seq"))} of the registry: every receipt that quotes that number, or a later one, came after it.`,
+      inLog("Its batch stands", logged),
+    ], [["Change", facts.get("kind")], ["Work", facts.get("work") || "none"], ["By", facts.get("actor")]]];
+  },
   manifest({ facts, logged }, signer) {
     return [[
       `${signer} signed it, and not a letter of it has changed since.`,

@@ -100,3 +100,21 @@ def test_a_statement_is_counted_anew_from_its_receipts(ec, tmp_path):
     left_out = ec.json("recompute", tmp_path / "signed", "--uses", tmp_path / "uses")
     assert (left_out.status, left_out.row["holds"]) == (1, False)
     assert ec("periods", "charge", "a", "--app", "app_0").status == 0
+
+
+def test_a_creator_shows_offline_that_her_withdrawal_stands_in_the_log_under_its_number(ec, tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'data' / 'endcredits.db'}")
+    ec("creators", "list")
+    Bookkeeping(engine)
+    ec("works", "withdraw", "w_1")
+    row = ec.json("works", "changes", "w_1").row
+    assert (row["kind"], row["logged"]) == ("work_withdrawn", False)
+    assert ec("works", "proof", row["seq"], "--out", tmp_path / "hers").status == 0
+    assert ec.json("works", "changes", "w_1").row["logged"] is True
+    proven = ec.json("verify", tmp_path / "hers").row["proven"]
+    assert proven[0].startswith(f"registry: its change {row['seq']} is work_withdrawn of w_1, by ")
+    assert proven[1] == 'said: {"work":"w_1"}'
+    later = (tmp_path / "hers").read_text().replace(f'"seq":{row["seq"]}', f'"seq":{row["seq"] + 1}')
+    (tmp_path / "hers").write_text(later)
+    assert ec.json("verify", tmp_path / "hers").row["holds"] is False
+    assert ec.json("works", "proof", 99_999).row["error"] == "not_logged"

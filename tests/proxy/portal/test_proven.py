@@ -74,3 +74,12 @@ async def test_each_party_is_shown_its_own_place_and_anybody_the_manifest(tmp_pa
         (charged,) = closing.charged_by_app
         assert (await asked(f"periods/p/charge?app={charged}", operator)).content == charge.content
         assert (await asked("periods/q/manifest")).json()["code"] == "not_signed"
+        # What changed of her work is shown to her, and to nobody else but operators.
+        (change,) = (await asked(f"works/{work}/changes", ada)).json()["changes"]
+        assert change["kind"] == "work_registered"
+        path = f"registry/{change['seq']}/proof"
+        assert work in check_file((await asked(path, ada)).content, keys)[0]
+        assert (await asked(path, operator)).status_code == 200
+        assert [(await asked(path, who)).status_code for who in (bo, shop, None)] == [404, 403, 401]
+        assert (await asked(f"works/{work}/changes", bo)).status_code == 404
+        assert (await asked("registry/99999/proof", operator)).status_code == 404

@@ -16,6 +16,8 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from proxy.portal.verifying import FOLDER, assembled, verifier_page
+from proxy.receipts import history
+from proxy.receipts.history import Change
 from proxy.receipts.receipt import open_line, payload, to_object
 from proxy.receipts.signing import SigningKey
 from proxy.receipts.verify import (
@@ -24,6 +26,7 @@ from proxy.receipts.verify import (
     VerifierKey,
     b64url,
     canonical,
+    changes_entry,
     check_file,
     check_files_in_row,
     check_uses,
@@ -68,12 +71,32 @@ def shown() -> str:
     return json.dumps({"receipt": receipt, "nonce": "x", "proof": log.proof(0), "lines": lines})
 
 
+def changed() -> str:
+    """A change of the registry with its place in the log, as /api/registry/{seq}/proof gives it."""
+    said = {"work": "w_2"}
+    digest = hashlib.sha256(canonical(said)).hexdigest()
+    some = [
+        Change(seq, "work_withdrawn", f"w_{seq}", digest, "c_1", 1_793_500_000_000_000) for seq in range(1, 4)
+    ]
+    parts = dict(history.shown(2, some, lambda _us: SECRETS))
+    log = Log([b"before", changes_entry(canonical(parts["batch"]))])
+    return canonical({**parts, "said": said, "proof": log.proof(1)}).decode()
+
+
 def documents() -> list[tuple[str, str]]:
     """Good ones, and the same with a character changed, left out or put in at many places."""
     keys, other = saved(KEY), SigningKey(hashlib.sha256(b"another").digest(), 1)
     proof = shown()
     receipt = json.loads(proof)["receipt"]
     found = [(receipt, keys), (f"\n {receipt}\n", keys), (proof, keys), (proof, saved(other, KEY))]
+    change = changed()
+    found += [(change, keys), (change, saved(other))]
+    found += [
+        (change[:at] + character + change[at + 1 :], keys)
+        for at in range(2, len(change), 11)
+        for character in ("7", '"')
+        if change[at] != character
+    ]
     found += [(proof, saved(other)), (receipt, saved(other)), (proof, saved(KEY, origin="elsewhere/log"))]
     found += [
         (text, keys) for text in ("", "{", "{}", "[]", "null", "a.b", "a.b.c", '{"receipt": 7}', "é.é.é")

@@ -17,7 +17,7 @@ from tests.books import Bookkeeping, a_year_of_everything
 from tests.stores import lay
 
 ORIGIN = "credits.example/log"
-JSON_LINES = {"manifests", "receipts", "statements"}
+JSON_LINES = {"manifests", "receipts", "changes", "statements"}
 
 
 @pytest.fixture(scope="module")
