@@ -46,6 +46,9 @@ _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 ROWS_AT_ONCE = 2_000  # in one statement: a MB of them
 VALUES_A_STATEMENT = 10_000  # of SQLite, which takes 32,766
 CACHE_KIB = 1 << 18  # 256 MiB, while a period is written: the indexes of ten million lines
+# Of each SQLite connection, compiled; its driver's default is 128. An INSERT is another statement for each
+# number of rows, and large: a carrier's connection grew by 200 bytes with every answer, for hours.
+STATEMENTS_KEPT = 16
 BUSY_TIMEOUT_MS = 5_000  # a carrier batch or a period close holds the write lock well under a second
 CONNECTION_S = 5.0  # waited for one of an engine's connections: all are in use, or a database answers none
 # Of PostgreSQL's driver: a host that does not answer is given up, also by whoever has asked it already.
@@ -63,7 +66,7 @@ def open_engine(url: str) -> sa.Engine:
     if url.startswith("postgresql://"):
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
     if url.startswith("sqlite"):
-        engine = sa.create_engine(url)
+        engine = sa.create_engine(url, connect_args={"cached_statements": STATEMENTS_KEPT})
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     given = sa.make_url(url).query  # what an operator wrote into the URL wins
