@@ -73,6 +73,16 @@ class TooLarge(Problem):
     status, code = 413, "too_large"
 
 
+class TooOften(Problem):
+    """The same caller asks more often than we answer. wait_s: seconds until the next is answered."""
+
+    status, code = 429, "too_often"
+
+    def __init__(self, cause: str, *, wait_s: int = 1, code: str = "") -> None:
+        super().__init__(cause, remedy=f"try again in {wait_s} seconds", code=code)
+        self.retry_after_s = wait_s
+
+
 class Unavailable(Problem):
     """A part we need is away (store, journal, index); trying later is right."""
 

@@ -39,7 +39,12 @@ class Sender:
     ) -> None:
         self._resolve = resolve
         self._client = httpx.AsyncClient(
-            transport=transport, follow_redirects=False, trust_env=False, timeout=TIMEOUT_S
+            transport=transport,
+            follow_redirects=False,
+            trust_env=False,
+            timeout=TIMEOUT_S,
+            # Kept by address, a connection made under one name would be used under another.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     async def aclose(self) -> None:

@@ -35,7 +35,7 @@ from proxy.access.sessions import (
 from proxy.access.sessions_store import Sessions
 from proxy.asking import of_pages
 from proxy.clock import Clock
-from proxy.errors import Forbidden, NotFound, Problem, Unauthenticated
+from proxy.errors import Forbidden, NotFound, Problem, TooOften, Unauthenticated
 from proxy.portal.assets import PLACE as FILES
 from proxy.portal.pages import AnyRequest, Pages
 from proxy.settings import Settings, networks
@@ -218,9 +218,12 @@ class Doors:
         self, request: AnyRequest, pages: Pages, back: str, refused: Problem | None = None
     ) -> Response[Any]:
         known = {"back": back, "refused": refused}
-        return self.form_page(
+        page = self.form_page(
             request, pages, "sign-in.html.jinja", known, status=refused.status if refused else 200
         )
+        if refused is not None and refused.retry_after_s:
+            page.headers["retry-after"] = str(refused.retry_after_s)
+        return page
 
     def form_page(
         self, request: AnyRequest, pages: Pages, template: str, known: Mapping[str, Any], status: int = 200
@@ -248,12 +251,7 @@ class Doors:
     def _count(self, request: AnyRequest) -> None:
         wait_s = self._attempts.wait_s(self.peer(request), self._clock.now_us())
         if wait_s:
-            raise Problem(
-                "too many attempts to sign in",
-                remedy=f"try again in {wait_s} seconds",
-                code="too_many_sign_ins",
-                status=429,
-            )
+            raise TooOften("too many attempts to sign in", wait_s=wait_s, code="too_many_sign_ins")
 
     def _believes(self, request: AnyRequest) -> bool:
         host = request.client.host if request.client else ""

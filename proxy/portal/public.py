@@ -23,7 +23,7 @@ from proxy.asking import of_pages
 from proxy.billing import periods_store
 from proxy.billing.transparency_store import Standing, standing
 from proxy.clock import Clock, iso_utc
-from proxy.errors import BadRequest, Problem
+from proxy.errors import BadRequest, Problem, TooOften
 from proxy.portal.log import signed_checkpoint
 from proxy.portal.pages import AnyRequest, Pages
 from proxy.receipts import store as log_store
@@ -165,16 +165,11 @@ class Public:
     async def look_up(self, sought: Sought, asker: str) -> Found:
         """Tell whether a work is registered. asker: the address that asks.
 
-        Raises BadRequest for what is too little to tell by, Problem (429) for who asks too often.
+        Raises BadRequest for what is too little to tell by, TooOften for who asks too often.
         """
         wait_s = self._attempts.wait_s(asker, self._clock.now_us())
         if wait_s:
-            raise Problem(
-                "that was asked too often",
-                remedy=f"try again in {wait_s} seconds",
-                code="too_many_look_ups",
-                status=429,
-            )
+            raise TooOften("that was asked too often", wait_s=wait_s, code="too_many_look_ups")
         if bool(sought.text.strip()) == bool(sought.address.strip()):
             raise BadRequest("say one thing to look for", remedy="give a passage of the text, or an address")
         if sought.address.strip():

@@ -71,7 +71,7 @@ def error_page(pages: Pages, request: AnyRequest, error: Exception) -> Response[
     """Return the page for whatever left a handler."""
     problem = as_problem(request, error)
     cause = problem.cause[:1].upper() + problem.cause[1:].rstrip(".") + "."
-    return pages.page(
+    page = pages.page(
         request,
         "error.html.jinja",
         status=problem.status,
@@ -80,3 +80,6 @@ def error_page(pages: Pages, request: AnyRequest, error: Exception) -> Response[
         cause=cause,
         remedy=problem.remedy,
     )
+    if problem.retry_after_s:
+        page.headers["retry-after"] = str(problem.retry_after_s)
+    return page
