@@ -33,8 +33,10 @@ from proxy.portal.closing import Closer
 from proxy.portal.creators import Office
 from proxy.portal.operators import OPERATORS, name_of
 from proxy.portal.pages import AnyRequest
+from proxy.portal.previews import Asked, Previewer
 
 BATCHES_SHOWN: Final = 50
+DIFFERENCES_SHOWN: Final = 20
 DONE: Final[Mapping[str, str]] = {
     "active": "The policy holds from that time on.",
     "closed": "The month is closed. Its statements are drafts, and creators may comment on them.",
@@ -67,6 +69,7 @@ def changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[tuple[str, 
 
 def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
     pages, engine, billing = office.pages, office.engine, office.settings.billing
+    previewer = Previewer(office.settings)
 
     @get("/desk/rules", guards=OPERATORS)
     async def rules(request: AnyRequest, done: FromQuery[str] = "") -> Response[bytes]:
@@ -83,6 +86,7 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
                     policy_row(one) | {"changes": changed(flat, _flat(rules_row(one.policy)))}
                     for one in known
                 ],
+                "periods": [one.label for one in periods_store.summaries(engine, office.clock.now_us())],
                 "prices": [
                     {"version": one.version, "currency": one.currency, "from_us": one.effective_from_us,
                      "models": len(one.models)}
@@ -92,6 +96,14 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
 
         known = await of_pages(read)
         return pages.page(request, "rules.html.jinja", done=DONE.get(done, ""), **known)
+
+    @post("/desk/rules/{policy:str}/preview", guards=OPERATORS, status_code=200)
+    async def preview(request: AnyRequest, policy: FromPath[str]) -> Response[bytes]:
+        """Say what a period would have paid by it; nothing is written."""
+        period = str((await request.form()).get("period", "")).strip()
+        found = await previewer.preview(Asked(period=period, policy=policy, limit=DIFFERENCES_SHOWN))
+        named = await of_pages(policies_store.policy, engine, policy)
+        return pages.page(request, "preview.html.jinja", found=found, name=named.name)
 
     @post("/desk/rules/{policy:str}/activate", guards=OPERATORS)
     async def activate(
@@ -107,7 +119,7 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
         await of_pages(desk.activate, policy, from_us)
         return Redirect("/portal/desk/rules?done=active", status_code=303)
 
-    return (rules, activate)
+    return (rules, preview, activate)
 
 
 def _flat(rules: Mapping[str, Any]) -> dict[str, Any]:

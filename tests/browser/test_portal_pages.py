@@ -171,6 +171,20 @@ PAGES = {
 WHO: dict[str, dict[str, str]] = {"creator": {"creator": "ada"}, "operator": {"name": "Omar"}}
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
+def test_what_a_month_would_have_paid_is_laid_side_by_side(browser, inside, scheme, width):  # noqa: F811
+    page, troubles = opened(
+        browser, inside.base, viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+    entered(inside, page, "operator", name="Omar")
+    page.goto(f"{inside.base}/portal/desk/rules")
+    page.get_by_role("button", name="Compare").first.click()
+    page.wait_for_selector("text=Nothing is written")
+    looked_at(page, "operator-preview", scheme, width)
+    page.context.close()
+    assert troubles == []
+
+
 @pytest.mark.parametrize("role", list(PAGES))
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
 def test_every_page_fits_its_screen_and_can_be_read_by_everybody(browser, inside, role, scheme, width):  # noqa: F811
@@ -316,6 +330,8 @@ def test_an_operator_works_without_scripts_on_a_phone(browser, inside):  # noqa:
     assert "nothing is written" in page.inner_text("main")
     page.get_by_role("link", name="Rules and prices").click()
     assert "What it would change" in page.inner_text("main")
+    page.get_by_role("button", name="Compare").first.click()
+    assert "creators would get more" in page.inner_text("main")
     page.context.close()
     assert troubles == []
 

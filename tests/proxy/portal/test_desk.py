@@ -56,6 +56,24 @@ async def test_a_policy_shows_what_it_would_change_before_it_holds(tmp_path):
         assert "It says what holds now" in (await ines.get("/portal/desk/rules")).text
 
 
+async def test_what_a_month_would_have_paid_by_a_policy_is_seen_before_it_holds(tmp_path):
+    async with portal(tmp_path) as there:
+        await two(there)
+        desk = Policies(there.running.engine, clock=SystemClock(), by="Omar", currency="USD")
+        desk.add(policy_of("half", {"royalty_ppm": 500_000}))
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        page = await ines.get("/portal/desk/rules")
+        place = re.search(r'action="([^"]+/preview)"', page.text).group(1)
+        assert '<option value="2026-11">November 2026</option>' in page.text
+        found = await ines.post(place, {"period": "2026-11"})
+        assert found.status_code == 200
+        assert "November 2026" in found.text
+        assert "$24.00" in found.text
+        assert "2 creators would get more" in found.text
+        assert (await ines.post(place, {"period": "1999-01"})).status_code == 404
+        assert "half" in (await ines.get("/portal/desk/rules")).text  # and nothing holds that did not
+
+
 async def test_a_batch_takes_two_people_and_its_file_follows(tmp_path):
     async with portal(tmp_path, billing=Billing(comment_days=0)) as there:
         _, _, ada, _ = await two(there)
