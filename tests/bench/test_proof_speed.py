@@ -23,6 +23,7 @@ from proxy.database import open_engine
 from proxy.metering.log_store import events_between
 from proxy.metering.store import watermarks
 from proxy.metering.usage import Line
+from proxy.portal.log import proof_of
 from proxy.receipts import store
 from proxy.receipts.appending import drain
 from proxy.receipts.issuing import Issuer
@@ -113,9 +114,18 @@ def test_what_a_receipt_and_its_place_in_the_log_add_to_an_answer(engine, tmp_pa
     assert drain(engine, issuer.secrets_of) == 2 * answers
     logged = time.process_time()
     each_us = [round((end - start) / answers * 1e6, 1) for start, end in ((began, signed), (signed, logged))]
+    keys = Keys.parse(canonical(issuer.about()))
+    files = [
+        canonical({"receipt": issuer.receipt(event), "proof": proof_of(engine, issuer, event.id)})
+        for event in events[::10]
+    ]
+    began = time.process_time()
+    for file in files:
+        assert len(check_file(file, keys)) == 2
+    checked_ms = (time.process_time() - began) / len(files) * 1e3
     print(
         f"\n{machine()}: an answer of {works} works, receipt {each_us[0]} us and place in the log "
-        f"{each_us[1]} us of CPU"
+        f"{each_us[1]} us of CPU; both checked in {checked_ms:.3f} ms"
     )
 
 
