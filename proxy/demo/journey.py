@@ -55,7 +55,7 @@ QUESTIONS = (
     ("How did the grandmother with the jar keep her sourdough starter alive?", False),
     ("Quote the chorus of the paper umbrella song.", True),
     ("How do I sort a list in Python?", False),
-    ("Compare carrying a piano down the stairs, an airport's bees and a glacier.", True),
+    ("Compare a night bus, an airport's bees and a glacier.", True),
 )
 
 
