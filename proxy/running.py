@@ -274,6 +274,8 @@ class Running:
             else "does not serve; see `endcredits index verify`",
             "journal": "ok" if self.journal is not None else "not open",
         }
+        if self.journal is not None and self.journal.problem is not None:
+            found["journal"] = "cannot be written; the log says why (journal_write_failed)"
         sink = self.sink
         if sink is not None and sink.problem is not None:
             found["carrier"] = sink.problem.cause

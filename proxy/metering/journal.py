@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import os
 import threading
@@ -35,6 +34,7 @@ from proxy.metering.segments import (
     Segment,
     create_segment,
     list_segments,
+    lock_file,
     shard_id_of,
     sync_directory,
 )
@@ -48,7 +48,8 @@ SHARDS_MAX = 1_000  # worker processes on one data folder, far above any machine
 # A record that nobody waits for may wait so long for one that somebody does, and share its sync. A process
 # killed within it leaves no trace of that answer; its client has read as little of it.
 LINGER_S = 0.01
-RETRY_S = 1.0  # how soon records that nobody waits for are tried again on a disk that failed
+RETRY_S = 1.0  # how soon a disk that failed is tried again when nobody waits
+PROBE = bytes(1 << 12)  # what it is tried with when there is no record: a page, which no full disk takes
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ class Journal:
     ) -> None:
         self.directory = shard
         self.damage: Damage | None = None  # set when `open` had to retire a damaged shard
+        self.problem: Unavailable | None = None  # why the disk takes no records at the moment, for /readyz
         self.on_group: Callable[[], None] | None = (
             None  # the sink's nudge, on the loop, after each durable group
         )
@@ -88,7 +90,6 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lingering: asyncio.TimerHandle | None = None  # until records that nobody waits for are written
         self._closing = False
-        self._failing = False
         self._move_below = 0
         self._unfinished = Unfinished()
         self._next_index = 0
@@ -154,7 +155,7 @@ class Journal:
     ) -> Self | None:
         try:
             shard.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = _lock(shard.with_suffix(".lock"))
+            lock = lock_file(shard.with_suffix(".lock"))
             if lock is None:
                 return None
             try:
@@ -222,9 +223,7 @@ class Journal:
             # A full disk keeps nobody from starting: the writer tries again, and if it never can, what says
             # that they began is still here for the next start.
             self._queue.extendleft(reversed(group))
-            self._failing = True
-            count = len(self._queue)
-            self._log.error("journal_write_failed", shard=self.shard_id, error=str(error), records=count)
+            self._note(error, len(self._queue))
             return
         if begun:
             self._log.info("answers_cut_by_crash", shard=self.shard_id, answers=len(begun))
@@ -238,7 +237,7 @@ class Journal:
         """
         try:
             # On a disk that refuses, nobody waits for room: each caller has its own try, and is told at once.
-            while len(self._queue) >= self._settings.queue_events and not self._closing and not self._failing:
+            while len(self._queue) >= self._settings.queue_events and not self._closing and not self.problem:
                 self._room.clear()
                 await self._room.wait()
         except asyncio.CancelledError:
@@ -264,7 +263,7 @@ class Journal:
         recorded. Shield it: cancelled, nobody hears of a refusal.
         """
         loop = asyncio.get_running_loop()
-        if len(self._queue) >= self._settings.queue_events and not self._closing and not self._failing:
+        if len(self._queue) >= self._settings.queue_events and not self._closing and not self.problem:
             return loop.create_task(self._in_turn(records))
         future: asyncio.Future[int] = loop.create_future()
         last = records[-1]
@@ -368,20 +367,22 @@ class Journal:
         while True:
             with self._wake:
                 while not self._queue and not self._move_below and not self._closing:
-                    self._wake.wait()
-                if self._failing and not self._closing and all(entry.future is None for entry in self._queue):
+                    if not self._wake.wait(RETRY_S if self.problem else None):
+                        break  # nobody comes to try, as a proxy that is not ready is sent nobody
+                nobody_waits = all(entry.future is None for entry in self._queue)
+                if self.problem and self._queue and nobody_waits and not self._closing:
                     self._wake.wait(RETRY_S)
                 group = self._next_group()
                 if not group and self._closing:
                     return
-            if not group:
+            if not group and not self.problem:
                 continue
             try:
                 self._write(group)
             except OSError as error:
                 self._failed(group, error)
             else:
-                self._failing = False
+                self.problem = None
                 self._on_loop(self._acknowledge, group, self._next_index - len(group))
 
     def _next_group(self) -> list[_Entry]:
@@ -398,7 +399,7 @@ class Journal:
         return group
 
     def _write(self, group: list[_Entry]) -> None:
-        """Make a group durable, or raise OSError and leave the segment as it was."""
+        """Make a group durable, or raise OSError and leave the segment as it was; of none, try the disk."""
         if self._torn:
             self._disk.truncate(self._descriptor, self._size)
             self._torn = False
@@ -409,8 +410,10 @@ class Journal:
         )
         started = time.perf_counter()
         try:
-            self._disk.write_whole(self._descriptor, data, self._size)
+            self._disk.write_whole(self._descriptor, data or PROBE, self._size)
             self._disk.sync(self._descriptor)
+            if not group:
+                self._disk.truncate(self._descriptor, self._size)
         except OSError:
             self._torn = True
             with contextlib.suppress(OSError):  # tried again before the next write, and at the next `open`
@@ -437,14 +440,18 @@ class Journal:
         self._descriptor, self._size, self._segment_at = descriptor, HEADER.size, segment.first_index
 
     def _failed(self, group: list[_Entry], error: OSError) -> None:
-        if not self._failing:
-            self._log.error("journal_write_failed", shard=self.shard_id, error=str(error), records=len(group))
-        self._failing = True
+        problem = self._note(error, len(group))
         if self._closing:
             self._log.error("journal_records_dropped", shard=self.shard_id, records=len(group), why="closing")
         else:  # here and not on the loop: a `Begun` must not come behind its own `Used`
             self._retry([entry for entry in group if entry.future is None and not entry.moved])
-        self._on_loop(self._refuse, group, _unavailable(self.directory, error))
+        self._on_loop(self._refuse, group, problem)
+
+    def _note(self, error: OSError, records: int) -> Unavailable:
+        if self.problem is None:
+            self._log.error("journal_write_failed", shard=self.shard_id, error=str(error), records=records)
+        self.problem = problem = _unavailable(self.directory, error)
+        return problem
 
     def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         if self._loop is not None:
@@ -479,17 +486,6 @@ class Journal:
             self._wake.notify()
         if dropped:
             self._log.error("journal_records_dropped", shard=self.shard_id, records=len(dropped), why="disk")
-
-
-def _lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock as long as it is open, None when another process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _unavailable(place: Path, error: OSError) -> Unavailable:

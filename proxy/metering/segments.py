@@ -7,6 +7,7 @@ that is not.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -203,3 +204,14 @@ def read_all(directory: Path) -> Iterator[Frame]:
         except (FileNotFoundError, HeaderDamaged):
             continue
         yield from frames(data, HEADER.size, segment.first_index)
+
+
+def lock_file(path: Path) -> int | None:
+    """Return a descriptor that holds the lock as long as it is open, None when another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -9,6 +9,8 @@ from proxy.metering.segments import Disk, list_segments, read_all
 from proxy.metering.usage import PPM, Attributed
 from proxy.settings import Metering
 
+SOON_S = 30  # a bound for a slow machine
+
 pytestmark = pytest.mark.anyio
 
 
@@ -20,8 +22,10 @@ class FailingDisk(Disk):
         self.lost_sync = False
         self.half = False
         self.syncs = 0
+        self.writes = 0
 
     def write(self, descriptor, data, offset):
+        self.writes += 1
         if self.full:
             super().write(descriptor, data[: len(data) // 2], offset)
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -32,6 +36,12 @@ class FailingDisk(Disk):
         if self.lost_sync:
             raise OSError(errno.EIO, "Input/output error")
         super().sync(descriptor)
+
+
+async def until(true):
+    async with asyncio.timeout(SOON_S):
+        while not true():  # noqa: ASYNC110  the writer has no event for trying in vain
+            await asyncio.sleep(0.001)
 
 
 def recorded(folder, shard="shard-00"):
@@ -149,6 +159,30 @@ async def test_a_record_nobody_waits_for_outlives_a_full_disk(open_journal, fold
     await journal.append(made.used(3))
     await journal.close()
     assert {record.id for record in recorded(folder)} == {"rct_1", "rct_3"}
+
+
+async def test_a_disk_that_refused_is_a_problem_until_it_takes_records_again_asked_or_not(
+    open_journal, folder, made, monkeypatch
+):
+    monkeypatch.setattr("proxy.metering.journal.RETRY_S", 0.001)
+    disk = FailingDisk()
+    journal = open_journal(disk=disk)
+    assert journal.problem is None
+    disk.full = True
+    with pytest.raises(Unavailable):
+        await journal.append(made.used(1))
+    tries = disk.writes
+    await until(lambda: disk.writes > tries + 3)
+    assert journal.problem is not None
+    assert journal.problem.code == "journal_unavailable"
+    disk.full = False
+    await until(lambda: journal.problem is None)
+    tries = disk.writes
+    await asyncio.sleep(0.02)
+    assert disk.writes == tries, "a disk that takes records is tried with records alone"
+    assert await journal.append(made.used(2)) == 0
+    await journal.close()
+    assert recorded(folder) == [made.used(2)]
 
 
 async def test_a_full_disk_keeps_nobody_from_starting_and_cut_answers_are_booked_when_there_is_room(
