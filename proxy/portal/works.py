@@ -191,6 +191,10 @@ class Shelf:
             if isinstance(row, NewWork) and row.creator not in {self._creator, ref}:
                 why = f"this row is of '{printable(row.creator, 60)}', who is not you"
                 yield Refusal(row.place, row.ref, why, "leave creator_id out: what you upload is yours")
+            elif isinstance(row, NewWork) and row.adapts:
+                # It would let a copy through that is held otherwise.
+                why = "what a work adapts, and by which licence, is said by whoever runs this"
+                yield Refusal(row.place, row.ref, why, "leave adapts out, and write to them")
             elif isinstance(row, NewWork):
                 # Neither a date of their own making, nor a name that others are shown under.
                 yield dataclasses.replace(

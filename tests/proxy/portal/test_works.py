@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
@@ -85,3 +87,15 @@ async def test_what_is_no_upload_is_refused(tmp_path):
         assert (await ada("GET", "")).json()["items"] == []
         said = {"use": "everything", "verdict": "paid"}
         assert (await ada("POST", "/w_none/consents", json=said)).status_code == 404
+
+
+async def test_nobody_uploads_a_copy_past_its_original_by_a_licence_of_their_own_making(tmp_path):
+    async with portal(tmp_path) as there:
+        (his,) = there.register("a text of his", creator="bo")
+        there.catalogue.add_creator("Ada", ref="ada")
+        ada = Api(there, there.key("creator", creator="ada")[1])
+        row = {"work_id": "copy", "text": "a text of his, told by me", "adapts": f"{his}:0"}
+        sent = [("files", ("list.jsonl", json.dumps(row), "application/json"))]
+        (refused,) = (await ada("POST", "", files=sent)).json()["items"]
+        assert (refused["status"], refused["ref"]) == ("refused", "copy")
+        assert "licence" in refused["why"]
