@@ -1,17 +1,16 @@
 """Where webhooks may go, what they tell, and when one that failed is tried again.
 
 An address is given by an operator, but what it names is decided by somebody's DNS at the moment of sending:
-so it is the addresses found then that are looked at, and the one that was looked at is connected to. Nothing
-that is not reachable by everybody is: no loopback, no private or link-local network, no cloud's metadata.
+so it is the addresses found then that are looked at, and the one that was looked at is connected to.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
+from proxy.addresses import is_address, is_public
 from proxy.errors import BadRequest
 
 Kind = Literal[
@@ -41,39 +40,13 @@ def checked_target(url: str) -> str:
             code="webhook_target",
         )
     host = parts.hostname or ""
-    if _is_address(host) and not is_public(host):
+    if is_address(host) and not is_public(host):
         raise BadRequest(
             f"{host} is not reachable by everybody",
             remedy="name a public host",
             code="webhook_target",
         )
     return url
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the open internet."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if inner is not None and not is_public(str(inner)):
-            return False
-        if found in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-    return found.is_global and not found.is_multicast and not found.is_reserved
-
-
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def message_id(webhook: str, kind: str, of: str) -> str:

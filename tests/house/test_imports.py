@@ -92,10 +92,11 @@ def test_only_stores_and_migrations_speak_sql_and_only_upstream_speaks_http(path
             else []
         )
     }
-    # proxy/cli/logprobs.py asks a scoring server, offline, and proxy/hooks/sending.py tells webhooks what
-    # happened: no request of a client goes through either.
+    # proxy/cli/logprobs.py asks a scoring server, offline, proxy/outside.py asks whom an operator named, and
+    # proxy/hooks/sending.py tells webhooks what happened by it: no request of a client goes through them.
     speaks_http = place in {
         "proxy/hooks/sending.py",
+        "proxy/outside.py",
         "proxy/relay/upstream.py",
         "proxy/relay/transport.py",
         "proxy/cli/logprobs.py",

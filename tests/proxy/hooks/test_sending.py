@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from proxy import outside
 from proxy.hooks import sending
 from proxy.hooks.sending import Sender
 
@@ -103,7 +104,7 @@ async def test_a_name_that_is_not_there_and_a_connection_that_breaks_are_told():
 
 
 async def test_names_are_resolved_by_the_system():
-    assert await sending.resolved("127.0.0.1", 443) == ["127.0.0.1"]
+    assert await outside.resolved("127.0.0.1", 443) == ["127.0.0.1"]
 
 
 def certified(folder, name):
@@ -144,7 +145,7 @@ async def test_the_certificate_must_be_for_the_name_and_not_for_the_address(
     async def here(host, port):
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(sending, "is_public", lambda address: True)
+    monkeypatch.setattr(outside, "is_public", lambda address: True)
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
     port = server.sockets[0].getsockname()[1]
     sender = Sender(transport=httpx.AsyncHTTPTransport(verify=client_context), resolve=here)
