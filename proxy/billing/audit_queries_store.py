@@ -243,6 +243,7 @@ HISTORY: Final = (
     "claim",
     "claim_decision",
     "adaptation",
+    "work_link",
     "app_link",
     "asked_term",
     "attestation",

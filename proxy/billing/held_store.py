@@ -48,6 +48,7 @@ OF: Final[dict[str, str]] = {
     "split_proposal": "(proposed_by = :creator OR asked LIKE '%\"' || :creator || '\"%')",
     "split_answer": "party = :creator",
     "adaptation": _OF_WORKS,
+    "work_link": _OF_WORKS,
     "consent": _OF_WORKS,
     "attestation": "(attested_by = :creator OR on_behalf_of = :creator)",
     "work_identifier": _OF_WORKS,

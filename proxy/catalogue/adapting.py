@@ -27,11 +27,17 @@ REMEDY = 'write "w_...:300000", or a JSON list of {"work", "ppm"}'
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A work that a handle (public id or ref) may mean. depth: how many adaptations away from a first."""
+    """A work that a handle (public id or ref) may mean.
+
+    depth: how many adaptations away from a first. is_recording: it is stated to be one of another work.
+    """
 
     work_id: str
     commons: bool
     depth: int = 0
+    creator: str = ""
+    text_bytes: int = 0
+    is_recording: bool = False
 
 
 def checked(adapts: Sequence[Adapted]) -> tuple[Adapted, ...]:

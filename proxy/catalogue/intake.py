@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 import msgspec
 
 from proxy.catalogue.adapting import parse as parse_adapts
+from proxy.catalogue.linking import parse as parse_links
 from proxy.catalogue.reading import checked_text, read_document
 from proxy.catalogue.works import (
     COMMONS,
@@ -267,6 +268,7 @@ def _work(row: Row, folder: Path, place: str, defaults: Defaults) -> NewWork:
         consent=_given(consent) if consent else defaults.consent,
         split=_split(row.get("splits")),
         adapts=parse_adapts(row.get("adapts")),
+        links=parse_links(row),
     )
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from proxy.catalogue.adapting import Original, lineage
 from proxy.catalogue.ownership import STANDING_UPHELD, STANDING_VERIFIED
 from proxy.catalogue.tables import metadata
-from proxy.catalogue.works import COMMONS, Adapted, Creator, Given, Split, Status, Use
+from proxy.catalogue.works import COMMONS, Adapted, Creator, Given, Link, Split, Status, Use
 from proxy.errors import NotFound
 
 IN_MAX = 5_000  # names in one statement; both engines take more than twice that
@@ -27,6 +27,7 @@ _claim, _decision = _tables["claim"], _tables["claim_decision"]
 _identifier, _event = _tables["work_identifier"], _tables["registry_event"]
 _adaptation, _asked = _tables["adaptation"], _tables["asked_term"]
 _erasure, _shown, _split = _tables["erasure"], _tables["shown_name"], _tables["split"]
+_link = _tables["work_link"]
 
 
 def chunks(names: Iterable[str]) -> Iterator[list[str]]:
@@ -188,14 +189,28 @@ def originals_by_handle(connection: sa.Connection, handles: Iterable[str]) -> di
     for column in (_work.c.ref, _work.c.id):
         by_name: dict[str, list[Any]] = {}
         for chunk in chunks(sorted(named)):
-            query = sa.select(column.label("name"), _work.c.id, owner_now().label("owner_id"))
+            query = sa.select(
+                column.label("name"), _work.c.id, _work.c.text_bytes, owner_now().label("owner_id")
+            )
             for row in connection.execute(query.where(column.in_(chunk))):
                 by_name.setdefault(row.name, []).append(row)
         rows |= by_name
-    adapted = ancestry(connection, {row.id for found in rows.values() for row in found})
+    meant = {str(row.id) for found in rows.values() for row in found}
+    adapted, linked = ancestry(connection, meant), links_among(connection, sorted(meant))
     depth = {work: _depth(work, adapted) for work in adapted}
+    recordings = {work for work, links in linked.items() if any(one.kind == "recording_of" for one in links)}
     return {
-        name: [Original(row.id, row.owner_id == COMMONS, depth.get(row.id, 0)) for row in found]
+        name: [
+            Original(
+                row.id,
+                row.owner_id == COMMONS,
+                depth.get(row.id, 0),
+                row.owner_id,
+                row.text_bytes,
+                row.id in recordings,
+            )
+            for row in found
+        ]
         for name, found in rows.items()
     }
 
@@ -238,6 +253,23 @@ def adaptations(
             one = Adapted(str(row.original_id), int(row.ppm))
             newest[row.work_id] = (row.seq, [*adapted, one] if row.seq == seq else [one])
     return {work: tuple(sorted(found, key=lambda one: one.work)) for work, (_, found) in newest.items()}
+
+
+def links_among(
+    connection: sa.Connection, work_ids: Iterable[str] | None = None
+) -> dict[str, tuple[Link, ...]]:
+    """Return {work: what it is stated to be of what now, by the other}, of all works when None is given."""
+    last: dict[tuple[str, str], Any] = {}
+    for chunk in [None] if work_ids is None else chunks(work_ids):
+        query = sa.select(_link).order_by(_link.c.seq)
+        if chunk is not None:
+            query = query.where(_link.c.work_id.in_(chunk))
+        last |= {(row.work_id, row.of_id): row for row in connection.execute(query)}
+    found: dict[str, tuple[Link, ...]] = {}
+    for (work, of), row in sorted(last.items()):
+        if not row.is_ended:
+            found[work] = (*found.get(work, ()), Link(row.kind, of))
+    return found
 
 
 def adaptation_rows(

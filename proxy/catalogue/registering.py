@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from proxy.catalogue.adapting import Original, depth_of
 from proxy.catalogue.adapting import resolved as resolved_adapts
+from proxy.catalogue.linking import resolved as resolved_links
 from proxy.catalogue.works import (
     COMMONS,
     LICENCE_CHARACTERS_MAX,
@@ -21,6 +22,7 @@ from proxy.catalogue.works import (
     UNCLAIMED,
     Adapted,
     Creator,
+    Link,
     NewWork,
     Outcome,
     Part,
@@ -70,6 +72,7 @@ class Accepted:
     split: Split | None
     registered_us: int
     adapts: tuple[Adapted, ...] = ()
+    links: tuple[Link, ...] = ()
 
     def row(self, seq: int) -> dict[str, object]:
         """Return the work's row, registered as number `seq`."""
@@ -95,6 +98,12 @@ def handles(work: NewWork) -> Iterator[str]:
     for part in work.split.parts if work.split else ():
         if part.party != UNCLAIMED:
             yield part.party
+
+
+def others(work: NewWork) -> Iterator[str]:
+    """Yield every name of another work that a row uses."""
+    yield from (one.work for one in work.adapts)
+    yield from (one.of for one in work.links)
 
 
 def resolved(split: Split, known: Mapping[str, Creator]) -> Split:
@@ -126,7 +135,7 @@ class Adding:
         new_creators: bool,
         originals: Mapping[str, Sequence[Original]] | None = None,
     ) -> None:
-        """originals: what each handle in a row's `adapts` may mean in the registry."""
+        """originals: what each handle in a row's `adapts` and links may mean in the registry."""
         self.creators: list[Creator] = []
         self.works: list[Accepted] = []
         self._ids = ids
@@ -142,6 +151,10 @@ class Adding:
             return self._add(work, packed)
         except Problem as problem:
             return Outcome("refused", work.place, work.ref, why=problem.cause, remedy=problem.remedy)
+
+    def links(self) -> Iterator[tuple[str, Link]]:
+        """Yield (work, a link of it) of all that will be written."""
+        return ((work.id, one) for work in self.works for one in work.links)
 
     def _add(self, work: NewWork, packed: PackedText) -> Outcome:
         checked_ref(work.ref)
@@ -166,6 +179,7 @@ class Adding:
             split,
             self._now_us if work.registered_us is None else work.registered_us,
             resolved_adapts(work.adapts, self._originals),
+            resolved_links(work.links, self._originals, creator=creator.id, text_bytes=packed.size_bytes),
         )
         # Only now, so that a refused row leaves nobody behind.
         self.creators.extend(newcomers.values())
@@ -173,7 +187,14 @@ class Adding:
         self._registered[creator.id, work.ref] = Registered(accepted.id, packed.sha256)
         self.works.append(accepted)
         # A row may name one that stands above it in the same list.
-        made = Original(accepted.id, creator.id == COMMONS, depth_of(work.adapts, self._originals))
+        made = Original(
+            accepted.id,
+            creator.id == COMMONS,
+            depth_of(work.adapts, self._originals),
+            creator.id,
+            packed.size_bytes,
+            any(one.kind == "recording_of" for one in work.links),
+        )
         self._originals.setdefault(work.ref, []).append(made)
         return Outcome("added", work.place, work.ref, accepted.id)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from proxy.catalogue.linking_store import write_links
 from proxy.catalogue.lookup_store import (
     adaptation_rows,
     changed_works,
@@ -38,7 +39,7 @@ from proxy.catalogue.lookup_store import (
     with_adaptations,
 )
 from proxy.catalogue.ownership import COMMONS_STATEMENT, OWN_STATEMENT, statement_sha256
-from proxy.catalogue.registering import Accepted, Adding, PackedText, Registered, handles, resolved
+from proxy.catalogue.registering import Accepted, Adding, PackedText, Registered, handles, others, resolved
 from proxy.catalogue.tables import metadata
 from proxy.catalogue.works import (
     COMMONS,
@@ -172,9 +173,7 @@ class Catalogue:
                 known=creators_by_handle(connection, {name for work in works for name in handles(work)}),
                 registered=_registered(connection, {work.ref for work in works}),
                 new_creators=new_creators,
-                originals=originals_by_handle(
-                    connection, {one.work for work in works for one in work.adapts}
-                ),
+                originals=originals_by_handle(connection, {name for work in works for name in others(work)}),
             )
             outcomes = [
                 Outcome("refused", row.place, row.work_id, why=row.why, remedy=row.remedy)
@@ -473,6 +472,7 @@ def _write(
     for table, rows in written:
         if rows:
             connection.execute(sa.insert(table), rows)
+    write_links(connection, adding.links(), by=actor, at_us=now_us)
 
 
 def _attested(work: Accepted, seq: int, *, by: str, at_us: int) -> dict[str, object]:

@@ -78,6 +78,19 @@ class AdaptationRow(SQLModel, table=True):
     at_us: int = Field(sa_type=sa.BigInteger)
 
 
+class WorkLinkRow(SQLModel, table=True):
+    """That one work is a `kind` of another, or is no more, from `seq` on; of two works the last row holds."""
+
+    __tablename__: ClassVar[Any] = "work_link"
+    work_id: str = Field(primary_key=True, sa_type=sa.String, foreign_key="work.id")
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    of_id: str = Field(sa_type=sa.String, foreign_key="work.id", index=True)
+    kind: str = Field(sa_type=sa.String)
+    is_ended: bool = Field(sa_type=sa.Boolean)
+    by: str = Field(sa_type=sa.String)
+    at_us: int = Field(sa_type=sa.BigInteger)
+
+
 class ConsentRow(SQLModel, table=True):
     """What was allowed for one use, from `seq` on."""
 

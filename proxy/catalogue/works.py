@@ -37,6 +37,7 @@ EXCERPT_WORDS = (25, 50, 100, 200, 300, 500, 1_000)
 Given = Literal["paid", "free", "denied"]  # what a creator says
 Verdict = Literal["paid", "free", "prohibited"]  # what a credit carries
 Status = Literal["active", "withdrawn", "erased"]
+LinkKind = Literal["recording_of", "excerpt_of", "translation_of"]
 _ID_SHAPE = re.compile(r"[a-z]{1,3}_[a-z2-7]{26}")
 GIVEN: tuple[Given, ...] = ("paid", "free", "denied")
 
@@ -127,6 +128,17 @@ class Adapted:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """That a work is a recording, an excerpt or a translation of another. See linking.py.
+
+    of: the other's public id; in files also its ref.
+    """
+
+    kind: LinkKind
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
 class Consent:
     """What a creator allows for one use of one work, since the registry's number `seq`."""
 
@@ -182,6 +194,7 @@ class NewWork:
     split: Split | None = None
     medium: str = "text"
     adapts: tuple[Adapted, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from proxy.catalogue.tables import ConsentRow
+from proxy.catalogue.tables import ConsentRow, WorkLinkRow
 from proxy.database import RegistryEventRow
 from proxy.metering.store import store_errors
 from proxy.receipts.history import CHANGES_AT_ONCE, Change
@@ -20,7 +20,7 @@ from proxy.receipts.verify import canonical
 
 _tables = RegistryEventRow.metadata.tables
 _event, _entry = _tables[str(RegistryEventRow.__tablename__)], _tables[str(LogEntryRow.__tablename__)]
-_consent = _tables[str(ConsentRow.__tablename__)]
+_consent, _link = _tables[str(ConsentRow.__tablename__)], _tables[str(WorkLinkRow.__tablename__)]
 _DIGITS: Final = 19  # of the largest number that the column holds
 _LAST: Final = 10**_DIGITS - 1
 
@@ -77,12 +77,15 @@ def changes_of(engine: sa.Engine, work: str) -> list[Change]:
 
 
 def said_of(engine: sa.Engine, change: Change) -> dict[str, str] | None:
-    """Return what changed, where the registry can still say it of a work: its withdrawal, or a consent."""
+    """Return what changed, where the registry can still say it of a work: withdrawn, allowed or linked."""
     query = sa.select(_consent.c.use, _consent.c.verdict)
     query = query.where(_consent.c.work_id == change.work, _consent.c.seq == change.seq)
+    linked = sa.select(_link.c.kind, _link.c.of_id)
+    linked = linked.where(_link.c.work_id == change.work, _link.c.seq == change.seq)
     with store_errors(), engine.connect() as connection:
         consents = [{"use": use, "verdict": verdict} for use, verdict in connection.execute(query)]
-    for said in ({"work": change.work}, *consents):
+        links = [{"kind": kind, "of": of} for kind, of in connection.execute(linked)]
+    for said in ({"work": change.work}, *consents, *links):
         if hashlib.sha256(canonical(said)).hexdigest() == change.payload_sha256:
             return said
     return None

@@ -18,7 +18,7 @@ APPEND_ONLY = {
     "registry_event", "split", "consent", "event", "attributed", "event_line",
     "account", "transfer", "entry", "period", "statement",
     "attestation", "work_identifier", "claim", "claim_decision", "review", "app_link",
-    "licence_file", "licence", "licence_end", "adaptation", "reported_transfer", "log_entry", "log_node",
+    "licence_file", "licence", "licence_end", "adaptation", "work_link", "reported_transfer", "log_entry", "log_node",
     "payee_account", "tax_profile", "payee_hold", "payee_verified", "payout_batch", "payout", "payout_event",
     "policy", "policy_activation", "asked_term",
     "pool_revenue", "pool_revenue_decision", "distribution", "distribution_decision",

@@ -7,7 +7,7 @@ from proxy.catalogue.tables import metadata
 MINE = {
     "creator", "work", "work_text", "split", "consent", "registry_event", "app", "key",
     "attestation", "work_identifier", "claim", "claim_decision", "review", "app_link",
-    "adaptation",
+    "adaptation", "work_link",
 }  # fmt: skip
 
 
