@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from proxy.addresses import is_public
+from proxy.errors import Unavailable
 
 TIMEOUT_S: Final = 15.0  # of connecting, and of each wait after that; a whole question has its own limit
 PORTS: Final = {"https": 443, "http": 80}
@@ -28,7 +29,7 @@ class Refused(Exception):
     """A target that must not be connected to."""
 
 
-class Failed(Exception):
+class Failed(Unavailable):
     """No answer that could be used; its text says why, in words for an operator."""
 
 

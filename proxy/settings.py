@@ -164,6 +164,26 @@ class Portal(Section, frozen=True):
     sign_ins_per_min: Positive = 20
 
 
+class OidcProvider(Section, frozen=True):
+    """[[oidc.providers]]: somebody else's sign-in page. No client secret of either kind: a public client."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,40}$")]
+    issuer: str
+    client_id: str
+    client_secret_env: str = ""
+    client_secret_file: str = ""
+    title: Annotated[str, msgspec.Meta(max_length=60)] = ""
+    scopes: tuple[str, ...] = ("openid",)
+    private: bool = False
+
+
+class Oidc(Section, frozen=True):
+    """[oidc]: signing in to the pages by identity providers (the extra `oidc`)."""
+
+    address: str = ""
+    providers: tuple[OidcProvider, ...] = ()
+
+
 class Catalogue(Section, frozen=True):
     """[catalogue]: what happens to works."""
 
@@ -286,6 +306,7 @@ class Settings(Section, frozen=True):
     metering: Metering = Metering()
     receipts: Receipts = Receipts()
     portal: Portal = Portal()
+    oidc: Oidc = Oidc()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()
@@ -321,6 +342,7 @@ class _File(Section, frozen=True):
     metering: Metering = Metering()
     receipts: Receipts = Receipts()
     portal: Portal = Portal()
+    oidc: Oidc = Oidc()
     catalogue: Catalogue = Catalogue()
     billing: Billing = Billing()
     concentration: Concentration = Concentration()

@@ -30,7 +30,10 @@ PRUNED_AT_ONCE = 500
 
 
 class PortalSessionRow(SQLModel, table=True):
-    """Somebody's stay. key_id: the key that they signed in with; empty where it was a link."""
+    """Somebody's stay. key_id: the key that stands behind it; empty where it was a link.
+
+    identity_id: the linked account that they signed in with, whose removal ends it.
+    """
 
     __tablename__: ClassVar[Any] = "portal_session"
     hash: str = Field(primary_key=True, sa_type=sa.String)
@@ -41,6 +44,7 @@ class PortalSessionRow(SQLModel, table=True):
     name: str = Field(sa_type=sa.String)
     begun_us: int = Field(sa_type=sa.BigInteger)
     until_us: int = Field(sa_type=sa.BigInteger, index=True)
+    identity_id: str | None = Field(default=None, sa_type=sa.String)
 
 
 class PortalLinkRow(SQLModel, table=True):
@@ -61,6 +65,7 @@ _session = SQLModel.metadata.tables["portal_session"]
 _link = SQLModel.metadata.tables["portal_link"]
 _key = SQLModel.metadata.tables["key"]
 _key_limit = SQLModel.metadata.tables["key_limit"]
+_identity = sa.table("oidc_identity", sa.column("id", sa.String), sa.column("used_us", sa.BigInteger))
 _app = sa.table("app", sa.column("id", sa.String), sa.column("name", sa.String))
 _creator = sa.table(
     "creator", sa.column("id", sa.String), sa.column("ref", sa.String), sa.column("name", sa.String)
@@ -96,11 +101,18 @@ class Sessions:
         self._link_us = link_hours * HOUR_US
         self._random_bytes = random_bytes
 
-    def begin(self, principal: Principal) -> tuple[str, int]:
-        """Sign in whoever holds a key; return the cookie's token and when it ends."""
+    def begin(self, principal: Principal, identity: str = "") -> tuple[str, int]:
+        """Sign in whoever holds a key, or a linked account; return the cookie's token and when it ends.
+
+        Raises Unauthenticated for an account whose link was removed meanwhile.
+        """
         with _asking(), self._engine.begin() as connection:
+            if identity:  # first, so that a removal comes before this or ends what begins here
+                used = sa.update(_identity).where(_identity.c.id == identity)
+                if connection.execute(used.values(used_us=self._clock.now_us())).rowcount != 1:
+                    raise Unauthenticated("this account is linked no more", remedy="sign in by key or link")
             self._prune(connection)
-            return self._begin(connection, principal, principal.key_id)
+            return self._begin(connection, principal, principal.key_id, identity)
 
     def find(self, token: str) -> Visitor | None:
         """Return who holds this token now; None for a session that ended, or whose key did."""
@@ -153,9 +165,9 @@ class Sessions:
         secret, now_us = token_of(self._random_bytes(TOKEN_BYTES)), self._clock.now_us()
         with _asking(), self._engine.begin() as connection:
             self._prune(connection)
-            creator_id, known = _creator_named(connection, creator) if creator else ("", "")
+            creator_id, known = creator_named(connection, creator) if creator else ("", "")
             if role == "app":
-                _key_of_app(connection, name, now_us)
+                key_of_app(connection, name, now_us)
             row = {
                 "hash": _digest(secret),
                 "role": role,
@@ -189,12 +201,14 @@ class Sessions:
                 )
             row = connection.execute(sa.select(_link).where(_link.c.hash == _digest(secret))).one()
             if row.role == "app":
-                key_id, app_id = _key_of_app(connection, row.name, now_us)
+                key_id, app_id = key_of_app(connection, row.name, now_us)
                 return self._begin(connection, Principal("app", key_id, app_id, "", row.name), key_id)
             who = Principal(row.role, "link", "", row.creator_id or "", row.name)
             return self._begin(connection, who, "")
 
-    def _begin(self, connection: sa.Connection, who: Principal, key_id: str) -> tuple[str, int]:
+    def _begin(
+        self, connection: sa.Connection, who: Principal, key_id: str, identity: str = ""
+    ) -> tuple[str, int]:
         token, now_us = token_of(self._random_bytes(TOKEN_BYTES)), self._clock.now_us()
         row = {
             "hash": _digest(token),
@@ -205,6 +219,7 @@ class Sessions:
             "name": who.name,
             "begun_us": now_us,
             "until_us": now_us + self._session_us,
+            "identity_id": identity or None,
         }
         connection.execute(sa.insert(_session), [row])
         return token, now_us + self._session_us
@@ -220,7 +235,8 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _creator_named(connection: sa.Connection, creator: str) -> tuple[str, str]:
+def creator_named(connection: sa.Connection, creator: str) -> tuple[str, str]:
+    """Return (id, name) of the creator of this id or ref. Raises NotFound."""
     # An id wins over another creator's ref that looks like it.
     named = sa.or_(_creator.c.id == creator, _creator.c.ref == creator)
     query = sa.select(_creator.c.id, _creator.c.name).where(named)
@@ -230,7 +246,7 @@ def _creator_named(connection: sa.Connection, creator: str) -> tuple[str, str]:
     return str(found.id), str(found.name)
 
 
-def _key_of_app(connection: sa.Connection, app: str, now_us: int) -> tuple[str, str]:
+def key_of_app(connection: sa.Connection, app: str, now_us: int) -> tuple[str, str]:
     """Return (key, app) of the oldest living key of the app of this name. Raises NotFound."""
     query = (
         sa.select(_key.c.id, _key.c.app_id)

@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from proxy.access.identities_store import OidcIdentityRow
 from proxy.access.sessions_store import PortalLinkRow, PortalSessionRow
 from proxy.access.store import KeyRow
 from proxy.billing import ledger, payouts_store, store
@@ -48,7 +49,7 @@ _statement, _comment = (
     _tables[str(StatementCommentRow.__tablename__)],
 )
 _case, _event = _tables[str(DisputeRow.__tablename__)], _tables[str(DisputeEventRow.__tablename__)]
-_STAYS: Final = tuple(_tables[str(row.__tablename__)] for row in (PortalSessionRow, PortalLinkRow))
+_STAYS: Final = tuple(_tables[str(row.__tablename__)] for row in (PortalSessionRow, PortalLinkRow, OidcIdentityRow))
 _SEALED: Final = tuple(_tables[str(row.__tablename__)] for row in (PayeeAccountRow, TaxNumberRow))
 _hold = _tables[str(PayeeHoldRow.__tablename__)]
 
@@ -110,7 +111,7 @@ def scrub(engine: sa.Engine) -> None:
 FORGETFUL: Final = frozenset(
     {
         "creator", "work", "work_text", "work_identifier", "review", "asked_term", "licence", "licence_file",
-        "claim", "claim_decision", "shown_name", "key", "portal_session", "portal_link", "payee_account",
+        "claim", "claim_decision", "shown_name", "key", "portal_session", "portal_link", "oidc_identity", "payee_account",
         "tax_number", "payee_hold", "statement", "statement_comment", "dispute", "dispute_event", "event",
     }
 )  # fmt: skip

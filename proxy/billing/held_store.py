@@ -63,6 +63,7 @@ OF: Final[dict[str, str]] = {
     "key": _OWN,
     "portal_session": _OWN,
     "portal_link": _OWN,
+    "oidc_identity": _OWN,
     "payee_account": _OWN,
     "tax_profile": _OWN,
     "tax_number": _OWN,
@@ -87,7 +88,7 @@ OF_NOBODY: Final = frozenset(
     {
         "app_limit", "attributed", "budget_hold", "budget_month", "dispute_line", "distribution",
         "distribution_decision", "entry", "event", "event_line", "key_limit", "licence_file",
-        "log_entry", "log_node", "log_state", "made", "payout_batch", "payout_event", "period",
+        "log_entry", "log_node", "log_state", "made", "oidc_flow", "payout_batch", "payout_event", "period",
         "period_window", "policy", "policy_activation", "pool_revenue", "pool_revenue_decision",
         "reported_transfer", "shard", "transfer", "transfer_note", "trimmed_period", "trimmed_range",
         "use_mark", "manifest", "sum_chunk", "webhook", "webhook_message",

@@ -71,6 +71,9 @@ def test_every_logged_event_is_documented():
 def test_every_error_code_an_app_may_meet_is_documented():
     # Told as backend_protocol; and under /api, not /v1.
     said_elsewhere = {"frame_too_long", "no_api_key", "too_short"}
+    on_pages = {"oidc_refused", "oidc_unavailable", "oidc_unknown", "oidc_ended", "oidc_linked"}
+    assert {code for code in on_pages if f"`{code}`" not in words_in("portal.md")} == set()
+    said_elsewhere |= on_pages
     codes = {
         keyword.value.value
         for path in modules("proxy")
