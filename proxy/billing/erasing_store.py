@@ -49,7 +49,9 @@ _statement, _comment = (
     _tables[str(StatementCommentRow.__tablename__)],
 )
 _case, _event = _tables[str(DisputeRow.__tablename__)], _tables[str(DisputeEventRow.__tablename__)]
-_STAYS: Final = tuple(_tables[str(row.__tablename__)] for row in (PortalSessionRow, PortalLinkRow, OidcIdentityRow))
+_STAYS: Final = tuple(
+    _tables[str(row.__tablename__)] for row in (PortalSessionRow, PortalLinkRow, OidcIdentityRow)
+)
 _SEALED: Final = tuple(_tables[str(row.__tablename__)] for row in (PayeeAccountRow, TaxNumberRow))
 _hold = _tables[str(PayeeHoldRow.__tablename__)]
 
@@ -111,8 +113,8 @@ def scrub(engine: sa.Engine) -> None:
 FORGETFUL: Final = frozenset(
     {
         "creator", "work", "work_text", "work_identifier", "review", "asked_term", "licence", "licence_file",
-        "claim", "claim_decision", "shown_name", "key", "portal_session", "portal_link", "oidc_identity", "payee_account",
-        "tax_number", "payee_hold", "statement", "statement_comment", "dispute", "dispute_event", "event",
+        "claim", "claim_decision", "shown_name", "key", "portal_session", "portal_link", "payee_account",
+        "oidc_identity", "tax_number", "payee_hold", "statement", "statement_comment", "dispute", "dispute_event", "event",
     }
 )  # fmt: skip
 
