@@ -52,17 +52,27 @@ def parse(row: Mapping[str, Any]) -> tuple[Link, ...]:
 
 
 def resolved(
-    links: Sequence[Link], known: Mapping[str, Sequence[Original]], *, creator: str, text_bytes: int
+    links: Sequence[Link],
+    known: Mapping[str, Sequence[Original]],
+    *,
+    creator: str,
+    text_bytes: int,
+    others_by_ref: bool = True,
 ) -> tuple[Link, ...]:
     """Return a new work's links with public ids. known: what each handle may mean.
 
-    A ref that the work's own creator uses means theirs. Raises BadRequest for a handle that means no work or
-    several, and for what the new work, of `text_bytes`, cannot be.
+    A ref that the work's own creator uses means theirs; without `others_by_ref` a ref means nobody else's.
+    Raises BadRequest for a handle that means no work or several, and for what the new work, of `text_bytes`,
+    cannot be.
     """
     found: list[Link] = []
     for one in links:
-        may_be = known.get(one.of, ())
-        meant = [other for other in may_be if other.creator == creator] or list(may_be)
+        may_be = [
+            other
+            for other in known.get(one.of, ())
+            if others_by_ref or creator == other.creator or one.of == other.work_id
+        ]
+        meant = [other for other in may_be if other.creator == creator] or may_be
         if len(meant) != 1:
             shown = printable(one.of, 60)
             cause = f"'{shown}' is the ref of {len(meant)} works" if meant else f"there is no work '{shown}'"

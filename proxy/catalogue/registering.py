@@ -135,7 +135,10 @@ class Adding:
         new_creators: bool,
         originals: Mapping[str, Sequence[Original]] | None = None,
     ) -> None:
-        """originals: what each handle in a row's `adapts` and links may mean in the registry."""
+        """originals: what each handle in a row's `adapts` and links may mean in the registry.
+
+        Without `new_creators` the list is one creator's own: it links to others' works by their ids only.
+        """
         self.creators: list[Creator] = []
         self.works: list[Accepted] = []
         self._ids = ids
@@ -179,7 +182,13 @@ class Adding:
             split,
             self._now_us if work.registered_us is None else work.registered_us,
             resolved_adapts(work.adapts, self._originals),
-            resolved_links(work.links, self._originals, creator=creator.id, text_bytes=packed.size_bytes),
+            resolved_links(
+                work.links,
+                self._originals,
+                creator=creator.id,
+                text_bytes=packed.size_bytes,
+                others_by_ref=self._new_creators,
+            ),
         )
         # Only now, so that a refused row leaves nobody behind.
         self.creators.extend(newcomers.values())

@@ -18,10 +18,17 @@ from proxy.clock import RandomIds, SystemClock, iso_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from proxy.catalogue.linking_store import Links
     from proxy.catalogue.ownership import Claim, ReviewEntry
     from proxy.catalogue.ownership_store import Ownership
     from proxy.catalogue.store import Catalogue
+    from proxy.catalogue.works import LinkKind
 
+LINKED = {
+    "recording_of": "a recording of",
+    "excerpt_of": "an excerpt of",
+    "translation_of": "a translation of",
+}
 DUE = "; the index takes it in when it is built next: `endcredits index build`"
 
 
@@ -292,3 +299,50 @@ def adapts(desk: Desk, work: str, originals: tuple[str, ...], by: str) -> None:
     told = ", ".join(f"{one.ppm / 10_000:g} % to {one.work}" for one in now)
     answer = {"work": entry.id, "adapts": [dataclasses.asdict(one) for one in now], "changed": changed}
     desk.say(answer, f"{entry.title}: {told}{DUE if changed else '; that was stated already'}")
+
+
+# -- links -------------------------------------------------------------------------------------------------
+
+
+def open_links(desk: Desk, by: str = "operator") -> Links:
+    """Return the links between works of the desk's store, for the operator."""
+    from proxy.catalogue.linking_store import Links as Store
+
+    return Store(desk.engine, clock=SystemClock(), by=by)
+
+
+@command(works, "link")
+@click.argument("work")
+@click.option("--recording-of", default="", metavar="OTHER", help="WORK records this one.")
+@click.option("--excerpt-of", default="", metavar="OTHER", help="WORK is a part of this one.")
+@click.option("--translation-of", default="", metavar="OTHER", help="WORK says this one in another language.")
+@click.option("--by", default="operator", show_default=True, help="Who says so.")
+def link_work(desk: Desk, work: str, by: str, **others: str) -> None:
+    """State what WORK is of another work (ids or refs). It is shown and logged, and pays nobody by itself.
+
+    What a translation owes by its licence is said by `works adapts`.
+    """
+    from proxy.catalogue.linking import KINDS
+
+    stated: list[tuple[LinkKind, str]] = [(kind, others[kind]) for kind in KINDS if others[kind]]
+    if len(stated) != 1:
+        raise click.UsageError("say one of --recording-of, --excerpt-of and --translation-of")
+    ((kind, other),) = stated
+    entry, of = (open_catalogue(desk).find_work(one) for one in (work, other))
+    changed = open_links(desk, by).state(entry.id, kind, of.id)
+    answer = {"work": entry.id, "kind": kind, "of": of.id, "changed": changed}
+    said = f"{entry.title} is {LINKED[kind]} {of.title}"
+    desk.say(answer, said if changed else f"{said}; that was stated already")
+
+
+@command(works, "unlink")
+@click.argument("work")
+@click.argument("other")
+@click.option("--by", default="operator", show_default=True, help="Who says so.")
+def unlink_work(desk: Desk, work: str, other: str, by: str) -> None:
+    """End what WORK was stated to be of OTHER (ids or refs)."""
+    entry, of = (open_catalogue(desk).find_work(one) for one in (work, other))
+    changed = open_links(desk, by).end(entry.id, of.id)
+    said = "is not linked to" if changed else "was not linked to"
+    answer = {"work": entry.id, "of": of.id, "changed": changed}
+    desk.say(answer, f"{entry.title} {said} {of.title}")

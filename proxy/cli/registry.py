@@ -231,7 +231,13 @@ def _tell(desk: Desk, outcome: Outcome) -> None:
 @click.option("--creator", default="", help="Only of this creator (id or ref).")
 def list_works(desk: Desk, creator: str) -> None:
     """List registered works in the order of registration."""
-    rows = (dataclasses.asdict(entry) for entry in open_catalogue(desk).works(creator=creator))
+    from proxy.catalogue.linking_store import Links
+
+    links = Links(desk.engine, clock=SystemClock()).all()
+    rows: Iterable[dict[str, object]] = (
+        {**dataclasses.asdict(entry), "links": [dataclasses.asdict(one) for one in links.get(entry.id, ())]}
+        for entry in open_catalogue(desk).works(creator=creator)
+    )
     columns = ("id", "ref", "creator_ref", "title", "licence", "verdict", "status")
     desk.table(with_times(rows), columns, empty="no works; `endcredits works add PATH --creator ID`")
 
@@ -240,6 +246,7 @@ def list_works(desk: Desk, creator: str) -> None:
 @click.argument("work")
 def show_work(desk: Desk, work: str) -> None:
     """Show one work (id or ref): whose it is and why, its split and every consent it was given."""
+    from proxy.catalogue.linking_store import Links
     from proxy.catalogue.ownership import STATEMENTS
     from proxy.catalogue.ownership_store import Ownership
 
@@ -265,6 +272,14 @@ def show_work(desk: Desk, work: str) -> None:
     answer |= {"adapts": [dataclasses.asdict(one) for one in adapts], "adapted_by": list(adapted_by)}
     lines += [f"  adapts    {one.work}, whose parties get {one.ppm / 10_000:g} %" for one in adapts]
     lines += [f"  adapted   by {work}" for work in adapted_by]
+    links = Links(desk.engine, clock=SystemClock())
+    of, to = links.of(entry.id), links.to(entry.id)
+    answer |= {
+        name: list(with_times(map(dataclasses.asdict, some)))
+        for name, some in (("links", of), ("linked_by", to))
+    }
+    lines += [f"  linked    {one.kind.replace('_', ' ')} {one.of}" for one in of]
+    lines += [f"  linked    {one.work_id} is a {one.kind.replace('_', ' ')} this" for one in to]
     lines += [f"  verified  {known.identifier}" for known in identifiers]
     if entry.registrant_id != entry.creator_id:
         lines.append(f"  claimed   registered by {entry.registrant_id}, theirs since a claim was upheld")

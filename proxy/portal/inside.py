@@ -13,6 +13,7 @@ from proxy.portal.appeals import appeal_pages
 from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
 from proxy.portal.front import front_pages
+from proxy.portal.linking import linking_pages
 from proxy.portal.operators import Watch, health, operator_pages
 from proxy.portal.passages import passage_pages
 from proxy.portal.splits import split_pages
@@ -29,5 +30,11 @@ def inside_pages(
             "operator": functools.partial(health, office, watch),
         },
     )
-    creators = (*creator_pages(office), *passage_pages(office), *split_pages(office), *appeal_pages(office))
+    creators = (
+        *creator_pages(office),
+        *passage_pages(office),
+        *split_pages(office),
+        *appeal_pages(office),
+        *linking_pages(office),
+    )
     return (*front, *creators, *operator_pages(office, sessions), *desk_pages(office, prices))

@@ -32,6 +32,8 @@ from proxy.billing.passages_store import WorkPassages, passages_of, uses_between
 from proxy.catalogue import shelf_store
 from proxy.catalogue.intake import Defaults, read
 from proxy.catalogue.licences_store import Licences
+from proxy.catalogue.linking import kind_of
+from proxy.catalogue.linking_store import Links, StatedLink
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import (
@@ -65,6 +67,19 @@ class ConsentIn(msgspec.Struct, forbid_unknown_fields=True):
 
     use: str
     verdict: str
+
+
+class LinkIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What a work is of which other: its id, or the ref of one of one's own."""
+
+    kind: str
+    of: str
+
+
+class UnlinkIn(msgspec.Struct, forbid_unknown_fields=True):
+    """The other work, by its id."""
+
+    of: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +117,7 @@ class Shelf:
             actor=caller.creator_id or caller.name or caller.key_id,
         )
         self._ownership = Ownership(engine, clock=clock, ids=ids, creator=caller.creator_id)
+        self._links = Links(engine, clock=clock, creator=caller.creator_id, by=caller.name or caller.key_id)
 
     def page(self, after_seq: int, limit: int, creator: str = "") -> tuple[list[Row], int | None]:
         """Return works in the order of registration, and where the next page begins, None at the end."""
@@ -127,6 +143,7 @@ class Shelf:
                 for one in self._ownership.attestations(entry.id)
             ],
             "identifiers": [one.identifier for one in self._ownership.identifiers(entry.id)],
+            **self._linked(entry.id),
             "claims": [
                 {"id": one.id, "state": one.state, "opened": iso_utc(one.opened_us)} for one in claims
             ],
@@ -138,6 +155,22 @@ class Shelf:
         consent = Consent.of(use, verdict)
         seq = self._catalogue.set_consent(entry.id, consent)
         return {"work": entry.id, "use": consent.use.value, "verdict": consent.verdict, "seq": seq}
+
+    def link(self, work_id: str, kind: str, of: str) -> Row:
+        """State what a work is of another: anybody's by its id, one's own by its ref too."""
+        stated, entry = kind_of(kind), self._own(work_id)
+        other = self._catalogue.works_by_id([of]).get(of)
+        try:
+            other = other or self._catalogue.find_work(of, creator=self._creator)
+        except NotFound as error:
+            remedy = "name it by its id, or one of your own by its name here"
+            raise NotFound(error.cause, remedy=remedy) from error
+        changed = self._links.state(entry.id, stated, other.id)
+        return {"work": entry.id, "kind": stated, "of": other.id, "changed": changed}
+
+    def unlink(self, work_id: str, of: str) -> Row:
+        """End a link between two works of which one is the caller's."""
+        return {"work": work_id, "of": of, "changed": self._links.end(work_id, of)}
 
     def withdraw(self, work_id: str) -> Row:
         """Withdraw a work, for ever."""
@@ -203,6 +236,22 @@ class Shelf:
             else:
                 yield row
 
+    def _linked(self, work_id: str) -> dict[str, list[Row]]:
+        """Return a work's links both ways. Who stated one, an operator is told."""
+        of, to = self._links.of(work_id), self._links.to(work_id)
+        known = self._catalogue.works_by_id({one.of for one in of} | {one.work_id for one in to})
+
+        def row(one: StatedLink, other: str) -> Row:
+            entry = known[other]
+            told = {"kind": one.kind, "work": other, "title": entry.title, "stated": iso_utc(one.at_us)}
+            own = {"own": entry.creator_id == self._creator} if self._creator else {"by": one.by}
+            return told | own
+
+        return {
+            "links": [row(one, one.of) for one in of],
+            "linked_by": [row(one, one.work_id) for one in to],
+        }
+
     def _own(self, work_id: str) -> WorkEntry:
         entry = self._catalogue.works_by_id([work_id]).get(work_id)
         if entry is None or (self._creator and entry.creator_id != self._creator):
@@ -258,12 +307,24 @@ def works_router(engine: sa.Engine, settings: Settings, *, clock: Clock, ids: Id
         """Say what may be done with a work from now on."""
         return await of_pages(shelf(caller).allow, work, data.use, data.verdict)
 
+    @post("/{work:str}/links", guards=allowed, status_code=200)
+    async def link(caller: NamedDependency[Principal], work: FromPath[str], data: JSONBody[LinkIn]) -> Row:
+        """State what a work is of another: `recording_of`, `excerpt_of` or `translation_of`."""
+        return await of_pages(shelf(caller).link, work, data.kind, data.of)
+
+    @post("/{work:str}/unlink", guards=allowed, status_code=200)
+    async def unlink(
+        caller: NamedDependency[Principal], work: FromPath[str], data: JSONBody[UnlinkIn]
+    ) -> Row:
+        """End what a work was stated to be of another; one of both is one's own."""
+        return await of_pages(shelf(caller).unlink, work, data.of)
+
     @post("/{work:str}/withdraw", guards=allowed, status_code=200)
     async def withdraw(caller: NamedDependency[Principal], work: FromPath[str]) -> Row:
         """Withdraw a work: still recognised, paid nothing any more."""
         return await of_pages(shelf(caller).withdraw, work)
 
-    handlers: Sequence[BaseRouteHandler] = (listed, one, passages, add, allow, withdraw)
+    handlers: Sequence[BaseRouteHandler] = (listed, one, passages, add, allow, link, unlink, withdraw)
     return Router(
         "/api/works",
         route_handlers=handlers,

@@ -183,6 +183,16 @@ def test_the_earlier_of_two_editions_by_one_creator_is_paid_once(paid):
     assert paid(SourceWork("first", HARBOUR, 1, "ada"), SourceWork("second", HARBOUR, 2, "ada")) == {"first"}
 
 
+@pytest.mark.parametrize(("part_at", "paid_for"), [(2, "book"), (1, "part")])
+def test_an_excerpt_of_ones_own_book_is_no_second_claimant_whichever_came_first(paid, part_at, paid_for):
+    part = " ".join(LINES[:4])
+    works = (
+        SourceWork("part", part, part_at, "ada"),
+        SourceWork("book", " ".join(LINES), 3 - part_at, "ada"),
+    )
+    assert paid(*works, text=part) == {paid_for}
+
+
 def swapped(text):
     swaps = {
         "froze": "was frozen", "walked": "went", "found": "discovered", "asleep": "sleeping", "counted": "checked",

@@ -10,6 +10,7 @@ from proxy.billing.money import PPM
 from proxy.billing.prices import load
 from proxy.billing.run import close_period, concentration_of
 from proxy.billing.statements import Books, SplitSet, canonical
+from proxy.catalogue.linking_store import Links
 from proxy.database import open_engine
 from proxy.errors import BadRequest, Conflict, NotFound, Unavailable
 from proxy.metering.usage import Line
@@ -224,6 +225,24 @@ def test_what_an_adaptation_earns_is_shared_with_the_original_as_its_licence_say
     into_store.meter(engine, [event(2, (Line("w_2", PPM),))])
     ada, ben = run(engine, "2026-12").statements
     assert ada.earned_grains == ben.earned_grains > 0
+
+
+def test_a_link_pays_nobody_and_what_a_translation_owes_is_its_licences_to_say(engine, into_store, event):
+    books = Books(
+        {"w_1": SplitSet(1, (("c_a", PPM),)), "w_2": SplitSet(1, (("c_b", PPM),))},
+        BOOKS.creator_names,
+        {},
+        {},
+    )
+    into_store.register(engine, books)
+    # Not checked for its length: this store keeps no texts.
+    assert Links(engine, clock=FrozenClock()).state("w_2", "translation_of", "w_1")
+    into_store.meter(engine, [event(1, (Line("w_2", PPM),))])
+    (ben,) = run(engine).statements
+    assert [(line.work, line.split_ppm) for line in ben.lines] == [("w_2", PPM)]
+    adapted(engine, 9, 250_000)
+    into_store.meter(engine, [event(2, (Line("w_2", PPM),))])
+    assert [one.creator for one in run(engine, "2026-12").statements] == ["c_a", "c_b"]
 
 
 def claim(engine, seq, *, decided=0):

@@ -148,3 +148,14 @@ def test_links_are_only_ever_added(there):
     for statement in ("UPDATE work_link SET kind = 'recording_of'", "DELETE FROM work_link"):
         with pytest.raises(sa.exc.IntegrityError), there.engine.begin() as connection:
             connection.execute(sa.text(statement))
+
+
+def test_a_link_changes_nothing_of_what_is_recognised_credited_or_paid(there):
+    def weighed():
+        seen = there.catalogue.snapshot().works, there.catalogue.splits_as_of(there.catalogue.seq())
+        return *seen, list(there.catalogue.texts())
+
+    before = weighed()
+    assert there.by("ada").state(there.song, "excerpt_of", there.book)
+    assert there.by("bo").state(there.buch, "translation_of", there.book)
+    assert weighed() == before

@@ -263,3 +263,30 @@ def test_a_copy_whose_licence_is_stated_earns_by_it_and_says_so(ec, tmp_path):
     assert "40 %" in ec("works", "show", "told").out
     assert ec.json("works", "show", "ferry.txt").row["adapted_by"] == [shown["id"]]
     assert "made from itself" in ec("works", "adapts", "ferry.txt", "--of", "told:1").err
+
+
+def test_what_a_work_comes_from_is_stated_listed_and_ended(ec, tmp_path):
+    rows = [
+        {"work_id": "fähre", "creator_id": "bo", "text": "Der Fährmann.", "translation_of": "ferry.txt"},
+        {"work_id": "toll", "creator_id": "ada", "text": TEXT[88:]},
+    ]
+    listed = tmp_path / "linked.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert ec("works", "add", listed, "--no-index").status == 0
+    ran = ec.json("works", "link", "toll", "--excerpt-of", "ferry.txt", "--by", "Ines")
+    assert (ran.row["kind"], ran.row["changed"]) == ("excerpt_of", True)
+    assert "stated already" in ec("works", "link", "toll", "--excerpt-of", "ferry.txt").out
+    whole = ec.json("works", "show", "ferry.txt").row
+    assert [(one["kind"], one["by"]) for one in whole["linked_by"]] == [
+        ("excerpt_of", "Ines"),
+        ("translation_of", "operator"),
+    ]
+    assert f"excerpt of {whole['id']}" in ec("works", "show", "toll").out
+    assert "is a translation of this" in ec("works", "show", "ferry.txt").out
+    of = {row["ref"]: [one["of"] for one in row["links"]] for row in ec.json("works", "list").rows}
+    assert of == {"ferry.txt": [], "fähre": [whole["id"]], "toll": [whole["id"]]}
+    assert "link_stated" in ec("works", "changes", "toll").out
+    assert "come from itself" in ec("works", "link", "ferry.txt", "--excerpt-of", "fähre").err
+    assert ec("works", "link", "toll", "--excerpt-of", "fähre", "--recording-of", "fähre").status == 2
+    assert [ec.json("works", "unlink", "toll", "ferry.txt").row["changed"] for _ in range(2)] == [True, False]
+    assert ec.json("works", "show", "toll").row["links"] == []

@@ -99,3 +99,65 @@ async def test_nobody_uploads_a_copy_past_its_original_by_a_licence_of_their_own
         (refused,) = (await ada("POST", "", files=sent)).json()["items"]
         assert (refused["status"], refused["ref"]) == ("refused", "copy")
         assert "licence" in refused["why"]
+
+
+async def test_a_creator_says_what_her_work_comes_from_and_the_other_reads_and_ends_it(tmp_path):
+    async with portal(tmp_path) as there:
+        his, other = there.register("a long text of his", "another of his", creator="bo", title="Lied")
+        (hers,) = there.register("a text of hers", title="Song")
+        ada, bo, ines = (
+            Api(there, there.key(*who, **more)[1])
+            for who, more in (
+                (("creator",), {"creator": "ada"}),
+                (("creator",), {"creator": "bo"}),
+                (("operator",), {"name": "Ines"}),
+            )
+        )
+        said = {"kind": "translation_of", "of": his}
+        assert (await bo("POST", f"/{hers}/links", json=said)).status_code == 404
+        assert (await ada("POST", f"/{hers}/links", json={"kind": "cover_of", "of": his})).status_code == 400
+        by_ref = {"kind": "translation_of", "of": "bo-0"}
+        assert (await ada("POST", f"/{hers}/links", json=by_ref)).status_code == 404
+        assert [(await ada("POST", f"/{hers}/links", json=said)).json()["changed"] for _ in range(2)] == [
+            True,
+            False,
+        ]
+        assert (await bo("POST", f"/{other}/links", json={"kind": "excerpt_of", "of": "bo-0"})).json()[
+            "of"
+        ] == his
+        (link,) = (await ada("GET", f"/{hers}")).json()["links"]
+        assert (link["kind"], link["work"], link["title"], link["own"]) == (
+            "translation_of",
+            his,
+            "Lied 0",
+            False,
+        )
+        linked = (await bo("GET", f"/{his}")).json()["linked_by"]
+        assert [(one["kind"], one["work"], one["own"]) for one in linked] == [
+            ("excerpt_of", other, True),
+            ("translation_of", hers, False),
+        ]
+        assert (await ines("GET", f"/{hers}")).json()["links"][0]["by"] == there.catalogue.creator("ada").id
+        assert (await bo("POST", f"/{hers}/unlink", json={"of": his})).json()["changed"]
+        again = await ada("POST", f"/{hers}/links", json=said)
+        assert (again.status_code, again.json()["code"]) == (409, "link_ended")
+        assert (await ines("POST", f"/{hers}/links", json=said)).json()["changed"]
+
+
+async def test_an_upload_links_to_ones_own_by_ref_and_to_others_by_id_alone(tmp_path):
+    async with portal(tmp_path) as there:
+        (his,) = there.register("a text of his", creator="bo")
+        there.catalogue.add_creator("Ada", ref="ada")
+        ada = Api(there, there.key("creator", creator="ada")[1])
+        rows = [
+            {"work_id": "song", "text": "a song of hers", "translation_of": his},
+            {"work_id": "tape", "text": "a tape of it", "recording_of": ["song"]},
+            {"work_id": "guess", "text": "a guess", "translation_of": "bo-0"},
+        ]
+        listed = "".join(json.dumps(row) + "\n" for row in rows)
+        sent = [("files", ("list.jsonl", listed, "application/json"))]
+        song, tape, guess = (await ada("POST", "", files=sent)).json()["items"]
+        assert (guess["status"], guess["why"]) == ("refused", "there is no work 'bo-0'")
+        (link,) = (await ada("GET", f"/{tape['work_id']}")).json()["links"]
+        assert (link["work"], link["own"]) == (song["work_id"], True)
+        assert (await ada("GET", f"/{song['work_id']}")).json()["links"][0]["work"] == his
