@@ -114,8 +114,8 @@ FORGETFUL: Final = frozenset(
     {
         "creator", "work", "work_text", "work_identifier", "review", "asked_term", "licence", "licence_file",
         "claim", "claim_decision", "shown_name", "key", "portal_session", "portal_link", "payee_account",
-        "oidc_identity", "tax_number", "payee_hold", "statement", "statement_comment", "dispute", "dispute_event",
-        "event",
+        "oidc_identity", "tax_number", "payee_hold", "statement", "statement_comment", "dispute",
+        "dispute_event", "event",
     }
 )  # fmt: skip
 
