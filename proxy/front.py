@@ -1,28 +1,23 @@
 """Clients' side of the socket: uvicorn's HTTP, with what a relay needs of it and frameworks do not.
 
-A relay's reply is a head and pieces of somebody else's bytes, so here they are written with one look at the
-head as a whole instead of two for each header. A client that leaves is told to whoever asked to hear of it,
-at once and without a task that waits for it; also when it had sent several requests one behind the other. A
-client of HTTP/1.0 knows no chunks: its answer ends with the connection, and one that breaks off ends in a
-reset, or its client would take it for whole.
+Heads, trailers and silence are bounded, what two readers could read in two ways is refused, and a client that
+leaves is noticed also when it had sent several requests one behind the other. How one of them is answered is
+`cycle`'s.
 
-Sources: RFC 9112, 6.3 "Message Body Length" and 9.3.2 "Pipelining"; the ASGI specification, 2.3.
+Source: RFC 9112, 9.3.2 "Pipelining".
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import re
-import socket
-import struct
 import urllib.parse
-from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from proxy.cycle import Cycle
 from proxy.relay.needs import GONE
 from proxy.turns import Turns
 from proxy.wire.errors import error_body, error_shape
@@ -30,15 +25,8 @@ from proxy.wire.errors import error_body, error_shape
 HEAD_BYTES_MAX = 65_536  # a request's line and headers; a long session cookie has some 8,000
 LATER_S = 1.0  # after what reads a body has noticed a silence by itself: it answers in its own words
 FIELD_BYTES = 4  # of each header beside its name and value
-NAMES_KEPT = 1_024  # header names that were looked at already; backends and we send some dozens
 _LASTING = frozenset({b"close", b"keep-alive"})  # what `Connection` says of the connection itself
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROLS = bytes({*range(32), 127} - {9, 10, 13})  # line breaks are counted, tabs may be
-NO_CONTENT = 204
-_NO_BODY = frozenset({NO_CONTENT, 304})
-_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
-_lowered: dict[bytes, bytes] = {}
 
 
 class _HeadTooLarge(Exception):
@@ -321,149 +309,6 @@ class Front(HttpToolsProtocol):
             serving.lost()
 
 
-class Cycle(RequestResponseCycle):
-    """One request and its reply."""
-
-    _when_gone: Callable[[], None] | None = None
-    _ends_with_connection = False
-    _is_bare = False  # no body follows the head, whatever length it says
-
-    def tell_when_gone(self, call: Callable[[], None] | None) -> None:
-        """Call this once when the client leaves before the reply is whole; None: nobody asks any more."""
-        self._when_gone = call
-        if call is not None:
-            self.flow.resume_reading()  # who does not read does not notice
-            if self.disconnected:
-                asyncio.get_running_loop().call_soon(self._tell)
-
-    def lost(self) -> None:
-        """Take note that the connection is gone."""
-        if not self.response_complete:
-            self.disconnected = True
-            self.message_event.set()
-            self._tell()
-
-    def _tell(self) -> None:
-        call, self._when_gone = self._when_gone, None
-        if call is not None:
-            call()
-
-    async def run_asgi(self, app: Any) -> None:
-        """Run the application; a reply that it leaves unfinished breaks off visibly."""
-        try:
-            await app(self.scope, self.receive, self.send)
-            if not (self.response_complete or self.disconnected):
-                if not self.response_started:
-                    self.logger.error("ASGI callable returned without starting response.")
-                    await self.send_500_response()
-                else:
-                    self._break_off()
-        except BaseException as error:
-            self.logger.error("Exception in ASGI application", exc_info=error)  # noqa: TRY400  # and not only `Exception`
-            if not self.response_started:
-                await self.send_500_response()
-            else:
-                self._break_off()
-        finally:
-            self.on_response = _nothing
-
-    def _break_off(self) -> None:
-        if self._ends_with_connection:
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-            self.transport.abort()
-        else:
-            self.transport.close()
-
-    async def send_500_response(self) -> None:
-        """Answer for a fault of ours, in the form that clients of this path read."""
-        path = self.scope["raw_path"].decode("latin-1")
-        body = error_body(500, "something broke on our side", code="internal", shape=error_shape(path))
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
-
-    async def send(self, message: Any) -> None:
-        """Write a head or a piece. Raises RuntimeError for what would break the protocol: our bug."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        kind = message["type"]
-        if kind == "http.response.body":
-            self._write(message.get("body", b""), more=message.get("more_body", False))
-        elif kind == "http.response.start" and not self.response_started:
-            self._begin(message["status"], message.get("headers", ()))
-        else:
-            raise RuntimeError(f"{kind} has no place here")
-
-    def _begin(self, status: int, headers: Any) -> None:
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        self._is_bare = status in _NO_BODY or self.scope["method"] == "HEAD"
-        is_old = self.scope["http_version"] == "1.0"
-        says_close = False
-        lines: list[bytes] = []
-        for name, value in (*self.default_headers, *headers):
-            lower = _lowered.get(name) or _looked_at(name)
-            if lower == b"content-length" and status == NO_CONTENT:
-                continue  # RFC 9110, 8.6: it has none
-            if lower == b"content-length" and self.chunked_encoding is None:
-                self.expected_content_length = int(value)
-                self.chunked_encoding = False
-            elif lower == b"transfer-encoding" and value.lower() == b"chunked":
-                if is_old:
-                    continue
-                self.expected_content_length = 0
-                self.chunked_encoding = True
-            elif lower == b"connection" and b"close" in (part.strip() for part in value.lower().split(b",")):
-                self.keep_alive = False
-                says_close = True
-            lines.append(b"%b: %b\r\n" % (lower, value))
-        if self.chunked_encoding is None and not self._is_bare:
-            self.chunked_encoding, self._ends_with_connection = not is_old, is_old
-            if not is_old:
-                lines.append(b"transfer-encoding: chunked\r\n")
-        if not (self.keep_alive or says_close):
-            lines.append(b"connection: close\r\n")
-        head = b"%b%b\r\n" % (STATUS_LINE[status], b"".join(lines))
-        ends = len(lines) + 2
-        is_clean = head.count(b"\n") == ends == head.count(b"\r")
-        if not is_clean or len(head.translate(None, _CONTROLS)) != len(head):
-            raise RuntimeError("a header's value holds a control character")
-        self.transport.write(head)
-
-    def _write(self, body: bytes, *, more: bool) -> None:
-        if self.response_complete or not self.response_started:
-            raise RuntimeError("a piece of a reply that has not begun, or is over")
-        if self._is_bare:
-            body = b""
-        elif self.chunked_encoding:
-            if body:
-                body = b"%x\r\n%b\r\n" % (len(body), body)
-            if not more:
-                body += b"0\r\n\r\n"
-        elif not self._ends_with_connection:
-            self._count(body, more=more)
-        if body:
-            self.transport.write(body)
-        if not more:
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
-
-    def _count(self, body: bytes, *, more: bool) -> None:
-        self.expected_content_length -= len(body)
-        if self.expected_content_length < 0 or (self.expected_content_length and not more):
-            raise RuntimeError("the reply's length is not what its head says")
-
-
 def _reads_in_two_ways(headers: list[tuple[bytes, bytes]], version: str) -> bool:
     """Tell whether a proxy before us may have seen another request: other ends, or another host."""
     hosts = codings = 0
@@ -475,17 +320,3 @@ def _reads_in_two_ways(headers: list[tuple[bytes, bytes]], version: str) -> bool
             if version == "1.0" or value.strip().lower() != b"chunked":
                 return True
     return hosts > 1 or codings > 1
-
-
-def _looked_at(name: bytes) -> bytes:
-    """Return a header's name in small letters; Raises RuntimeError for one that is none."""
-    if _TOKEN.fullmatch(name) is None:
-        raise RuntimeError("a header's name is none")
-    lower = name.lower()
-    if len(_lowered) < NAMES_KEPT:
-        _lowered[name] = lower
-    return lower
-
-
-def _nothing() -> None:
-    """Let go of the connection when the request is over."""

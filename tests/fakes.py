@@ -71,22 +71,22 @@ class MemoryJournal:
         self.is_waiting = asyncio.Event()
         self.on_attributed: Callable[[], None] = lambda: None
 
-    async def append(self, record: Record, *, durable: bool = True) -> int:
-        if durable and self.gate is not None:
+    async def append(self, *records: Record, durable: bool = True) -> int:
+        if durable:
             self.is_waiting.set()
-            await self.gate.wait()
+            try:
+                # The real one's caller waits for the disk, and the loop turns meanwhile.
+                await (asyncio.sleep(0) if self.gate is None else self.gate.wait())
+            except asyncio.CancelledError:
+                self.records += records  # as they stay in the queue of the real one
+                raise
         if durable and self.is_refusing:
             raise Unavailable("the disk is full", remedy="make room", code="journal_unavailable")
-        self.records.append(record)
-        if isinstance(record, Attributed):
-            self.on_attributed()
+        for record in records:
+            self.records.append(record)
+            if isinstance(record, Attributed):
+                self.on_attributed()
         return len(self.records) - 1 if durable else -1
-
-    def together(self, records: Sequence[Record]) -> asyncio.Future[int]:
-        return asyncio.get_running_loop().create_task(self._in_turn(records))
-
-    async def _in_turn(self, records: Sequence[Record]) -> int:
-        return [await self.append(record) for record in records][-1]
 
     def offer(self, record: Record) -> None:
         self.records.append(record)

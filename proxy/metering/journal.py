@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -228,12 +228,12 @@ class Journal:
         if begun:
             self._log.info("answers_cut_by_crash", shard=self.shard_id, answers=len(begun))
 
-    async def append(self, record: Record, *, durable: bool = True) -> int:
-        """Record `record`; return its index once it is on the disk, or -1 at once when `durable` is False.
+    async def append(self, *records: Record, durable: bool = True) -> int:
+        """Record one or more; return the last's index once all are on the disk, -1 at once without `durable`.
 
         Waits while `queue_events` records are queued. A caller that is cancelled meanwhile leaves its
-        record queued. Raises Unavailable(code "journal_unavailable") when the disk refused it: it is then
-        not recorded.
+        records queued. Raises Unavailable(code "journal_unavailable") when the disk refused one: those
+        refused are then not recorded.
         """
         try:
             # On a disk that refuses, nobody waits for room: each caller has its own try, and is told at once.
@@ -241,37 +241,22 @@ class Journal:
                 self._room.clear()
                 await self._room.wait()
         except asyncio.CancelledError:
-            self.offer(record)
+            for record in records:
+                self.offer(record)
             raise
         if not durable:
-            self._enqueue(_Entry(record, encode_record(record)), lingers=True)
+            self._enqueue(*[_Entry(record, encode_record(record)) for record in records], lingers=True)
             return -1
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        entry = _Entry(record, encode_record(record), future)
-        self._enqueue(entry)
+        last = records[-1]
+        entries = [_Entry(record, encode_record(record), future, record is last) for record in records]
+        self._enqueue(*entries)
         try:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is not None:
-                self._retry([entry])  # refused in the moment its caller left: nobody else will try again
+                self._retry(entries)  # refused in the moment its caller left: nobody else will try again
             raise
-
-    def together(self, records: Sequence[Record]) -> asyncio.Future[int]:
-        """Record all of them; the future has the last one's index once all are on the disk.
-
-        It fails with Unavailable(code "journal_unavailable") when the disk refused one: those refused are not
-        recorded. Shield it: cancelled, nobody hears of a refusal.
-        """
-        loop = asyncio.get_running_loop()
-        if len(self._queue) >= self._settings.queue_events and not self._closing and not self.problem:
-            return loop.create_task(self._in_turn(records))
-        future: asyncio.Future[int] = loop.create_future()
-        last = records[-1]
-        self._enqueue(*(_Entry(record, encode_record(record), future, record is last) for record in records))
-        return future
-
-    async def _in_turn(self, records: Sequence[Record]) -> int:
-        return [await self.append(record) for record in records][-1]
 
     def offer(self, record: Record) -> None:
         """Queue `record` without waiting for room or for the disk: for handlers that are being cancelled.

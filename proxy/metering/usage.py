@@ -33,8 +33,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 def _check_integers(answer_id: str, *integers: int) -> None:
-    if min(integers) < 0 or max(integers) > INTEGER_MAX:
-        raise ValueError(f"a time, token count or price of {answer_id} is negative or beyond 64 bits")
+    for integer in integers:
+        if not 0 <= integer <= INTEGER_MAX:
+            raise ValueError(f"a time, token count or price of {answer_id} is negative or beyond 64 bits")
 
 
 class Begun(msgspec.Struct, frozen=True, tag="begun", kw_only=True):
@@ -105,6 +106,8 @@ class Attributed(msgspec.Struct, frozen=True, tag="attributed", kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse shares that do not sum, repeat a work or are not positive."""
+        if not self.lines and self.unattributed_ppm == PPM:
+            return  # nobody's, which most answers are where the catalogue is small
         total = self.unattributed_ppm + sum(line.ppm for line in self.lines)
         if total != PPM or self.unattributed_ppm < 0 or any(line.ppm < 1 for line in self.lines):
             raise ValueError(f"shares of {self.id} sum to {total} ppm, not {PPM}, or one is not positive")

@@ -101,7 +101,7 @@ class BatchOutput:
             if late:
                 await on_disk(relay.pending.put_together, self._app, late)
             if records:
-                await relay.record(records)
+                await relay.journal.append(*records)
         except BaseException:
             # The journal refuses, or the client is gone. Texts stay: those of records that were taken all the
             # same are settled, the others' erased at the next start.

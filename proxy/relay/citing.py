@@ -25,7 +25,10 @@ def nobody_is_there(address: str) -> Sequence[str]:
 
 def cited(told: Told, works_at: WorksAt) -> tuple[str, ...]:
     """Return the works whose address the answer names, at most WORKS_MAX, in the order they are named."""
-    in_texts = (address for text in told.texts().values() if "://" in text for address in addresses_in(text))
+    texts = [text for text in told.texts().values() if "://" in text]
+    if not (texts or told.cited):
+        return ()
+    in_texts = (address for text in texts for address in addresses_in(text))
     found: dict[str, None] = {}
     for address in itertools.islice(itertools.chain(told.cited, in_texts), ADDRESSES_MAX):
         found.update(dict.fromkeys(works_at(address)))

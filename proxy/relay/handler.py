@@ -9,7 +9,6 @@ without waiting, so that what was generated is metered all the same.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,7 +131,6 @@ class Relay:
         self.batches = Batches(metered, log=log)
         self._auditing = auditing
         self._drew = drew
-        self._recording: set[asyncio.Future[int]] = set()  # appends under way; as many as requests in flight
         self._unrecorded: set[str] = set()  # answers whose shares are late and whose usage is being recorded
         self._early: dict[str, Scored | Failed] = {}  # late shares that came before that was done
 
@@ -171,9 +169,7 @@ class Relay:
         await on_disk(self.pending.erase, event_id)
 
     async def aclose(self) -> None:
-        """Wait for the records under way and close the connections to backends."""
-        if self._recording:
-            await asyncio.wait(self._recording)
+        """Wait for what is being booked and close the connections to backends."""
         await self.admission.aclose()
         await self.makers.aclose()
         if self._auditing is not None:
@@ -259,26 +255,6 @@ class Relay:
     def failed(self, error: UpstreamFailed) -> None:
         """Count a failure in the middle of an answer."""
         self._backends.failed(error)
-
-    async def record(self, records: Sequence[JournalRecord]) -> None:
-        """Make records durable together; a caller that is cancelled meanwhile leaves them under way.
-
-        Raises the journal's Problem when it refused one.
-        """
-        recording = self.journal.together(records)
-        self._recording.add(recording)
-        recording.add_done_callback(self._recording.discard)
-        try:
-            await asyncio.shield(recording)
-        except asyncio.CancelledError:
-            recording.add_done_callback(functools.partial(self._nobody_waits, records))
-            raise
-
-    def _nobody_waits(self, records: Sequence[JournalRecord], recording: asyncio.Future[int]) -> None:
-        """Keep records whose request was cancelled before the journal refused them."""
-        if not recording.cancelled() and recording.exception() is not None:
-            for record in records:
-                self.journal.offer(record)
 
     def late(self, event_id: str) -> None:
         """Note that shares of this answer may come before its usage is recorded."""

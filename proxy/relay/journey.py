@@ -382,7 +382,7 @@ class Journey:
                 relay.attributing.forget(exchange.id)  # the request's text may have been told
                 relay.metrics.attributions.labels(wanted.credits.reason).inc()  # no scorer saw it to count it
             self._is_recording = True
-            await relay.record(records)
+            await relay.journal.append(*records)
         except Problem as problem:
             self._is_recording = True
             # No traceback: the cause is the disk's, and the journal has told it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -40,12 +39,8 @@ class KeyRing(Protocol):
 class JournalLike(Protocol):
     """Where usage becomes durable (metering.journal.Journal)."""
 
-    async def append(self, record: Record, *, durable: bool = True) -> int:
-        """Record; return when it is on the disk (durable) or queued."""
-        ...
-
-    def together(self, records: Sequence[Record]) -> asyncio.Future[int]:
-        """Record; the future is done when all are on the disk, or fails when one was refused."""
+    async def append(self, *records: Record, durable: bool = True) -> int:
+        """Record; return when all are on the disk (durable) or queued."""
         ...
 
     def offer(self, record: Record) -> None:

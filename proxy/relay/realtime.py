@@ -311,7 +311,7 @@ class Session:
             ]
             self._open.pop(said.answer_id, None)
             try:
-                await self._relay.record(records)
+                await self._relay.journal.append(*records)
             except Problem as problem:
                 self._relay.log.error(  # noqa: TRY400  the cause is the disk's, and the journal has told it
                     "usage_not_recorded", id=used.id, cause=problem.cause, remedy=problem.remedy

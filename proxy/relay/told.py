@@ -70,4 +70,4 @@ class Told:
         message = b"".join(
             choice.to_bytes(4, "big") + self._hashes[choice].digest() for choice in sorted(self._hashes)
         )
-        return hmac.new(key, b"output\0" + message, "sha256").hexdigest()
+        return hmac.digest(key, b"output\0" + message, "sha256").hex()

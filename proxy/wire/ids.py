@@ -60,7 +60,10 @@ def ids_in_body(body: bytes) -> list[str]:
         return []
     if b"\\u00" in body:
         body = _ESCAPED.sub(lambda match: _letter(match.group(1)), body)
-    if not any(hint in body for hint in _HINTS):
+    for hint in _HINTS:
+        if hint in body:
+            break
+    else:
         return []
     found: dict[str, None] = {}
     for match in _NAMED.finditer(body):

@@ -97,16 +97,18 @@ async def test_a_passage_stands_beside_its_stretch_of_the_answer():
 
 
 async def test_sentences_are_looked_at_while_the_answer_is_still_written():
-    looks, gate = Looking(), asyncio.Event()
+    looks = Looking()
 
     async def pieces():
         yield chunk("The lamp burned all night. Nob")
-        await looks.again.wait()
+        while b"event: endcredits" not in (await client.sent.get()).get("body", b""):
+            pass
         yield chunk("ody came.", finish="stop")
-        gate.set()
         yield DONE
 
-    client = await asked(World(fakes.FakeBackend(pieces, headers=SSE)), looks)
+    client = watched(World(fakes.FakeBackend(pieces, headers=SSE)), looks)
+    body = chat_request(stream=True)
+    await client.call("POST", "/portal/playground/answers", ASKED, body, key=None)
     assert looks.looked[0][1] == "The lamp burned all night. "
     assert looks.looked[-1][1] == "The lamp burned all night. Nobody came."
     ours, _ = ours_and_theirs(client.body)
