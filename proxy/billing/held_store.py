@@ -66,6 +66,7 @@ OF: Final[dict[str, str]] = {
     "oidc_identity": _OWN,
     "payee_account": _OWN,
     "tax_profile": _OWN,
+    "tax_declaration": _OWN,
     "tax_number": _OWN,
     "payee_hold": _OWN,
     "payee_verified": _OWN,

@@ -191,6 +191,22 @@ class Payees:
         rows = [row for row in rows if row.sealed]
         return [_known(row, verified.get((row.creator_id, row.version), "")) for row in rows]
 
+    def unverified(self, after: str = "", limit: int = IN_MAX) -> list[KnownAccount]:
+        """Return accounts that nobody has checked yet, by creator, from behind `after` on."""
+        newest = sa.select(_account.c.creator_id, sa.func.max(_account.c.version).label("version"))
+        newest = newest.where(_account.c.creator_id > after).group_by(_account.c.creator_id).subquery()
+        same = sa.and_(_account.c.creator_id == newest.c.creator_id, _account.c.version == newest.c.version)
+        checked = sa.exists().where(
+            _verified.c.creator_id == _account.c.creator_id, _verified.c.version == _account.c.version
+        )
+        query = sa.select(_account).join_from(_account, newest, same).where(~checked)
+        query = query.where(sa.func.length(_account.c.sealed) > 0)  # else erased
+        with self._engine.connect() as connection:
+            return [
+                _known(row, "")
+                for row in connection.execute(query.order_by(_account.c.creator_id).limit(limit))
+            ]
+
     def of_versions(self, wanted: Iterable[tuple[str, int]]) -> dict[str, KnownAccount]:
         """Return {creator: account} of these (creator, version): by whom each was entered and checked."""
         versions = dict(wanted)
@@ -222,24 +238,12 @@ class Payees:
         """Keep a tax profile; False when the last one entered is the same. Raises BadRequest for overlaps."""
         with money_turn(self._engine) as connection:
             _exists(connection, creator)
-            known = _profiles(connection, [creator]).get(creator, [])
-            if known and known[-1] == profile:
-                return False
-            payees.follows(known, profile)
-            values = {
-                "form": profile.form,
-                "country": profile.country,
-                "treaty_ppm": profile.treaty_ppm,
-                "valid_from": profile.valid_from.isoformat(),
-                "valid_to": profile.valid_to.isoformat() if profile.valid_to else "",
-            }
-            self._append(connection, _tax, creator, len(known) + 1, values)
-        return True
+            return declare_within(connection, creator, profile, by=self._by, at_us=self._clock.now_us())
 
     def tax_profiles(self, creator: str) -> list[TaxProfile]:
         """Return what a creator declared, in the order it was entered."""
         with self._engine.connect() as connection:
-            return _profiles(connection, [creator]).get(creator, [])
+            return profiles_among(connection, [creator]).get(creator, [])
 
     def hold(self, creator: str, reason: str, *, held: bool) -> bool:
         """Hold a creator's payouts, or let them go; False when that is how it is."""
@@ -271,7 +275,7 @@ def payees_on(
     """Return what a plan needs of these creators on that day; who entered no account is left out."""
     result: dict[str, Payee] = {}
     for some in _some(sorted(creators)):
-        profiles = _profiles(connection, some)
+        profiles = profiles_among(connection, some)
         held = {row.creator_id: str(row.reason) for row in _newest(connection, _hold, some) if row.held}
         verified = _verified_by(connection, some)
         for row in _newest(connection, _account, some):
@@ -304,18 +308,47 @@ def _last(connection: sa.Connection, table: sa.Table, creator: str) -> tuple[int
     return (int(rows[0].version), rows[0]) if rows else (0, None)
 
 
-def _profiles(connection: sa.Connection, creators: Sequence[str]) -> dict[str, list[TaxProfile]]:
+def declare_within(
+    connection: sa.Connection, creator: str, profile: TaxProfile, *, by: str, at_us: int
+) -> bool:
+    """Keep a tax profile inside a `money_turn`, as `Payees.declare` does."""
+    known = profiles_among(connection, [creator]).get(creator, [])
+    if known and known[-1] == profile:
+        return False
+    payees.follows(known, profile)
+    row = {"creator_id": creator, "version": len(known) + 1, "by": by, "at_us": at_us}
+    connection.execute(sa.insert(_tax), [row | profile_columns(profile)])
+    return True
+
+
+def profile_columns(profile: TaxProfile) -> dict[str, Any]:
+    """Return a profile as rows hold it."""
+    return {
+        "form": profile.form,
+        "country": profile.country,
+        "treaty_ppm": profile.treaty_ppm,
+        "valid_from": profile.valid_from.isoformat(),
+        "valid_to": profile.valid_to.isoformat() if profile.valid_to else "",
+    }
+
+
+def profile_of(row: Any) -> TaxProfile:
+    """Return the profile that a row holds."""
+    return TaxProfile(
+        row.form,
+        row.country,
+        row.treaty_ppm,
+        dt.date.fromisoformat(row.valid_from),
+        dt.date.fromisoformat(row.valid_to) if row.valid_to else None,
+    )
+
+
+def profiles_among(connection: sa.Connection, creators: Sequence[str]) -> dict[str, list[TaxProfile]]:
+    """Return {creator: what they declared, in the order it was entered} of those who declared anything."""
     query = sa.select(_tax).where(_tax.c.creator_id.in_(creators)).order_by(_tax.c.creator_id, _tax.c.version)
     found: dict[str, list[TaxProfile]] = {}
     for row in connection.execute(query):
-        profile = TaxProfile(
-            row.form,
-            row.country,
-            row.treaty_ppm,
-            dt.date.fromisoformat(row.valid_from),
-            dt.date.fromisoformat(row.valid_to) if row.valid_to else None,
-        )
-        found.setdefault(row.creator_id, []).append(profile)
+        found.setdefault(row.creator_id, []).append(profile_of(row))
     return found
 
 

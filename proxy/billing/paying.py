@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from proxy.billing import ledger, payees, payout_files, payouts, store
+from proxy.billing.declarations_store import Declarations
 from proxy.billing.money import EXPONENTS, GRAINS_PER_MINOR, parse
 from proxy.billing.payees import RAILS, Account, Rail
 from proxy.billing.payees_store import KnownAccount, Payees, payees_on
@@ -68,6 +69,10 @@ class Paying:
         """Return creators' tax numbers, for whoever enters them."""
         return TaxNumbers(self._engine, clock=self._clock, key=self._key, by=by)
 
+    def declarations(self, by: str) -> Declarations:
+        """Return what creators declare for tax themselves, for whoever gives or checks it."""
+        return Declarations(self._engine, clock=self._clock, by=by)
+
     def payouts(self, by: str) -> Payouts:
         """Return the batches, for whoever acts on them."""
         return Payouts(self._engine, clock=self._clock, ids=self._ids, by=by)
@@ -95,7 +100,7 @@ class Paying:
                 code="payouts_debtor",
             )
         return self.payouts(by).create(
-            rules_of(self._settings, rail, self._today()), debtor, dry_run=dry_run, key=key
+            rules_of(self._settings, rail, self.today()), debtor, dry_run=dry_run, key=key
         )
 
     def export(self, batch_id: str, *, by: str) -> tuple[Batch, bytes]:
@@ -133,11 +138,11 @@ class Paying:
             if code == ledger.payee(creator)
         }
         with self._engine.connect() as connection:
-            known = payees_on(connection, [creator], self._today(), self.currency)
+            known = payees_on(connection, [creator], self.today(), self.currency)
         rail = known[creator].rail if creator in known else None
         drafts = not_final(self._engine, self._clock.now_us(), [creator])
         paid, unpaid = payouts.plan(
-            "", rules_of(self._settings, rail or "manual", self._today()), owed, known, drafts
+            "", rules_of(self._settings, rail or "manual", self.today()), owed, known, drafts
         )
         reasons = {one.currency: one.reason for one in unpaid}
         found: list[Standing] = []
@@ -158,7 +163,8 @@ class Paying:
             )
         return found
 
-    def _today(self) -> dt.date:
+    def today(self) -> dt.date:
+        """Return the day it is, in UTC."""
         return dt.datetime.fromtimestamp(self._clock.now_us() // 1_000_000, dt.UTC).date()
 
     def _key(self) -> bytes:

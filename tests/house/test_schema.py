@@ -24,7 +24,7 @@ APPEND_ONLY = {
     "pool_revenue", "pool_revenue_decision", "distribution", "distribution_decision",
     "period_window", "statement_comment", "transfer_note", "adjustment", "adjustment_event",
     "dispute", "dispute_party", "dispute_line", "dispute_event",
-    "trimmed_period", "trimmed_range", "erasure", "tax_number", "manifest", "sum_chunk",
+    "trimmed_period", "trimmed_range", "erasure", "tax_number", "tax_declaration", "manifest", "sum_chunk",
 }  # fmt: skip
 
 
