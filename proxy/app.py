@@ -17,12 +17,15 @@ from litestar.types import Receive, Scope, Send
 
 from proxy import __version__
 from proxy.access.guards import RING
+from proxy.access.identities_store import Identities
+from proxy.access.providers import providers_of
 from proxy.access.sessions_store import Sessions
 from proxy.billing.paying import Paying
 from proxy.billing.proving import Prover
 from proxy.catalogue.excerpts import Excerpts
 from proxy.catalogue.lookup_store import counts
 from proxy.catalogue.store import Catalogue
+from proxy.outside import Outside
 from proxy.portal.api import api_router
 from proxy.portal.appeals import appeals_router
 from proxy.portal.apps import apps_router
@@ -33,6 +36,7 @@ from proxy.portal.creators import Office
 from proxy.portal.described import DescribedJson, DescribedYaml
 from proxy.portal.doors import Doors, told_of
 from proxy.portal.health import health_handlers
+from proxy.portal.identities import Ways, identities_router, identity_pages
 from proxy.portal.inside import inside_pages
 from proxy.portal.log import log_router, proofs_router
 from proxy.portal.matters import matters_router
@@ -78,6 +82,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             yield
         finally:
             await running.stop()
+            if providers:
+                await outside().aclose()
 
     assets = Assets()
     pages = Pages(assets, told_of)
@@ -88,7 +94,12 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
         session_hours=rules.session_hours,
         link_hours=rules.link_hours,
     )
-    doors = Doors(sessions, settings, running.clock)
+    outside = functools.cache(Outside)  # for providers alone: it reads the machine's certificates
+    providers = providers_of(settings.oidc, outside, running.clock)
+    titles = [(one.name, one.title) for one in providers.values()]
+    doors = Doors(sessions, settings, running.clock, titles)
+    linked = Identities(running.engine, clock=running.clock, ids=running.ids)
+    ways = Ways(doors, sessions, linked, providers)
     catalogue = Catalogue(running.engine, clock=running.clock, ids=running.ids)
     passages = Excerpts(running.credit_of, catalogue.text)
     watching = Watching(serve, running.attributing, credited=running.credits, passages=passages)
@@ -114,6 +125,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     office = Office(pages, running.engine, settings, paying, running.clock, running.ids, prover)
     watch = Watch(running.metrics, running.checks, [(b.name, b.url) for b in settings.backends])
     seen_inside = [*inside_pages(office, sessions, watch, running.prices), *playground]
+    seen_inside += identity_pages(pages, ways)
     app = Litestar(
         [
             relay,
@@ -128,6 +140,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             payouts_router(running.engine, paying, catalogue),
             persons_router(running.engine, settings, running.clock),
             webhooks_router(running.engine, settings, running.clock),
+            identities_router(ways),
             compensation_router(running.engine, settings.billing, clock=running.clock, ids=running.ids),
             matters_router(running.engine, settings.billing, running.clock),
             previews_router(Previewer(settings)),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
@@ -167,6 +167,9 @@ class Identities:
 
         Raises Conflict when it is somebody else's, or they have LINKS_MAX.
         """
+        if who.creator_id:  # a creator's key has no name of its own
+            with _asking(), self._engine.connect() as connection:
+                who = replace(who, name=creator_named(connection, who.creator_id)[1])
         return self._link(issuer, subject, who, by=who.name or who.key_id)
 
     def link_for(

@@ -118,8 +118,16 @@ def told_of(request: AnyRequest) -> Mapping[str, Any]:
 class Doors:
     """Signing in and out, and the guard of all pages."""
 
-    def __init__(self, sessions: Sessions, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        settings: Settings,
+        clock: Clock,
+        providers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """providers: (name, title) of those by which one may sign in too."""
         self._sessions = sessions
+        self._providers = providers
         self._clock = clock
         self._attempts = Attempts(settings.portal.sign_ins_per_min)
         self._trusted = networks(settings.server.trusted_proxies, "settings")
@@ -162,7 +170,7 @@ class Doors:
         @post("/sign-in")
         async def sign_in(request: AnyRequest) -> Response[Any]:
             """Sign in by a key."""
-            self._count(request)
+            self.count(request)
             form = await request.form()
             back, secret = way_back(str(form.get("back", ""))), str(form.get("key", "")).strip()
             ring: Finds = request.app.state[RING]
@@ -173,7 +181,7 @@ class Doors:
             if who is None:
                 refused = Unauthenticated("nobody holds this key", remedy="it may have been revoked")
                 return self._asked(request, pages, back, refused)
-            return await self._signed_in(request, lambda: self._sessions.begin(who), back)
+            return await self.signed_in(request, lambda: self._sessions.begin(who), back)
 
         @get("/enter/{secret:str}")
         async def invited(
@@ -188,36 +196,37 @@ class Doors:
         @post("/enter/{secret:str}")
         async def enter(request: AnyRequest, secret: FromPath[str]) -> Response[Any]:
             """Sign in by a link, once."""
-            self._count(request)
+            self.count(request)
             back = way_back(str((await request.form()).get("back", "")))
-            return await self._signed_in(request, lambda: self._sessions.enter(secret), back)
+            return await self.signed_in(request, lambda: self._sessions.enter(secret), back)
 
         @post("/sign-out")
         async def sign_out(request: AnyRequest) -> Response[Any]:
             """Sign out here."""
             await of_pages(self._sessions.end, request.cookies.get(COOKIE, ""))
             reply = Redirect(HOME, status_code=303)
-            reply.set_cookie(self._cookie(request, COOKIE, "", 0))
+            reply.set_cookie(self.cookie(request, COOKIE, "", 0))
             return reply
 
         return (ask, sign_in, invited, enter, sign_out)
 
-    async def _signed_in(
+    async def signed_in(
         self, request: AnyRequest, begin: Callable[[], tuple[str, int]], back: str
     ) -> Response[Any]:
+        """Give whoever asks the session that `begin` makes, and send them to a page of ours."""
         # Whoever signs in gets a new session; one that a browser brought along ends.
         if before := request.cookies.get(COOKIE, ""):
             await of_pages(self._sessions.end, before)
         token, until_us = await of_pages(begin)
         reply = Redirect(back, status_code=303)
         seconds = (until_us - self._clock.now_us()) // 1_000_000
-        reply.set_cookie(self._cookie(request, COOKIE, token, seconds))
+        reply.set_cookie(self.cookie(request, COOKIE, token, seconds))
         return reply
 
     def _asked(
         self, request: AnyRequest, pages: Pages, back: str, refused: Problem | None = None
     ) -> Response[Any]:
-        known = {"back": back, "refused": refused}
+        known = {"back": back, "refused": refused, "providers": self._providers}
         page = self.form_page(
             request, pages, "sign-in.html.jinja", known, status=refused.status if refused else 200
         )
@@ -234,21 +243,25 @@ class Doors:
         held = request.cookies.get(FORM_COOKIE, "")
         cookie = held if has_token_shape(held) else token_of(os.urandom(TOKEN_BYTES))
         reply = pages.page(request, template, status=status, **({"token": form_token(cookie)} | dict(known)))
-        reply.set_cookie(self._cookie(request, FORM_COOKIE, cookie, HALF_HOUR_S))
+        reply.set_cookie(self.cookie(request, FORM_COOKIE, cookie, HALF_HOUR_S))
         return reply
 
-    def _cookie(self, request: AnyRequest, name: str, value: str, seconds: int) -> Cookie:
+    def cookie(
+        self, request: AnyRequest, name: str, value: str, seconds: int, path: str = "/portal"
+    ) -> Cookie:
+        """Return a cookie that no script reads and no form of another site sends."""
         return Cookie(
             name,
             value=value,
-            path="/portal",
+            path=path,
             max_age=seconds,
             httponly=True,
             samesite="lax",  # strict would sign people out who come by a link in their mail
             secure=self._is_secure(request),
         )
 
-    def _count(self, request: AnyRequest) -> None:
+    def count(self, request: AnyRequest) -> None:
+        """Count an attempt to sign in. Raises TooOften."""
         wait_s = self._attempts.wait_s(self.peer(request), self._clock.now_us())
         if wait_s:
             raise TooOften("too many attempts to sign in", wait_s=wait_s, code="too_many_sign_ins")

@@ -17,6 +17,7 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.access.identities_store import Identities
 from proxy.access.keys import Principal
 from proxy.access.sessions_store import Sessions
 from proxy.access.store import list_keys, revoke
@@ -39,6 +40,7 @@ DONE: Final[Mapping[str, str]] = {
     "decided": "The claim is decided.",
     "revoked": "The key is revoked. Whoever is signed in with it is out at the next click.",
     "out": "They are signed out everywhere, and their open links are spoilt.",
+    "unlinked": "The account is linked no more, and whoever was signed in with it is out.",
     "creator": "The creator is registered. Make a link below, and send it to them.",
 }
 Checks = Callable[[], Awaitable[Mapping[str, str]]]
@@ -190,7 +192,8 @@ def _people(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
 
     def read() -> dict[str, Any]:
         creators = Catalogue(engine, clock=office.clock, ids=office.ids).creators()
-        return {"keys": list_keys(engine), "creators": creators}
+        identities = Identities(engine, clock=office.clock, ids=office.ids).of()
+        return {"keys": list_keys(engine), "creators": creators, "identities": identities}
 
     async def people_page(request: AnyRequest, **known: Any) -> Response[bytes]:
         told: dict[str, Any] = {"link": None, "done": ""} | await of_pages(read) | known

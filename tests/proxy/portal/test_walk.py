@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 # What anybody may ask. Everything else wants a key or a session of the right role.
 OPEN = re.compile(
     r"/|/portal|/healthz|/readyz|/metrics|/\.well-known/.*|/log(/.*)?|/schema(/.*)?|/api/(look-up|lookup|transparency|proofs)(/.*)?"
-    r"|/portal/(sign-in|sign-out|enter/.*|static/.*|playground|transparency|look-up|verify(/.*)?|verifier(/.*)?)?"
+    r"|/portal/(sign-in(/with/.*)?|sign-out|enter/.*|static/.*|playground|transparency|look-up|verify(/.*)?|verifier(/.*)?)?"
 )
 NO_SUCH = re.compile(r"/portal/[^/]+")  # the catch-all
 ALLOWED = {200, 201, 202, 204, 301, 302, 303, 304, 307}
@@ -75,6 +75,10 @@ async def test_every_role_is_kept_out_of_the_pages_of_the_others(tmp_path):
             desk = path.startswith("/portal/desk/")
             for role, browser in browsers.items():
                 if path.startswith("/portal/playground") and role == "app":
+                    continue
+                if re.match(r"/portal/me(/|$)", path):  # everybody's own
+                    ask = browser.get if method == "GET" else browser.post
+                    assert (await ask(path)).status_code in {200, 303, 404}, (role, method, path)
                     continue
                 may = role == ("operator" if desk else "creator") and not path.startswith(
                     "/portal/playground"
