@@ -28,7 +28,7 @@ from proxy.access.oidc import (
     subject_of,
     way_out,
 )
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 from proxy.errors import SettingsError, Unavailable
 from proxy.settings import Oidc, OidcProvider
 
@@ -188,6 +188,15 @@ def providers_of(rules: Oidc, outside: Callable[[], Asks], clock: Clock) -> dict
             raise SettingsError(f"{place}.scopes lacks openid", remedy='write scopes = ["openid"]')
         found[one.name] = Provider(one, rules.address, outside, clock)
     return found
+
+
+def check(rules: Oidc) -> tuple[str, ...]:
+    """Return the names of the providers that would be used. Raises SettingsError as `providers_of`."""
+
+    def nobody() -> Asks:
+        raise AssertionError("nothing is asked to check settings")
+
+    return tuple(providers_of(rules, nobody, SystemClock()))
 
 
 def _check_address(address: str) -> None:

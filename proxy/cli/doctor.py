@@ -50,6 +50,7 @@ def examine(desk: Desk) -> list[Finding]:
         ("journal", _journal),
         ("prices", _prices),
         ("payouts", _payouts),
+        ("identity providers", _oidc),
         ("port", _port),
         ("backends", _backends),
     )
@@ -72,6 +73,13 @@ def _packages(_settings: Settings) -> str:
                 remedy="install endcredits into an environment of its own (a venv, a container, pipx)",
             )
     return f"endcredits {__version__}, nobody else owns its package names"
+
+
+def _oidc(settings: Settings) -> str:
+    from proxy.access.providers import check
+
+    names = check(settings.oidc)
+    return ", ".join(names) if names else "none; people sign in by key or link"
 
 
 def _data_folder(settings: Settings) -> str:

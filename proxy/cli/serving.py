@@ -56,8 +56,10 @@ def serve(
 def _with_options(
     settings: Settings, *, upstream: str | None, host: str | None, port: int | None, workers: int | None
 ) -> Settings:
+    from proxy.access.providers import check
     from proxy.settings import Backend, check_backends
 
+    check(settings.oidc)  # before a worker finds out
     replace = msgspec.structs.replace
     chosen = {"host": host, "port": port, "workers": workers}
     given = {name: value for name, value in chosen.items() if value is not None}

@@ -211,3 +211,8 @@ def test_a_secret_is_read_from_its_file_and_no_secret_is_a_public_client(tmp_pat
         rules = Oidc(address="http://localhost:8080", providers=(OidcProvider(**(GOOD | more)),))
         made = providers_of(rules, lambda: None, SystemClock())["acme"]
         assert made._client == ("credits", secret)
+
+
+def test_settings_are_checked_without_asking_anybody():
+    assert providers.check(Oidc(address=ADDRESS, providers=(OidcProvider(**GOOD),))) == ("acme",)
+    assert providers.check(Oidc()) == ()

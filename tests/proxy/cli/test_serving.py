@@ -88,3 +88,18 @@ def test_an_upstream_that_is_no_url_is_refused_with_the_remedy(tmp_path):
     ran = Commands(tmp_path / "data")("serve", "--upstream", "localhost:9000")
     assert ran.status == 1
     assert "http://localhost:9000" in ran.err
+
+
+def test_a_provider_that_cannot_work_as_written_is_one_clear_line(tmp_path):
+    config = tmp_path / "endcredits.toml"
+    config.write_text(
+        '[oidc]\naddress = "https://credits.example"\n[[oidc.providers]]\n'
+        'name = "acme"\nissuer = "http://id.example"\nclient_id = "credits"\n'
+    )
+    commands = Commands(tmp_path / "data")
+    ran = commands("serve", "--config", config, "--upstream", "http://127.0.0.1:9/v1")
+    assert ran.status == 1
+    assert "https://" in ran.err
+    rows = {row["name"]: row for row in commands.json("doctor", "--config", config).rows}
+    assert rows["identity providers"]["ok"] is False
+    assert "issuer" in rows["identity providers"]["fact"]
