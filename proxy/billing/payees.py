@@ -45,6 +45,7 @@ IBAN_CHARACTERS: Final = {
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", re.ASCII)
 _BIC = re.compile(r"[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?", re.ASCII)
 _STRIPE = re.compile(r"acct_[A-Za-z0-9]{8,64}", re.ASCII)
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?", re.ASCII)
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 
 
@@ -197,6 +198,22 @@ class TaxProfile:
     def holds_on(self, day: dt.date) -> bool:
         """Return whether it speaks of that day."""
         return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
+
+
+def treaty_in(percent: str) -> int | None:
+    """Return a treaty's rate, written as a percentage, in parts in a million; None for none claimed.
+
+    Raises BadRequest for what is no percentage, or finer than that.
+    """
+    said = percent.strip().rstrip("%").strip().replace(",", ".")
+    if not said:
+        return None
+    if not _PERCENT.fullmatch(said):
+        raise BadRequest(
+            "the treaty's rate is no percentage", remedy="write it like 15 or 7.5", code="tax_profile"
+        )
+    whole, _, rest = said.partition(".")
+    return int(whole) * (PPM // 100) + int(rest.ljust(4, "0"))
 
 
 def follows(known: Sequence[TaxProfile], new: TaxProfile) -> None:

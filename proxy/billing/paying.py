@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from proxy.billing import ledger, payees, payout_files, payouts, store
-from proxy.billing.declarations_store import Declarations
+from proxy.billing.declarations_store import Declaration, Declarations
 from proxy.billing.money import EXPONENTS, GRAINS_PER_MINOR, parse
 from proxy.billing.payees import RAILS, Account, Rail
 from proxy.billing.payees_store import KnownAccount, Payees, payees_on
@@ -45,6 +45,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     net_minor: int = 0
     withheld_minor: int = 0
     draft_grains: int = 0
+
+
+class ToCheck(msgspec.Struct, frozen=True):
+    """What of one creator waits for an operator's check: an account, a declaration for tax, or both."""
+
+    creator: str
+    account: KnownAccount | None
+    declared: Declaration | None
 
 
 class Paying:
@@ -129,6 +137,15 @@ class Paying:
         """Return {creator: account} as this batch pays them: who entered each, and who has checked it."""
         wanted = ((one.creator, one.account_version) for one in batch.payments)
         return self.payees("operator").of_versions(wanted)
+
+    def to_check(self, after: str = "", limit: int = 100) -> tuple[list[ToCheck], str | None]:
+        """Return (what waits for a check, by creator from behind `after` on; where the next page begins)."""
+        accounts = {one.creator: one for one in self.payees("operator").unverified(after, limit + 1)}
+        given = {one.creator: one for one in self.declarations("operator").waiting(after, limit + 1)}
+        # Both lists are whole up to the least creator that either was cut at, so the page is too.
+        creators = sorted(accounts.keys() | given.keys())
+        page = [ToCheck(one, accounts.get(one), given.get(one)) for one in creators[:limit]]
+        return page, page[-1].creator if len(creators) > limit else None
 
     def standing(self, creator: str) -> list[Standing]:
         """Return where a creator stands, by currency: those of the books' currency always, others if owed."""

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from proxy.billing.declarations_store import WHY, Declaration
 from proxy.billing.money import GRAINS_PER_MINOR, decimal_text
 from proxy.billing.payees import TaxProfile, in_turn
 from proxy.billing.payees_store import KnownAccount
-from proxy.billing.paying import Standing
+from proxy.billing.paying import Paying, Standing, ToCheck
 from proxy.billing.payouts import REASONS, Batch, Event, Payment, Told, payment_states, state_of
 from proxy.clock import iso_utc
 
@@ -153,27 +154,55 @@ def standing_row(stands: Standing) -> Row:
 
 def tax_rows(known: Sequence[TaxProfile]) -> list[Row]:
     """Return the tax profiles that hold, by day."""
+    return [_tax_row(one) for one in in_turn(known)]
+
+
+def declaration_row(said: Declaration) -> Row:
+    """Return how what a creator declared themselves stands."""
+    return {
+        "version": said.version,
+        "state": said.state,
+        **_tax_row(said.profile),
+        "why": said.why,
+        "why_said": WHY.get(said.why, ""),
+        "at": iso_utc(said.at_us),
+    }
+
+
+def payee_row(ways: Paying, creator: str) -> Row:
+    """Return all of one creator: their account, what they declared, whether they are held, what is owed."""
+    kept = ways.payees(creator)
+    known, given = kept.known(creator), ways.declarations(creator).last(creator)
+    number = ways.tax_numbers(creator).known(creator)
+    return {
+        "account": account_row(known[-1]) if known else None,
+        "tax_profiles": tax_rows(kept.tax_profiles(creator)),
+        "tax_given": declaration_row(given) if given else None,
+        "tax_number": {"country": number[0], "last4": number[1]} if number else None,
+        "hold": kept.held(creator),
+        "owed": [standing_row(one) for one in ways.standing(creator)],
+    }
+
+
+def check_rows(waiting: Sequence[ToCheck]) -> list[Row]:
+    """Return what waits for an operator's check, by creator."""
     return [
         {
-            "form": one.form,
-            "country": one.country,
-            "treaty_ppm": one.treaty_ppm,
-            "from": one.valid_from.isoformat(),
-            "to": one.valid_to.isoformat() if one.valid_to else None,
+            "creator": one.creator,
+            "account": account_row(one.account) if one.account else None,
+            "tax_given": declaration_row(one.declared) if one.declared else None,
         }
-        for one in in_turn(known)
+        for one in waiting
     ]
 
 
-def payee_row(
-    account: KnownAccount | None, taxes: Sequence[TaxProfile], hold: str, stands: Sequence[Standing]
-) -> Row:
-    """Return all of one creator: their account, what they declared, whether they are held, what is owed."""
+def _tax_row(one: TaxProfile) -> Row:
     return {
-        "account": account_row(account) if account else None,
-        "tax_profiles": tax_rows(taxes),
-        "hold": hold,
-        "owed": [standing_row(one) for one in stands],
+        "form": one.form,
+        "country": one.country,
+        "treaty_ppm": one.treaty_ppm,
+        "from": one.valid_from.isoformat(),
+        "to": one.valid_to.isoformat() if one.valid_to else None,
     }
 
 

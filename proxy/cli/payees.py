@@ -144,6 +144,31 @@ def tax(
     )
 
 
+@command(payees, "tax-check")
+@click.argument("creator")
+@click.option(
+    "--version", type=int, required=True, help="Which version you have checked, as `show` prints it."
+)
+@click.option("--accept", is_flag=True, help="It is so: it holds from its first day on.")
+@click.option("--refuse", default="", metavar="WHY", help="It is not; `--refuse help` lists the reasons.")
+@by_option
+def tax_check(desk: Desk, creator: str, version: int, refuse: str, by: str, *, accept: bool) -> None:
+    """Accept or refuse what CREATOR declared for tax themselves; until then it changes nothing."""
+    from proxy.billing.declarations_store import WHY
+
+    if refuse == "help":
+        desk.table(({"why": key, "means": said} for key, said in WHY.items()), ("why", "means"), empty="")
+        return
+    if accept == bool(refuse):
+        raise click.UsageError("say --accept, or --refuse WHY")
+    person = open_catalogue(desk).creator(creator)
+    changed = open_paying(desk).declarations(by).check(person.id, version, why=refuse)
+    state = "refused" if refuse else "accepted"
+    answer = {"creator": person.id, "version": version, "state": state, "changed": changed}
+    already = "" if changed else " already"
+    desk.say(answer, f"what {person.name} declared is {state}{already}")
+
+
 @command(payees, "tax-number")
 @click.argument("creator")
 @click.option("--country", required=True, help="The country whose number it is, two letters.")
@@ -208,17 +233,13 @@ def show(desk: Desk, creator: str, *, reveal: bool) -> None:
 
     person = open_catalogue(desk).creator(creator)
     ways = open_paying(desk)
-    kept = ways.payees("operator")
-    versions = kept.known(person.id)
-    last = versions[-1] if versions else None
     row: dict[str, Any] = {"creator": person.id, "ref": person.ref, "name": person.name}
-    row |= payee_row(last, kept.tax_profiles(person.id), kept.held(person.id), ways.standing(person.id))
-    numbers = ways.tax_numbers("operator")
-    if number := numbers.known(person.id):
-        row["tax_number"] = {"country": number[0], "last4": number[1]}
-        row["tax_number"] |= {"number": numbers.revealed(person.id)} if reveal else {}
-    if reveal and last is not None:
-        opened = kept.unsealed([(person.id, last.version)])[person.id]
+    row |= payee_row(ways, person.id)
+    if reveal and row["tax_number"]:
+        row["tax_number"]["number"] = ways.tax_numbers("operator").revealed(person.id)
+    if reveal and row["account"]:
+        kept = ways.payees("operator")
+        opened = kept.unsealed([(person.id, row["account"]["version"])])[person.id]
         row["account"] |= {
             "account": opened.account,
             "holder": opened.holder,
@@ -243,7 +264,13 @@ def _lines(row: dict[str, Any]) -> list[str]:
         until = f" to before {one['to']}" if one["to"] else ""
         treaty = "" if one["treaty_ppm"] is None else f", treaty {one['treaty_ppm']} ppm"
         lines.append(f"  tax       {one['form']} of {one['country']} from {one['from']}{until}{treaty}")
-    if number := row.get("tax_number"):
+    if (given := row["tax_given"]) and given["state"] != "accepted":
+        state = f"refused: {given['why_said']}" if given["why"] else f"waits as version {given['version']}"
+        treaty = "" if given["treaty_ppm"] is None else f", treaty {given['treaty_ppm']} ppm"
+        lines.append(
+            f"  given     {given['form']} of {given['country']} from {given['from']}{treaty}: {state}"
+        )
+    if number := row["tax_number"]:
         lines.append(f"  number    {number['country']} {number.get('number') or '...' + number['last4']}")
     if row["hold"]:
         lines.append(f"  held      {row['hold']}")
@@ -253,6 +280,28 @@ def _lines(row: dict[str, Any]) -> list[str]:
         kept += f" ({one['draft']} of it is of periods that are not final)" if one["draft_grains"] else ""
         lines.append(f"  owed      {one['owed']} {one['currency']}: {then}{kept}")
     return lines
+
+
+@command(payees, "waiting")
+def waiting(desk: Desk) -> None:
+    """List accounts and tax declarations that creators gave and that nobody has checked yet."""
+    from proxy.billing.payout_rows import check_rows
+
+    people = {person.id: person.ref for person in open_catalogue(desk).creators()}
+    rows: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None:
+        page, after = open_paying(desk).to_check(after)
+        rows += check_rows(page)
+    for row in rows:
+        account, given = row["account"], row["tax_given"]
+        row["ref"] = people.get(row["creator"], "")
+        if not desk.as_json:
+            row["account"] = f"{account['account']} (version {account['version']})" if account else ""
+            row["tax"] = (
+                f"{given['form']} of {given['country']} (version {given['version']})" if given else ""
+            )
+    desk.table(rows, ("ref", "account", "tax", "creator"), empty="nothing waits to be checked")
 
 
 @command(payees, "list")

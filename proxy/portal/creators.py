@@ -1,4 +1,4 @@
-"""What a creator sees: an overview, works, statements, and money that waits or is paid.
+"""What a creator sees: an overview, works and what used them, statements, disputes and claims.
 
 Each page asks the functions that /api asks, for whoever is signed in, and prints what they say in words for
 people who write. A form does one thing and leads back to the page that shows it; what is said there comes
@@ -20,14 +20,13 @@ from litestar.response import Redirect
 from proxy.access.keys import Principal
 from proxy.access.store import app_names
 from proxy.asking import of_pages
-from proxy.billing import adjustments_store, daily_store, documents, payees, payouts_store, periods_store
+from proxy.billing import daily_store, documents, periods_store
 from proxy.billing import store as billing
 from proxy.billing.disputes_store import Disputes
 from proxy.billing.locales import Style
-from proxy.billing.matter_rows import adjustment_row, case_row, comment_row
+from proxy.billing.matter_rows import case_row, comment_row
 from proxy.billing.money import PPM
 from proxy.billing.paying import Paying
-from proxy.billing.payout_rows import payee_row, told_row
 from proxy.billing.periods import state_at
 from proxy.billing.periods_store import Comments
 from proxy.billing.proving import Prover
@@ -37,7 +36,7 @@ from proxy.catalogue.appeals_store import appeals_among
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.works import Use
 from proxy.clock import Clock, Ids, iso_utc
-from proxy.errors import BadRequest, Problem
+from proxy.errors import BadRequest
 from proxy.portal.doors import inside
 from proxy.portal.pages import AnyRequest, Pages
 from proxy.portal.papers import own_glance, own_statement, statement_document
@@ -60,7 +59,6 @@ DONE: Final[Mapping[str, str]] = {
     "withdrawn": "The work is withdrawn. It will still be recognised, so that nobody else earns with it.",
     "appealed": "Your appeal is with whoever runs this place. Their answer will stand here.",
     "said": "Your comment is with whoever runs this place. Their answer will stand below it.",
-    "account": "Your account is kept. Somebody checks that it is yours before the first payment goes there.",
     "opened": "Your dispute is open. What it is about is held until it is settled.",
     "answered": "Your answer is kept.",
     "taken-back": "You took the dispute back; what it held is owed to you again.",
@@ -148,7 +146,7 @@ class Office:
 
 def creator_pages(office: Office) -> Sequence[BaseRouteHandler]:
     """Return the handlers of creators' pages, but for the overview, which is at /portal/."""
-    return (*_works(office), *_uses(office), *_statements(office), *_money(office), *_matters(office))
+    return (*_works(office), *_uses(office), *_statements(office), *_matters(office))
 
 
 async def overview(office: Office, request: AnyRequest, caller: Principal) -> Response[bytes]:
@@ -331,76 +329,6 @@ def _statements(office: Office) -> Sequence[BaseRouteHandler]:
         return Redirect(f"/portal/matters/{case.id}?done=opened", status_code=303)
 
     return (statements, statement, say, dispute)
-
-
-def _money(office: Office) -> Sequence[BaseRouteHandler]:
-    pages = office.pages
-
-    def read(caller: Principal) -> dict[str, Any]:
-        kept, me = office.paying.payees(_name(caller)), caller.creator_id
-        known = kept.known(me)
-        row = payee_row(
-            known[-1] if known else None, kept.tax_profiles(me), kept.held(me), office.paying.standing(me)
-        )
-        told = payouts_store.of_creator(office.engine, me)
-        corrected = adjustments_store.listed(office.engine, creator=me)
-        return {
-            "payee": row,
-            "payments": [told_row(one) for one in told],
-            "adjustments": [adjustment_row(*one) for one in corrected],
-            "rails": office.paying.rails(),
-            "currency": office.paying.currency,
-        }
-
-    @get("/money", guards=CREATORS)
-    async def money(
-        request: AnyRequest, caller: NamedDependency[Principal], done: FromQuery[str] = ""
-    ) -> Response[bytes]:
-        """What is owed, what keeps it, what was paid, and where it goes."""
-        known = await of_pages(read, caller)
-        return pages.page(
-            request, "money.html.jinja", done=DONE.get(done, ""), refused=None, typed={}, **known
-        )
-
-    @post("/money/account", guards=CREATORS)
-    async def account(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[Any]:
-        """Keep where one is paid."""
-        form = await request.form()
-        typed = {
-            name: str(form.get(name, "")).strip() for name in ("rail", "holder", "country", "bic", "minimum")
-        }
-        try:
-            if typed["rail"] not in office.paying.rails():
-                raise BadRequest("this way of paying is not offered here", remedy="choose one of the list")
-            made = payees.account(
-                typed["rail"],
-                str(form.get("account", "")),
-                holder=typed["holder"],
-                country_code=typed["country"].upper(),
-                bic_code=typed["bic"],
-            )
-            await of_pages(
-                office.paying.enter,
-                caller.creator_id,
-                made,
-                minimum=typed["minimum"],
-                by=_name(caller),
-                verified=False,
-            )
-        except Problem as refused:
-            known = await of_pages(read, caller)
-            return pages.page(
-                request,
-                "money.html.jinja",
-                status=refused.status,
-                done="",
-                refused=refused,
-                typed=typed,
-                **known,
-            )
-        return Redirect("/portal/money?done=account", status_code=303)
-
-    return (money, account)
 
 
 def _matters(office: Office) -> Sequence[BaseRouteHandler]:

@@ -14,6 +14,7 @@ from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
 from proxy.portal.front import front_pages
 from proxy.portal.linking import linking_pages
+from proxy.portal.money import money_pages
 from proxy.portal.operators import Watch, health, operator_pages
 from proxy.portal.passages import passage_pages
 from proxy.portal.splits import split_pages
@@ -32,6 +33,7 @@ def inside_pages(
     )
     creators = (
         *creator_pages(office),
+        *money_pages(office),
         *passage_pages(office),
         *split_pages(office),
         *appeal_pages(office),

@@ -1,9 +1,9 @@
 """`/api/payees` and `/api/payouts`: creators see and set where they are paid, operators pay.
 
-A creator reads and sets their own account and sees their own payments; what they enter is paid only after an
-operator has checked it. Batches, tax profiles, holds and files are the operators', two of them for a batch:
-who acts is the key's name, or its id where it has none, so give each person a key of their own name. Account
-numbers go in and, but for the file that a bank is given, never come out.
+A creator reads and sets their own account, declares for tax, and sees their own payments; what they enter
+counts only after an operator has checked it. Batches, holds and files are the operators', two of them for a
+batch: who acts is the key's name, or its id where it has none, so give each person a key of their own name.
+Account and tax numbers go in and, but for the file that a bank is given, never come out.
 
 Every POST may be sent again: what is done stays done. `Idempotency-Key` names a batch that is to be created
 once, whatever became of it since.
@@ -27,12 +27,14 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, Quer
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.asking import of_pages
-from proxy.billing import payees, payees_store, payout_files, payouts_store
+from proxy.billing import declarations_store, payees, payees_store, payout_files, payouts_store
 from proxy.billing.payees import Rail, TaxForm
 from proxy.billing.paying import Paying
 from proxy.billing.payout_rows import (
     account_row,
     batch_row,
+    check_rows,
+    declaration_row,
     event_rows,
     payee_row,
     payment_rows,
@@ -82,9 +84,23 @@ class TaxIn(msgspec.Struct, forbid_unknown_fields=True):
 
     form: TaxForm
     country: str
-    start: dt.date = msgspec.field(name="from")
+    start: dt.date | None = msgspec.field(name="from", default=None)  # today
     end: dt.date | None = msgspec.field(name="to", default=None)
     treaty_ppm: int | None = None
+
+
+class NumberIn(msgspec.Struct, forbid_unknown_fields=True):
+    """A tax number, and of which country it is."""
+
+    number: str
+    country: str
+
+
+class CheckIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Which version of a declaration was checked. refuse: why it does not hold, "" where it does."""
+
+    version: Annotated[int, msgspec.Meta(ge=1, le=2 * declarations_store.VERSIONS_MAX)]
+    refuse: str = ""
 
 
 class BatchIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,18 +146,7 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
     async def payee(caller: NamedDependency[Principal], who: FromPath[str]) -> Row:
         """Where a creator is paid, what they declared, what is owed, and what keeps it from being paid."""
         creator = await of_pages(_creator, catalogue, caller, who)
-
-        def read() -> Row:
-            kept = paying.payees(_name(caller))
-            known = kept.known(creator)
-            return {"creator": creator} | payee_row(
-                known[-1] if known else None,
-                kept.tax_profiles(creator),
-                kept.held(creator),
-                paying.standing(creator),
-            )
-
-        return await of_pages(read)
+        return {"creator": creator} | await of_pages(payee_row, paying, creator)
 
     @put("/payees/{who:str}/account", guards=[requires(Action.EDIT_OWN_PAYEE)])
     async def account(
@@ -162,6 +167,31 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
         )
         return account_row(known)
 
+    @put("/payees/{who:str}/tax", guards=[requires(Action.EDIT_OWN_PAYEE)])
+    async def tax(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[TaxIn]) -> Row:
+        """Declare for tax: a creator's waits for an operator's check, an operator's holds.
+
+        What is withheld by it, the operator's own table says.
+        """
+        creator = await of_pages(_creator, catalogue, caller, who)
+        where, start = payees.country(data.country), data.start or paying.today()
+        profile = payees.TaxProfile(data.form, where, data.treaty_ppm, start, data.end)
+        kept, given = paying.payees(_name(caller)), paying.declarations(_name(caller))
+        act = given.give if caller.role == "creator" else kept.declare
+        changed = await of_pages(act, creator, profile)
+        known, last = await of_pages(kept.tax_profiles, creator), await of_pages(given.last, creator)
+        row = {"creator": creator, "changed": changed, "tax_profiles": tax_rows(known)}
+        return row | {"tax_given": declaration_row(last) if last else None}
+
+    @put("/payees/{who:str}/tax-number", guards=[requires(Action.EDIT_OWN_PAYEE)])
+    async def number(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[NumberIn]) -> Row:
+        """Keep a tax number, sealed; shown is its end."""
+        creator = await of_pages(_creator, catalogue, caller, who)
+        numbers = paying.tax_numbers(_name(caller))
+        changed = await of_pages(numbers.enter, creator, data.number, data.country)
+        where, last4 = await of_pages(numbers.known, creator) or ("", "")
+        return {"creator": creator, "country": where, "last4": last4, "changed": changed}
+
     @get("/payouts", guards=[requires(Action.READ_OWN_PAYOUTS)])
     async def payments(caller: NamedDependency[Principal], creator: FromQuery[str] = ME) -> Row:
         """A creator's payments, newest first: what became of each, and why it came back."""
@@ -169,7 +199,7 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
         told = await of_pages(payouts_store.of_creator, engine, found)
         return {"items": [told_row(one) for one in told]}
 
-    return (payee, account, payments)
+    return (payee, account, tax, number, payments)
 
 
 def _about_creators(paying: Paying, catalogue: Catalogue) -> Sequence[BaseRouteHandler]:
@@ -203,19 +233,24 @@ def _about_creators(paying: Paying, catalogue: Catalogue) -> Sequence[BaseRouteH
         """Let a creator be paid again."""
         return await _hold(caller, who, data.reason, held=False)
 
-    @put("/payees/{who:str}/tax", guards=operators)
-    async def tax(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[TaxIn]) -> Row:
-        """Keep what a creator declared; what follows from it, the operator's own table says."""
-        creator = await of_pages(_creator, catalogue, caller, who)
-        profile = payees.TaxProfile(
-            data.form, payees.country(data.country), data.treaty_ppm, data.start, data.end
-        )
-        kept = paying.payees(_name(caller))
-        changed = await of_pages(kept.declare, creator, profile)
-        known = await of_pages(kept.tax_profiles, creator)
-        return {"creator": creator, "changed": changed, "tax_profiles": tax_rows(known)}
+    @get("/payees", guards=operators)
+    async def waiting(
+        cursor: FromQuery[str] = "", limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 100
+    ) -> Row:
+        """Accounts and tax declarations that creators gave and that nobody has checked yet."""
+        page, following = await of_pages(paying.to_check, _id(cursor), limit)
+        return {"items": check_rows(page), "next_cursor": following}
 
-    return (verify, hold, release, tax)
+    @post("/payees/{who:str}/tax/check", guards=operators, status_code=200)
+    async def check(caller: NamedDependency[Principal], who: FromPath[str], data: JSONBody[CheckIn]) -> Row:
+        """Accept what a creator declared for tax, or refuse it; they read why."""
+        creator = await of_pages(_creator, catalogue, caller, who)
+        given = paying.declarations(_name(caller))
+        changed = await of_pages(given.check, creator, data.version, why=data.refuse)
+        state = "refused" if data.refuse else "accepted"
+        return {"creator": creator, "version": data.version, "state": state, "changed": changed}
+
+    return (waiting, verify, hold, release, check)
 
 
 def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]:

@@ -199,3 +199,11 @@ def test_a_table_that_contradicts_itself_is_refused():
     payees.check_withholding((row(), row("W9")))
     with pytest.raises(SettingsError, match="again"):
         payees.check_withholding((row(ppm=1), row(ppm=2)))
+
+
+def test_a_treatys_rate_is_written_as_a_percentage():
+    said = ("", " ", "0", "15", "7,5 %", "100", "0.0001")
+    assert [payees.treaty_in(one) for one in said] == [None, None, 0, 150_000, 75_000, 1_000_000, 1]
+    for wrong in ("x", "1e1", "-1", "1.", ".5", "7.12345", "1000", "7.5.1", "\u0667"):
+        with pytest.raises(BadRequest):
+            payees.treaty_in(wrong)

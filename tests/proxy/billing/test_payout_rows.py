@@ -1,6 +1,8 @@
 import datetime as dt
+from types import SimpleNamespace
 
 from proxy.billing import payout_rows, payouts
+from proxy.billing.declarations_store import Declaration
 from proxy.billing.money import GRAINS_PER_MINOR
 from proxy.billing.payees import TaxProfile
 from proxy.billing.payees_store import KnownAccount
@@ -66,8 +68,30 @@ def test_what_happened_is_told_in_order():
     ]
 
 
+class Ways:
+    """What is kept of one creator, without a store."""
+
+    def __init__(self, accounts, profiles, hold, stands, given=None, number=None):
+        self._said = accounts, profiles, hold, stands, given, number
+
+    def payees(self, by):
+        accounts, profiles, hold, *_ = self._said
+        return SimpleNamespace(known=lambda _: accounts, tax_profiles=lambda _: profiles, held=lambda _: hold)
+
+    def declarations(self, by):
+        return SimpleNamespace(last=lambda _: self._said[4])
+
+    def tax_numbers(self, by):
+        return SimpleNamespace(known=lambda _: self._said[5])
+
+    def standing(self, creator):
+        return self._said[3]
+
+
 def test_everything_of_a_creator_stands_together():
     account = KnownAccount("c_a", 2, "sepa", "", 500 * GRAINS_PER_MINOR, "EUR", "ada", 0)
+    form = TaxProfile("W9", "US", None, DAY)
+    given = Declaration("c_a", 2, "refused", form, "unsigned", "Ines", 0)
     stands = Standing(
         currency="EUR",
         draft_grains=3,
@@ -75,7 +99,9 @@ def test_everything_of_a_creator_stands_together():
         reason="nothing_owed",
         why=payouts.REASONS["nothing_owed"],
     )
-    row = payout_rows.payee_row(account, [TaxProfile("W9", "US", None, DAY)], "A letter.", [stands])
+    row = payout_rows.payee_row(Ways([account], [form], "A letter.", [stands], given, ("US", "4321")), "c_a")
+    assert (row["tax_given"]["state"], row["tax_number"]["last4"]) == ("refused", "4321")
+    assert "not signed" in row["tax_given"]["why_said"]
     assert (row["account"]["account"], row["account"]["minimum"], row["account"]["verified"]) == (
         "····",
         "5.00",
@@ -84,4 +110,5 @@ def test_everything_of_a_creator_stands_together():
     assert (row["hold"], row["tax_profiles"][0]["from"]) == ("A letter.", "2026-12-01")
     assert row["owed"][0]["draft"] == "0.000000003"
     assert (row["owed"][0]["owed"], row["owed"][0]["payable"]) == ("-0.000000005", "0.00")
-    assert payout_rows.payee_row(None, [], "", [])["account"] is None
+    nothing = payout_rows.payee_row(Ways([], [], "", []), "c_a")
+    assert (nothing["account"], nothing["tax_given"], nothing["tax_number"]) == (None, None, None)

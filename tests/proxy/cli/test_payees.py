@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
 
+from proxy.billing.declarations_store import Declarations
+from proxy.billing.payees import TaxProfile
+from proxy.clock import SystemClock
+from proxy.database import open_engine
 from tests.commands import Commands
 
 IBAN = "DE89 3704 0044 0532 0130 00"
@@ -98,3 +103,23 @@ def test_a_hold_is_shown_with_its_reason_and_ends(ec):
 def test_without_an_account_the_list_says_what_to_do(ec):
     assert "payees set" in ec("payees", "list").out
     assert json.loads(ec.json("payees", "show", "ada").out)["owed"][0]["reason"] == "nothing_owed"
+
+
+def test_what_a_creator_declared_is_listed_checked_and_holds(ec):
+    ada = ec.json("creators", "show", "ada").row["id"]
+    engine = open_engine(f"sqlite:///{ec.data / 'endcredits.db'}")
+    given = Declarations(engine, clock=SystemClock(), by=ada)
+    given.give(ada, TaxProfile("W8BEN", "DE", 50_000, dt.date(2026, 1, 1)))
+    assert ec.json("payees", "waiting").rows[0]["tax_given"]["version"] == 1
+    assert "W8BEN of DE (version 1)" in ec("payees", "waiting").out
+    assert "waits as version 1" in ec("payees", "show", "ada").out
+    assert "no_treaty" in ec("payees", "tax-check", "ada", "--version", "1", "--refuse", "help").out
+    assert ec("payees", "tax-check", "ada", "--version", "1").status == 2
+    assert ec.json("payees", "tax-check", "ada", "--version", "1", "--refuse", "unsigned").row["changed"]
+    assert "not signed" in ec("payees", "show", "ada").out
+    given.give(ada, TaxProfile("W8BEN", "DE", 50_000, dt.date(2026, 1, 1)))
+    engine.dispose()
+    ran = ec.json("payees", "tax-check", "ada", "--version", "3", "--accept", "--by", "Ines")
+    assert (ran.row["state"], ran.row["changed"]) == ("accepted", True)
+    assert [one["form"] for one in ec.json("payees", "show", "ada").row["tax_profiles"]] == ["W8BEN"]
+    assert "nothing waits" in ec("payees", "waiting").out

@@ -177,25 +177,6 @@ async def test_what_is_allowed_is_kept_where_it_changed_and_a_work_is_withdrawn_
         assert there.catalogue.find_work(hers).status == "withdrawn"
 
 
-async def test_an_account_is_kept_and_never_shown(tmp_path):
-    async with portal(tmp_path) as there:
-        there.catalogue.add_creator("Ada", ref="ada")
-        ada = await there.browser(there.key("creator", creator="ada")[1])
-        await ada.get("/portal/money")
-        form = {"rail": "manual", "account": "my secret account 9876", "holder": "Ada L", "country": "de"}
-        kept = await ada.post("/portal/money/account", form | {"minimum": "5"})
-        assert kept.status_code == 303
-        page = await ada.get(kept.headers["location"])
-        assert "9876" in page.text
-        assert "secret" not in page.text
-        assert "Not yet: a person makes sure" in page.text
-        for change in ({"country": "Deutschland"}, {"rail": "cash"}, {"minimum": "-3"}, {"holder": ""}):
-            wrong = await ada.post("/portal/money/account", form | change)
-            assert wrong.status_code == 400, change
-            assert "Your account was not kept" in wrong.text
-            assert "secret" not in wrong.text
-
-
 async def test_a_claim_is_made_by_oneself_and_for_oneself(tmp_path):
     async with portal(tmp_path) as there:
         _, his, ada, bo = await two(there)

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from proxy.billing.run import close_period
-from proxy.clock import SystemClock
+from proxy.clock import SystemClock, iso_utc
 from proxy.metering.usage import Line
 from proxy.settings import Billing, Payouts, Store
 from tests.live import live, settings_in
@@ -124,7 +124,8 @@ async def test_what_only_operators_may_do_is_refused_to_everybody_else(people):
     forbidden = [
         ("POST", "payees/me/verify", {"version": 1}),
         ("POST", "payees/me/release", {"reason": "I say so."}),
-        ("PUT", "payees/me/tax", {"form": "W9", "country": "US", "from": "2026-01-01"}),
+        ("POST", "payees/me/tax/check", {"version": 1}),
+        ("GET", "payees", None),
         ("GET", "payouts/batches", None),
         ("POST", "payouts/batches", {"rail": "sepa"}),
         ("POST", "payouts/batches/pob_1/approve", None),
@@ -304,3 +305,54 @@ async def test_no_account_is_in_the_log_the_store_or_an_answer(people, settings,
         for plain in (account["account"], account["account"][4:], account["holder"]):
             assert plain not in said
             assert plain.encode() not in files
+
+
+async def test_what_a_creator_declares_waits_and_is_accepted_or_refused_by_an_operator(people):
+    form = {"form": "W8BEN", "country": "de", "treaty_ppm": 0}
+    given = (await people("ada", "PUT", "payees/me/tax", form)).json()
+    assert (given["changed"], given["tax_profiles"], given["tax_given"]["state"]) == (True, [], "given")
+    assert given["tax_given"]["from"] == iso_utc(SystemClock().now_us())[:10]
+    assert not (await people("ada", "PUT", "payees/me/tax", form)).json()["changed"]
+    number = {"number": "de 123 456 789", "country": "DE"}
+    kept = await people("ada", "PUT", "payees/me/tax-number", number)
+    assert (kept.json()["last4"], "123 456" in kept.text) == (" 789", False)
+    await people("bo", "PUT", "payees/me/account", HIS)
+    first = (await people("ines", "GET", "payees?limit=1")).json()
+    rest = (await people("ines", "GET", f"payees?cursor={first['next_cursor']}")).json()
+    waiting = {one["creator"]: one for one in first["items"] + rest["items"]}
+    assert (len(waiting), rest["next_cursor"]) == (2, None)
+    assert waiting[given["creator"]]["tax_given"]["version"] == 1
+    assert sum(one["account"] is not None for one in waiting.values()) == 1
+    refused = await people("ines", "POST", "payees/ada/tax/check", {"version": 1, "refuse": "no_treaty"})
+    assert refused.json()["changed"]
+    mine = (await people("ada", "GET", "payees/me")).json()
+    assert "treaty" in mine["tax_given"]["why_said"]
+    assert (mine["tax_profiles"], mine["tax_number"]) == ([], {"country": "DE", "last4": " 789"})
+    await people("ada", "PUT", "payees/me/tax", form | {"treaty_ppm": 100_000})
+    for body in ({"version": 9}, {"version": 1}):
+        assert (await people("ines", "POST", "payees/ada/tax/check", body)).status_code == 409
+    assert (
+        await people("ines", "POST", "payees/ada/tax/check", {"version": 3, "refuse": "No."})
+    ).status_code == 400
+    accepted = [
+        (await people("ines", "POST", "payees/ada/tax/check", {"version": 3})).json() for _ in range(2)
+    ]
+    assert [one["changed"] for one in accepted] == [True, False]
+    mine = (await people("ada", "GET", "payees/me")).json()
+    assert [one["treaty_ppm"] for one in mine["tax_profiles"]] == [100_000]
+    assert mine["tax_given"]["state"] == "accepted"
+
+
+async def test_a_creator_declares_for_nobody_else_and_never_what_no_form_is(people):
+    his = (await people("bo", "GET", "payees/me")).json()["creator"]
+    form = {"form": "W9", "country": "US"}
+    for path, body in (
+        (f"payees/{his}/tax", form),
+        (f"payees/{his}/tax-number", {"number": "1234", "country": "US"}),
+    ):
+        assert (await people("ada", "PUT", path, body)).status_code == 404
+        assert (await people("shop", "PUT", path, body)).status_code == 403
+    for body in (form | {"form": "W3"}, form | {"country": "USA"}, form | {"treaty_ppm": 1_000_001}):
+        assert (await people("ada", "PUT", "payees/me/tax", body)).status_code == 400
+    wrong = await people("ada", "PUT", "payees/me/tax-number", {"number": "<1234>", "country": "US"})
+    assert (wrong.status_code, "<1234>" in wrong.text) == (400, False)
