@@ -2,8 +2,9 @@
 
 A period's statements say exactly what each use paid, once it is closed. Until then a creator wants to see
 that something happens, and a page may not read a million answers to say so. So settled answers are summed by
-creator, day, app and model, and by creator and work, in the order of each shard's log; the mark up to which
-that was done moves in the same transaction, so that a crash or a second process counts nothing twice.
+creator, day, app and model, by creator and work, and by app (`app_uses_store`), in the order of each shard's
+log; the mark up to which that was done moves in the same transaction, so that a crash or a second process
+counts nothing twice.
 
 It counts for whom a work was when it was counted. It is a picture of use and no basis of money.
 """
@@ -21,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
+from proxy.billing import app_uses_store as app_uses
 from proxy.catalogue.lookup_store import chunks, owner_now
 from proxy.catalogue.works import UNCLAIMED
 from proxy.clock import iso_utc
@@ -205,7 +207,7 @@ class DailyUses:
             {"creator_id": who, "work_id": work, "answers": sums[0], "ppm": sums[1], "last_day": sums[2]}
             for (who, work), sums in sorted(works.items())
         ]
-        return [(_daily, daily_rows), (_used, work_rows)]
+        return [(_daily, daily_rows), (_used, work_rows), (app_uses.table, app_uses.sums_of(rows))]
 
     def _sum(self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -226,16 +228,16 @@ class DailyUses:
 
 def _next(connection: sa.Connection, shard: str, start: int) -> tuple[list[Any], int]:
     """Return the next settled answers of a shard with the facts of their use, and where those after begin."""
+    facts = (_event.c.occurred_us, _event.c.app_id, _event.c.model, *app_uses.COLUMNS)
+    columns: list[Any] = [_attributed.c.event_id, _attributed.c.idx, *facts]
     query = (
-        sa.select(
-            _attributed.c.event_id, _attributed.c.idx, _event.c.occurred_us, _event.c.app_id, _event.c.model
-        )
+        sa.select(*columns)
         .outerjoin(_event, _event.c.id == _attributed.c.event_id)
         .where(_attributed.c.shard_id == shard, _attributed.c.idx >= start)
         .order_by(_attributed.c.idx)
         .limit(ANSWERS_AT_ONCE)
     )
-    rows = list(connection.execute(query))
+    rows: list[Any] = list(connection.execute(query))
     if len(rows) < ANSWERS_AT_ONCE:
         # After a restart an answer's shares may be carried before the answer: while new, it is waited for.
         rows = rows[: next((n for n, row in enumerate(rows) if row.occurred_us is None), len(rows))]

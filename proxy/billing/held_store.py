@@ -87,7 +87,7 @@ OF: Final[dict[str, str]] = {
 # What is about apps, answers and money as such; of a creator they hold an id at most, in what `OF` tells.
 OF_NOBODY: Final = frozenset(
     {
-        "app_limit", "attributed", "budget_hold", "budget_month", "dispute_line", "distribution",
+        "app_limit", "app_use", "attributed", "budget_hold", "budget_month", "dispute_line", "distribution",
         "distribution_decision", "entry", "event", "event_line", "key_limit", "licence_file",
         "log_entry", "log_node", "log_state", "made", "oidc_flow", "payout_batch", "payout_event", "period",
         "period_window", "policy", "policy_activation", "pool_revenue", "pool_revenue_decision",
