@@ -9,26 +9,29 @@ batch.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 
-from proxy.billing import ledger, payees, payout_files, payouts, store
+from proxy.billing import ledger, payees, payout_answers, payout_files, payouts, payouts_store, store
 from proxy.billing.declarations_store import Declaration, Declarations
-from proxy.billing.money import EXPONENTS, GRAINS_PER_MINOR, parse
+from proxy.billing.money import EXPONENTS, GRAINS_PER_MINOR, decimal_text, parse
 from proxy.billing.payees import RAILS, Account, Rail
 from proxy.billing.payees_store import KnownAccount, Payees, payees_on
 from proxy.billing.payouts import REASONS, SEPA_CURRENCY, Batch, Debtor, Rules
 from proxy.billing.payouts_store import Payouts
 from proxy.billing.periods_store import not_final
 from proxy.billing.tax_numbers_store import TaxNumbers
+from proxy.catalogue.works import printable
 from proxy.clock import Clock, Ids
-from proxy.errors import BadRequest, Problem, SettingsError
+from proxy.errors import BadRequest, Conflict, Problem, SettingsError
 from proxy.keyfile import secret_file
 from proxy.settings import Settings
 
 KEY_FILE: Final = "payees.key"
+_BANK_CODE: Final = re.compile(r"[A-Z]{2}[A-Z0-9]{2}", re.ASCII)  # ISO 20022, ExternalStatusReason
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +126,29 @@ class Paying:
         content = self.payouts(by).export(batch_id, made)
         return kept[0], content
 
+    def give_back(
+        self, payment_id: str, *, by: str, reason: str = "", code: str = "", amount: str = ""
+    ) -> bool:
+        """Book that a payment came back, all of it; False when that is done.
+
+        code: the bank's (ISO 20022, "AC04"); reason: its words; one of both is needed. amount: what came
+        back, where it is said, so that no other payment is booked back. Raises NotFound, BadRequest, and
+        Conflict where another amount came back than was paid: a bank returns a payment whole.
+        """
+        batch, one = payouts_store.payment(self._engine, payment_id)
+        if not (code or reason.strip()):
+            raise BadRequest("nobody says why it came back", remedy="give the bank's code, or its words")
+        if code and not _BANK_CODE.fullmatch(code):
+            raise BadRequest("this is no bank's code", remedy="write it like AC04", code="payouts_code")
+        paid_grains = one.net_minor * GRAINS_PER_MINOR
+        if amount and _grains(amount, batch.currency) != paid_grains:
+            raise Conflict(
+                f"{payment_id} paid {decimal_text(paid_grains, batch.currency)}, not {printable(amount, 40)}",
+                remedy="look which payment came back; what a bank kept of it is settled with the creator",
+                code="payouts_amount",
+            )
+        return self.payouts(by).give_back(payment_id, payout_answers.reason_of(code, reason))
+
     def enter(self, creator: str, account: Account, *, minimum: str, by: str, verified: bool) -> KnownAccount:
         """Keep where a creator is paid. minimum: text in the books' currency, "" for none of theirs."""
         return self.payees(by).enter(
@@ -210,6 +236,13 @@ def debtor_of(settings: Settings, rail: Rail) -> Debtor:
         )
     except BadRequest as error:
         raise SettingsError(f"[payouts] debtor: {error.cause}", remedy=error.remedy) from error
+
+
+def _grains(text: str, currency: str) -> int:
+    try:
+        return parse(text, currency)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(str(error), remedy="write it like 24.00", code="payouts_amount") from error
 
 
 def minimum_grains(text: str, currency: str) -> int:

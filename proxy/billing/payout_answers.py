@@ -96,7 +96,7 @@ def _table(raw: bytes) -> Answers:
         if answer == "paid":
             paid.append(name)
         else:
-            returned[name] = _reason("", row.get("detail") or "")
+            returned[name] = reason_of("", row.get("detail") or "")
     if not rows:
         raise _unread("it has no rows")
     return Answers(tuple(paid), returned)
@@ -116,7 +116,7 @@ def _report(raw: bytes) -> Answers:
         return Answers(tuple(reading.paid), reading.returned, reading.waiting, reading.message)
     status = reading.whole
     whole = "paid" if status in PAID else "returned" if status in RETURNED else ""
-    why = _reason(reading.whole_code, reading.whole_said) if whole == "returned" else ""
+    why = reason_of(reading.whole_code, reading.whole_said) if whole == "returned" else ""
     return Answers(message=reading.message, whole=whole, why=why)
 
 
@@ -180,13 +180,13 @@ class _Reading:
         if status in PAID:
             self.paid[name] = None
         elif status in RETURNED:
-            self.returned[name] = _reason(one.get("code", ""), one.get("said", ""))
+            self.returned[name] = reason_of(one.get("code", ""), one.get("said", ""))
         else:
             self.waiting += 1
 
 
-def _reason(code: str, said: str) -> str:
-    """A bank's reason as a creator reads it: its code, in words where we have them, and what it added."""
+def reason_of(code: str, said: str) -> str:
+    """Return a bank's reason as a creator reads it: its code, in words where we have them, and its own."""
     words = WORDS.get(code, "")
     told = printable(f"{code}: {words}" if words else code, 100)
     added = printable(said, REASON_MAX)

@@ -204,12 +204,8 @@ class Payouts:
 
     def give_back(self, payment_id: str, reason: str) -> bool:
         """Book that a payment came back: all of it is owed to its creator again. False when that is done."""
-        query = sa.select(_payout.c.batch_id).where(_payout.c.id == payment_id)
-        with self._engine.connect() as connection:
-            batch_id = connection.execute(query).scalar()
-        if batch_id is None:
-            raise NotFound(f"no payment {payment_id}", remedy="`endcredits payouts show BATCH` lists them")
-        return bool(self.answer(str(batch_id), returned={payment_id: reason})[1])
+        found, _ = payment(self._engine, payment_id)
+        return bool(self.answer(found.id, returned={payment_id: reason})[1])
 
     def answer(
         self,
@@ -327,6 +323,18 @@ def batch(engine: sa.Engine, batch_id: str) -> tuple[Batch, list[Event]]:
     """Return one batch with what happened to it, oldest first. Raises NotFound."""
     with engine.connect() as connection:
         return _load(connection, batch_id)
+
+
+def payment(engine: sa.Engine, payment_id: str) -> tuple[Batch, Payment]:
+    """Return a payment and the batch that it is of. Raises NotFound."""
+    query = sa.select(_payout.c.batch_id).where(_payout.c.id == payment_id)
+    with engine.connect() as connection:
+        batch_id = connection.execute(query).scalar()
+        found = None if batch_id is None else _found(connection, str(batch_id))
+    one = next((one for one in found.payments if one.id == payment_id), None) if found else None
+    if found is None or one is None:
+        raise NotFound(f"no payment {payment_id}", remedy="`endcredits payouts show BATCH` lists them")
+    return found, one
 
 
 def of_creator(engine: sa.Engine, creator: str) -> list[Told]:

@@ -205,11 +205,13 @@ def _bounded(file: Path, bytes_max: int) -> bytes:
 
 @command(payouts, "return")
 @click.argument("payment")
-@click.option("--reason", required=True, help="What the bank said; the creator reads it.")
+@click.option("--reason", default="", help="What the bank said; the creator reads it.")
+@click.option("--code", default="", help="The bank's code, like AC04; told in words where they are known.")
+@click.option("--amount", default="", help="What came back; refused where the payment was another.")
 @by_option
-def give_back(desk: Desk, payment: str, reason: str, by: str) -> None:
+def give_back(desk: Desk, payment: str, reason: str, code: str, amount: str, by: str) -> None:
     """Book that a PAYMENT was refused or came back: its creator is owed all of it again, the tax too."""
-    changed = open_paying(desk).payouts(by).give_back(payment, reason)
+    changed = open_paying(desk).give_back(payment, by=by, reason=reason, code=code, amount=amount)
     said = "is returned: the next batch can pay it" if changed else "was returned already"
     desk.say({"payment": payment, "state": "returned", "changed": changed}, f"{payment} {said}")
 

@@ -20,11 +20,13 @@ from proxy.access.keys import Principal
 from proxy.asking import of_pages
 from proxy.billing import payout_files, payouts_store, periods_store, policies_store
 from proxy.billing.compensation_rows import policy_row, rules_row
+from proxy.billing.declarations_store import WHY
 from proxy.billing.disputes import Part
 from proxy.billing.matter_rows import case_row, comment_row
 from proxy.billing.money import PPM
 from proxy.billing.payees import Rail
-from proxy.billing.payout_rows import batch_row, event_rows, payment_rows, unpaid_rows
+from proxy.billing.payout_answers import WORDS
+from proxy.billing.payout_rows import batch_row, check_rows, event_rows, payment_rows, unpaid_rows
 from proxy.billing.policies_store import Policies
 from proxy.billing.prices import PriceTable
 from proxy.clock import iso_utc, parse_time_us
@@ -36,6 +38,8 @@ from proxy.portal.pages import AnyRequest
 from proxy.portal.previews import Asked, Previewer
 
 BATCHES_SHOWN: Final = 50
+CHECKS_SHOWN: Final = 50
+CODES: Final = (("", "None that is listed"), *((code, f"{code}: {said}") for code, said in WORDS.items()))
 DIFFERENCES_SHOWN: Final = 20
 DONE: Final[Mapping[str, str]] = {
     "active": "The policy holds from that time on.",
@@ -44,6 +48,9 @@ DONE: Final[Mapping[str, str]] = {
     "approved": "The batch is approved: it has left what creators are owed. Write its file next.",
     "cancelled": "The batch is cancelled; everything in it is owed again.",
     "paid": "The payments are booked as made.",
+    "returned": "The payment is booked back: all of it is owed to its creator again.",
+    "checked": "It is checked, and counts from now on.",
+    "refused": "It does not count. Its creator reads why.",
     "answered": "Your answer is kept.",
     "settled": "The dispute is settled.",
 }
@@ -51,7 +58,8 @@ DONE: Final[Mapping[str, str]] = {
 
 def desk_pages(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
     """Return the handlers of operators' pages about money."""
-    return (*_rules(office, prices), *_periods(office), *_payouts(office), *_matters(office))
+    money = (*_payouts(office), *_singly(office), *_matters(office))
+    return (*_rules(office, prices), *_periods(office), *money)
 
 
 def changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -175,7 +183,9 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         """Batches, newest first, and the first step of another."""
         found = await of_pages(payouts_store.batches, engine, before=None, limit=BATCHES_SHOWN)
         rows = [batch_row(batch, events) for batch, events in found]
+        waiting, more = await of_pages(paying.to_check, limit=CHECKS_SHOWN)
         known: dict[str, Any] = {"batches": rows, "rails": paying.rails(), "done": DONE.get(done, "")}
+        known |= {"waiting": check_rows(waiting), "more": more is not None, "why": list(WHY.items())}
         return pages.page(request, "payouts.html.jinja", **known)
 
     @post("/desk/payouts", guards=OPERATORS)
@@ -213,7 +223,8 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
             }
 
         known = await of_pages(read)
-        return pages.page(request, "batch.html.jinja", dry_run=False, done=DONE.get(done, ""), **known)
+        known |= {"done": DONE.get(done, ""), "codes": CODES}
+        return pages.page(request, "batch.html.jinja", dry_run=False, **known)
 
     @post("/desk/payouts/{batch:str}/approve", guards=OPERATORS)
     async def approve(caller: NamedDependency[Principal], batch: FromPath[str]) -> Response[Any]:
@@ -251,6 +262,51 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         return Redirect(f"/portal/desk/payouts/{batch}?done=paid", status_code=303)
 
     return (batches, propose, one, approve, cancel, export, paid)
+
+
+def _singly(office: Office) -> Sequence[BaseRouteHandler]:
+    """What is said of one payment, or of what one creator gave."""
+    paying = office.paying
+
+    @post("/desk/payouts/{batch:str}/returned", guards=OPERATORS)
+    async def returned(
+        request: AnyRequest, caller: NamedDependency[Principal], batch: FromPath[str]
+    ) -> Response[Any]:
+        """Book that one payment was refused or came back, by the amount that did."""
+        form = await request.form()
+        said = {name: str(form.get(name, "")).strip() for name in ("payment", "amount", "code", "reason")}
+        if not said["amount"]:
+            raise BadRequest("the amount is missing", remedy="write what came back, as the bank says it")
+        await of_pages(paying.give_back, said.pop("payment"), by=name_of(caller), **said)
+        return Redirect(f"/portal/desk/payouts/{batch}?done=returned", status_code=303)
+
+    @post("/desk/payees/{creator:str}/account", guards=OPERATORS)
+    async def account(
+        request: AnyRequest, caller: NamedDependency[Principal], creator: FromPath[str]
+    ) -> Response[Any]:
+        """Say that one has checked with a creator whose account it is."""
+        kept, version = paying.payees(name_of(caller)), _version(await request.form())
+        await of_pages(kept.verify, creator, version)
+        return Redirect("/portal/desk/payouts?done=checked", status_code=303)
+
+    @post("/desk/payees/{creator:str}/tax", guards=OPERATORS)
+    async def tax(
+        request: AnyRequest, caller: NamedDependency[Principal], creator: FromPath[str]
+    ) -> Response[Any]:
+        """Accept what a creator declared for tax, or say why not."""
+        form = await request.form()
+        given, why = paying.declarations(name_of(caller)), str(form.get("why", ""))
+        await of_pages(given.check, creator, _version(form), why=why)
+        return Redirect(f"/portal/desk/payouts?done={'refused' if why else 'checked'}", status_code=303)
+
+    return (returned, account, tax)
+
+
+def _version(form: Mapping[str, Any]) -> int:
+    said = str(form.get("version", ""))
+    if not (said.isascii() and said.isdecimal() and len(said) <= 6):
+        raise BadRequest("no version is named", remedy="use the form of the page")
+    return int(said)
 
 
 def _matters(office: Office) -> Sequence[BaseRouteHandler]:

@@ -117,6 +117,14 @@ class ReturnedIn(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
 
 
+class GivenBackIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a payment came back: the bank's code, its words, or both. amount: what did, to be compared."""
+
+    reason: str = ""
+    code: str = ""
+    amount: str = ""
+
+
 class SettleIn(msgspec.Struct, forbid_unknown_fields=True):
     """What the bank did. payments: those it paid, null for all on their way that are not `returned`."""
 
@@ -330,10 +338,17 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
 
     @post("/payouts/payments/{payment:str}/return", guards=operators, status_code=200)
     async def give_back(
-        caller: NamedDependency[Principal], payment: FromPath[str], data: JSONBody[ReasonIn]
+        caller: NamedDependency[Principal], payment: FromPath[str], data: JSONBody[GivenBackIn]
     ) -> Row:
         """Book that a payment was refused or came back: all of it is owed to its creator again."""
-        changed = await of_pages(paying.payouts(_name(caller)).give_back, _id(payment), data.reason)
+        changed = await of_pages(
+            paying.give_back,
+            _id(payment),
+            by=_name(caller),
+            reason=data.reason,
+            code=data.code,
+            amount=data.amount,
+        )
         return {"payment": payment, "state": "returned", "changed": changed}
 
     return (create, batches, one, approve, cancel, export, settle, give_back)

@@ -131,13 +131,15 @@ def test_what_the_bank_answered_is_booked_once_and_told_by_the_next_statements(e
     ec("payouts", "export", batch)
     adas, bos = ec.of(batch, "ada"), ec.of(batch, "bo")
     assert (adas["account"], adas["state"]) == ("···· 3000", "pending")
-    back = ("payouts", "return", bos["payment"], "--reason", "AC01: no such account.")
+    assert "paid" in ec("payouts", "return", bos["payment"], "--code", "AC01", "--amount", "0.01").err
+    assert "says why" in ec("payouts", "return", bos["payment"]).err
+    back = ("payouts", "return", bos["payment"], "--code", "AC01", "--amount", bos["net"])
     assert ec.json(*back).row["changed"]
     assert "already" in ec(*back).out
     assert ec.json("payouts", "settle", batch, "--ref", "B-77").row["settled"] == [adas["payment"]]
     assert "nothing new" in ec("payouts", "settle", batch).out
     shown = ec("payouts", "show", batch).out
-    for word in ("1 returned, 1 settled", "AC01: no such account.", "B-77", adas["payment"]):
+    for word in ("1 returned, 1 settled", "AC01: there is no such account", "B-77", adas["payment"]):
         assert word in shown
 
     assert ec("periods", "close", "2026-12").status == 0

@@ -124,3 +124,62 @@ async def test_a_dispute_is_answered_and_settled_by_two_and_a_comment_is_answere
         assert (await omar.post(f"{place}/settle", away | {"to": "somewhere"})).status_code in {400, 404}
         assert (await omar.post(f"{place}/settle", away)).status_code == 303
         assert "settled" in (await ada.get(f"/portal/matters/{case}")).text
+
+
+async def test_a_payment_that_came_back_is_booked_back_by_its_amount_and_once(tmp_path):
+    async with portal(tmp_path, billing=Billing(comment_days=0)) as there:
+        _, _, ada, _ = await two(there)
+        paying = Paying(there.running.engine, there.running.settings, clock=SystemClock(), ids=RandomIds())
+        creator = there.catalogue.creator("ada").id
+        account = payees.account("manual", "as agreed", holder="Ada", country_code="DE")
+        paying.enter(creator, account, minimum="", by="Omar", verified=True)
+        batch, _ = paying.propose("manual", by="Ines")
+        paying.payouts("Omar").approve(batch.id)
+        paying.export(batch.id, by="Omar")
+        (one,) = batch.payments
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        place = f"/portal/desk/payouts/{batch.id}"
+        assert one.id in (await ines.get(place)).text
+        back = {"payment": one.id, "amount": "24.00", "code": "AC04", "reason": "<b>closed</b> in May"}
+        for wrong, status in (
+            ({"amount": "23.99"}, 409),
+            ({"amount": ""}, 400),
+            ({"amount": "much"}, 400),
+            ({"payment": "ecp-none"}, 404),
+            ({"code": "closed"}, 400),
+            ({"code": "", "reason": " "}, 400),
+        ):
+            assert (await ines.post(f"{place}/returned", back | wrong)).status_code == status, wrong
+        assert (await ada.post(f"{place}/returned", back)).status_code in {403, 404}
+        for _ in range(2):
+            assert (await ines.post(f"{place}/returned", back)).status_code == 303
+        page = (await ines.get(f"{place}?done=returned")).text
+        assert page.count("AC04: the account is closed (&lt;b&gt;closed&lt;/b&gt; in May)") == 1
+        assert "AC04: the account is closed" in (await ada.get("/portal/money")).text
+        assert paying.standing(creator)[0].owed_grains >= one.net_minor * 10**7
+
+
+async def test_what_creators_gave_is_checked_where_payouts_are_made(tmp_path):
+    async with portal(tmp_path) as there:
+        there.catalogue.add_creator("Ada", ref="ada")
+        creator = there.catalogue.creator("ada").id
+        paying = Paying(there.running.engine, there.running.settings, clock=SystemClock(), ids=RandomIds())
+        account = payees.account("manual", "as agreed 4321", holder="Ada", country_code="DE")
+        paying.enter(creator, account, minimum="", by=creator, verified=False)
+        form = payees.TaxProfile("W8BEN", "DE", 50_000, paying.today())
+        paying.declarations(creator).give(creator, form)
+        ines = await there.browser(there.key("operator", name="Ines")[1])
+        page = (await ines.get("/portal/desk/payouts")).text
+        assert "4321" in page
+        assert "W8BEN of DE" in page
+        of = f"/portal/desk/payees/{creator}"
+        for said, status in (({"version": "x"}, 400), ({"version": "7"}, 409)):
+            assert (await ines.post(f"{of}/account", said)).status_code == status
+            assert (await ines.post(f"{of}/tax", said)).status_code == status
+        assert (await ines.post(f"{of}/account", {"version": "1"})).status_code == 303
+        assert (await ines.post(f"{of}/tax", {"version": "1", "why": "expired"})).status_code == 303
+        paying.declarations(creator).give(creator, form)
+        assert (await ines.post(f"{of}/tax", {"version": "3", "why": ""})).status_code == 303
+        assert "Waits for your check" not in (await ines.get("/portal/desk/payouts")).text
+        assert paying.payees("Ines").tax_profiles(creator) == [form]
+        assert paying.payees("Ines").known(creator)[0].verified_by == "Ines"

@@ -356,3 +356,21 @@ async def test_a_creator_declares_for_nobody_else_and_never_what_no_form_is(peop
         assert (await people("ada", "PUT", "payees/me/tax", body)).status_code == 400
     wrong = await people("ada", "PUT", "payees/me/tax-number", {"number": "<1234>", "country": "US"})
     assert (wrong.status_code, "<1234>" in wrong.text) == (400, False)
+
+
+async def test_a_payment_is_booked_back_once_by_the_banks_code_and_the_amount(people, settings, prices):
+    await enter(people)
+    await people.owed(settings, prices)
+    batch = (await people("ines", "POST", "payouts/batches", {"rail": "sepa"})).json()
+    await people("omar", "POST", f"payouts/batches/{batch['id']}/approve")
+    await people("omar", "POST", f"payouts/batches/{batch['id']}/export")
+    one = batch["payment_rows"][0]
+    place = f"payouts/payments/{one['payment']}/return"
+    for body, status in (({}, 400), ({"code": "ac4"}, 400), ({"code": "AC04", "amount": "1.00"}, 409)):
+        assert (await people("omar", "POST", place, body)).status_code == status
+    body = {"code": "AC04", "amount": one["net"], "reason": "closed in May"}
+    done = [(await people("omar", "POST", place, body)).json()["changed"] for _ in range(2)]
+    assert done == [True, False]
+    who = "ada" if (await people("ada", "GET", "payees/me")).json()["creator"] == one["creator"] else "bo"
+    (told,) = (await people(who, "GET", "payouts")).json()["items"]
+    assert (told["state"], told["detail"]) == ("returned", "AC04: the account is closed (closed in May)")
