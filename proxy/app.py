@@ -28,17 +28,18 @@ from proxy.catalogue.store import Catalogue
 from proxy.outside import Outside
 from proxy.portal.api import api_router
 from proxy.portal.appeals import appeals_router
-from proxy.portal.apps import apps_router
+from proxy.portal.apps import Apps, apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.audits import Audits, audits_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.creators import Office
 from proxy.portal.described import DescribedJson, DescribedYaml
+from proxy.portal.developers import Desk
 from proxy.portal.doors import Doors, told_of
 from proxy.portal.health import health_handlers
 from proxy.portal.identities import Ways, identities_router, identity_pages
 from proxy.portal.inside import inside_pages
-from proxy.portal.log import log_router, proofs_router
+from proxy.portal.log import log_router, proofs_router, shown_receipt
 from proxy.portal.matters import matters_router
 from proxy.portal.operators import Watch
 from proxy.portal.pages import Pages
@@ -124,7 +125,10 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     prover = Prover(running.engine, running.issuer)
     office = Office(pages, running.engine, settings, paying, running.clock, running.ids, prover)
     watch = Watch(running.metrics, running.checks, [(b.name, b.url) for b in settings.backends])
-    seen_inside = [*inside_pages(office, sessions, watch, running.prices), *playground]
+    apps = Apps(running.engine, settings, running.prices, running.clock)
+    shown = functools.partial(shown_receipt, running.engine, running.issuer)
+    desk = Desk(office, apps, doors.origin, running.credit_of, shown)
+    seen_inside = [*inside_pages(office, sessions, watch, running.prices, desk), *playground]
     seen_inside += identity_pages(pages, ways)
     app = Litestar(
         [
@@ -136,7 +140,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             splits_router(running.engine, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),
-            apps_router(running.engine, settings, running.prices),
+            apps_router(apps),
             payouts_router(running.engine, paying, catalogue),
             persons_router(running.engine, settings, running.clock),
             webhooks_router(running.engine, settings, running.clock),

@@ -223,12 +223,13 @@ def _creator_named(connection: sa.Connection, creator: str) -> str:
     return str(found)
 
 
-def list_keys(engine: sa.Engine) -> list[KnownKey]:
-    """Return every key, revoked ones too, oldest first."""
+def list_keys(engine: sa.Engine, app: str = "") -> list[KnownKey]:
+    """Return every key, revoked ones too, oldest first; those of the app of this id, where one is named."""
     statement = (
         sa.select(_key, _app.c.name.label("app"), _key_limit.c.models, _key_limit.c.expires_us)
         .outerjoin(_app, _app.c.id == _key.c.app_id)
         .outerjoin(_key_limit, _key_limit.c.key_id == _key.c.id)
+        .where(_key.c.app_id == app if app else sa.true())
     )
     with engine.connect() as connection:
         rows = connection.execute(statement.order_by(_key.c.created_us, _key.c.id)).all()

@@ -68,7 +68,7 @@ MENUS: Final[Mapping[str, Menu]] = {
         ("People", "/portal/desk/people"),
         ("Log", "/portal/desk/log"),
     ),
-    "app": (("Overview", "/portal/"), ("Playground", "/portal/playground")),
+    "app": (("Overview", "/portal/"), ("By day", "/portal/app/days"), ("Playground", "/portal/playground")),
 }
 
 
@@ -281,6 +281,11 @@ class Doors:
             if named:
                 return named[:100]
         return request.client.host if request.client else ""
+
+    def origin(self, request: AnyRequest) -> str:
+        """Return our own address as the browser has it: scheme and host."""
+        scheme = "https" if self._is_secure(request) else "http"
+        return f"{scheme}://{request.headers.get('host', '')}"
 
     def _is_secure(self, request: AnyRequest) -> bool:
         if self._believes(request):

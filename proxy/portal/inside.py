@@ -12,6 +12,7 @@ from proxy.billing.prices import PriceTable
 from proxy.portal.appeals import appeal_pages
 from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
+from proxy.portal.developers import Desk, developer_pages, home
 from proxy.portal.front import front_pages
 from proxy.portal.linking import linking_pages
 from proxy.portal.money import money_pages
@@ -21,14 +22,15 @@ from proxy.portal.splits import split_pages
 
 
 def inside_pages(
-    office: Office, sessions: Sessions, watch: Watch, prices: PriceTable
+    office: Office, sessions: Sessions, watch: Watch, prices: PriceTable, desk: Desk
 ) -> Sequence[BaseRouteHandler]:
-    """Return the first page and the handlers of creators' and operators' pages."""
+    """Return the first page and the handlers of creators', operators' and app developers' pages."""
     front = front_pages(
         office.pages,
         {
             "creator": functools.partial(overview, office),
             "operator": functools.partial(health, office, watch),
+            "app": functools.partial(home, desk),
         },
     )
     creators = (
@@ -39,4 +41,5 @@ def inside_pages(
         *appeal_pages(office),
         *linking_pages(office),
     )
-    return (*front, *creators, *operator_pages(office, sessions), *desk_pages(office, prices))
+    operators = (*operator_pages(office, sessions), *desk_pages(office, prices))
+    return (*front, *creators, *operators, *developer_pages(desk))

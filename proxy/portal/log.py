@@ -71,7 +71,7 @@ def proofs_router(engine: sa.Engine, issuer: Issuer, prover: Prover) -> Router:
             return Response(
                 {"id": event_id, "status": "pending"}, status_code=202, headers={"retry-after": "1"}
             )
-        shown = await of_pages(_shown, engine, issuer, event)
+        shown = await of_pages(shown_receipt, engine, issuer, event)
         later = {} if shown["proof"] else {"retry-after": "1"}
         return Response(shown, status_code=200 if shown["proof"] else 202, headers=later)
 
@@ -82,7 +82,8 @@ def proofs_router(engine: sa.Engine, issuer: Issuer, prover: Prover) -> Router:
     )
 
 
-def _shown(engine: sa.Engine, issuer: Issuer, event: MeteredEvent) -> dict[str, Any]:
+def shown_receipt(engine: sa.Engine, issuer: Issuer, event: MeteredEvent) -> dict[str, Any]:
+    """Return what shows a settled answer's receipt; `proof` is None while it is not in the log."""
     secrets = issuer.kept_secrets_of(event.occurred_us)
     said = payload(event, secrets)
     place = store.place_of(engine, event.id)

@@ -9,12 +9,14 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
 
+from proxy.access.limits import month_of
+from proxy.access.limits_store import Budgets, limit_app
 from proxy.access.sessions_store import Sessions
 from proxy.access.store import create_key
 from proxy.app import create_app
@@ -103,8 +105,17 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str]:
     rows = [NewWork(f"{n}.txt", "ada", title, texts[n]) for n, title in enumerate(titles)]
     rows += [NewWork("9.txt", "bo", "Nobody waved", "a text of his")]
     works = [one.work_id for one in catalogue.add_works(rows)]
-    for role, who in (("app", "Reader's companion"), ("operator", "Ines")):
-        create_key(engine, role, clock=clock, ids=ids, name=who)
+    app = create_key(engine, "app", clock=clock, ids=ids, name="Reader's companion").principal.app_id
+    create_key(engine, "operator", clock=clock, ids=ids, name="Ines")
+    limit_app(engine, app, lambda old: replace(old, budget_grains=PRICE * 90, currency="USD"), clock=clock)
+    Budgets(engine).reserve(
+        "rct_under_way",
+        app,
+        month=month_of(clock.now_us()),
+        grains=PRICE,
+        budget_grains=PRICE * 90,
+        now_us=clock.now_us(),
+    )
     lines = tuple(Line(work, 90_000 + 40_000 * n) for n, work in enumerate(works))
     meter(engine, [make_event(n, lines[n % 3 :], price_grains=PRICE) for n in range(1, 6)])
     billing = settings.billing
@@ -112,7 +123,7 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str]:
     now_us = clock.now_us()
     meter(engine, [
         make_event(100 + n, lines[: 1 + n % 4], price_grains=PRICE, occurred_us=now_us - (n * n % 29) * DAY_US,
-                   model=("small-writer", "large-writer")[n % 2])
+                   model=("small-writer", "large-writer")[n % 2], app_id=app)
         for n in range(60)
     ])  # fmt: skip
     daily, passages = DailyUses(engine), PassageUses(engine)
@@ -165,10 +176,18 @@ PAGES = {
         "health": "/portal/", "desk-works": "/portal/desk/works", "review": "/portal/desk/review",
         "rules": "/portal/desk/rules", "periods": "/portal/desk/periods", "payouts": "/portal/desk/payouts",
         "desk-matters": "/portal/desk/matters", "desk-matter": "/portal/desk/matters/{case}",
-        "people": "/portal/desk/people", "log": "/portal/desk/log",
+        "people": "/portal/desk/people", "log": "/portal/desk/log", "me": "/portal/me",
+    },
+    "app": {
+        "overview": "/portal/", "days": "/portal/app/days", "answer": "/portal/app/answers/rct_00000000000000000000000100",
+        "me": "/portal/me",
     },
 }  # fmt: skip
-WHO: dict[str, dict[str, str]] = {"creator": {"creator": "ada"}, "operator": {"name": "Omar"}}
+WHO: dict[str, dict[str, str]] = {
+    "creator": {"creator": "ada"},
+    "operator": {"name": "Omar"},
+    "app": {"name": "Reader's companion"},
+}
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])

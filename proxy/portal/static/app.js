@@ -15,6 +15,17 @@ document.addEventListener("submit", (event) => {
 
 document.querySelector("[aria-invalid=true]")?.focus();
 
+// Text that is meant to be taken away has a button for that.
+document.querySelectorAll("[data-copy]").forEach((text) => {
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "Copy" });
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+  text.after(button);
+});
+
 // Files that are sent show how far they are. The answer is a page, and takes the place of this one.
 document.querySelectorAll("form[data-upload]").forEach((form) => {
   form.addEventListener("submit", (event) => {

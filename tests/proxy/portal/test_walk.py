@@ -76,6 +76,12 @@ async def test_every_role_is_kept_out_of_the_pages_of_the_others(tmp_path):
             for role, browser in browsers.items():
                 if path.startswith("/portal/playground") and role == "app":
                     continue
+                if path.startswith("/portal/app/"):
+                    reply = await (browser.get if method == "GET" else browser.post)(path)
+                    refused = {403} if role != "app" else set()
+                    assert (reply.status_code in refused) or role == "app", (role, method, path)
+                    assert reply.status_code not in {401, 500}, (role, method, path, reply.status_code)
+                    continue
                 if re.match(r"/portal/me(/|$)", path):  # everybody's own
                     ask = browser.get if method == "GET" else browser.post
                     assert (await ask(path)).status_code in {200, 303, 404}, (role, method, path)
