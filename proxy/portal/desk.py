@@ -29,6 +29,7 @@ from proxy.billing.payout_answers import WORDS
 from proxy.billing.payout_rows import batch_row, check_rows, event_rows, payment_rows, unpaid_rows
 from proxy.billing.policies_store import Policies
 from proxy.billing.prices import PriceTable
+from proxy.catalogue.agreements_store import Agreements
 from proxy.clock import iso_utc, parse_time_us
 from proxy.errors import BadRequest
 from proxy.portal.closing import Closer
@@ -184,8 +185,15 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         found = await of_pages(payouts_store.batches, engine, before=None, limit=BATCHES_SHOWN)
         rows = [batch_row(batch, events) for batch, events in found]
         waiting, more = await of_pages(paying.to_check, limit=CHECKS_SHOWN)
+        everybody = Agreements(engine, clock=office.clock, ids=office.ids, creator="")
+        people = await of_pages(everybody.named, {one.creator for one in waiting})
         known: dict[str, Any] = {"batches": rows, "rails": paying.rails(), "done": DONE.get(done, "")}
-        known |= {"waiting": check_rows(waiting), "more": more is not None, "why": list(WHY.items())}
+        known |= {
+            "waiting": check_rows(waiting),
+            "people": people,
+            "more": more is not None,
+            "why": list(WHY.items()),
+        }
         return pages.page(request, "payouts.html.jinja", **known)
 
     @post("/desk/payouts", guards=OPERATORS)
