@@ -5,6 +5,7 @@ One store with a month that was closed, one that is open, and words that would b
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import threading
 import time
@@ -23,6 +24,7 @@ from proxy.app import create_app
 from proxy.billing import payees
 from proxy.billing.adjustments_store import Adjustments
 from proxy.billing.daily_store import DailyUses
+from proxy.billing.declarations_store import Declarations
 from proxy.billing.disputes_store import Disputes
 from proxy.billing.passages_store import PassageUses
 from proxy.billing.paying import Paying
@@ -34,6 +36,7 @@ from proxy.billing.run import close_period
 from proxy.billing.store import list_statements
 from proxy.catalogue.agreements import split_in
 from proxy.catalogue.agreements_store import Agreements
+from proxy.catalogue.linking_store import Links
 from proxy.catalogue.ownership import Held
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
@@ -151,6 +154,10 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str]:
         other="platform",
         reason="A late answer.",
     )
+    for who, work, other in ((ada, works[2], works[0]), (bo, works[4], works[0]), (ada, works[0], works[1])):
+        Links(engine, clock=clock, creator=who).state(work, "translation_of", other)
+    form = payees.TaxProfile("W8BEN", "SE", 75_000, dt.date(2026, 1, 1))
+    Declarations(engine, clock=clock, by=ada).give(ada, form)
     bo_has = {"clock": clock, "ids": ids, "creator": bo}
     proposed = Agreements(engine, **bo_has).propose(
         works[4], split_in([("bo", "66.6667"), ("ada", "33.3333")]), f"As we said in the studio. {MARKUP}"
