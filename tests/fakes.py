@@ -71,22 +71,24 @@ class MemoryJournal:
         self.is_waiting = asyncio.Event()
         self.on_attributed: Callable[[], None] = lambda: None
 
-    async def append(self, *records: Record, durable: bool = True) -> int:
-        if durable:
-            self.is_waiting.set()
-            try:
-                # The real one's caller waits for the disk, and the loop turns meanwhile.
-                await (asyncio.sleep(0) if self.gate is None else self.gate.wait())
-            except asyncio.CancelledError:
-                self.records += records  # as they stay in the queue of the real one
-                raise
-        if durable and self.is_refusing:
+    def begin(self, begun: Begun) -> None:
+        self.records.append(begun)
+
+    async def append(self, *records: Record) -> int:
+        self.is_waiting.set()
+        try:
+            # The real one's caller waits for the disk, and the loop turns meanwhile.
+            await (asyncio.sleep(0) if self.gate is None else self.gate.wait())
+        except asyncio.CancelledError:
+            self.records += records  # as they stay in the queue of the real one
+            raise
+        if self.is_refusing:
             raise Unavailable("the disk is full", remedy="make room", code="journal_unavailable")
         for record in records:
             self.records.append(record)
             if isinstance(record, Attributed):
                 self.on_attributed()
-        return len(self.records) - 1 if durable else -1
+        return len(self.records) - 1
 
     def offer(self, record: Record) -> None:
         self.records.append(record)

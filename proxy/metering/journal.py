@@ -45,8 +45,8 @@ from proxy.settings import Metering
 
 GROUP_BYTES_MAX = 1 << 21  # one write: two records of the largest size, thousands of ordinary ones
 SHARDS_MAX = 1_000  # worker processes on one data folder, far above any machine's
-# A record that nobody waits for may wait so long for one that somebody does, and share its sync. A process
-# killed within it leaves no trace of that answer; its client has read as little of it.
+# How long the record that an answer began waits for that of what it used. A process killed within it leaves
+# no trace of that answer; its client has read as little of it.
 LINGER_S = 0.01
 RETRY_S = 1.0  # how soon a disk that failed is tried again when nobody waits
 PROBE = bytes(1 << 12)  # what it is tried with when there is no record: a page, which no full disk takes
@@ -88,7 +88,8 @@ class Journal:
         self._queue: deque[_Entry] = deque()
         self._room = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lingering: asyncio.TimerHandle | None = None  # until records that nobody waits for are written
+        self._begun: dict[str, Begun] = {}  # of answers under way for less than LINGER_S
+        self._lingering: asyncio.TimerHandle | None = None
         self._closing = False
         self._move_below = 0
         self._unfinished = Unfinished()
@@ -228,8 +229,23 @@ class Journal:
         if begun:
             self._log.info("answers_cut_by_crash", shard=self.shard_id, answers=len(begun))
 
-    async def append(self, *records: Record, durable: bool = True) -> int:
-        """Record one or more; return the last's index once all are on the disk, -1 at once without `durable`.
+    def begin(self, begun: Begun) -> None:
+        """Record, LINGER_S from now, that an answer began, unless what it used comes before and says all."""
+        self._begun[begun.id] = begun
+        if self._lingering is None:
+            self._loop = asyncio.get_running_loop()
+            self._lingering = self._loop.call_later(LINGER_S, self._linger_no_more)
+
+    def _linger_no_more(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        begun, self._begun = self._begun, {}
+        if begun:
+            self._enqueue(*[_Entry(record, encode_record(record)) for record in begun.values()])
+
+    async def append(self, *records: Record) -> int:
+        """Record one or more; return the last's index once all are on the disk.
 
         Waits while `queue_events` records are queued. A caller that is cancelled meanwhile leaves its
         records queued. Raises Unavailable(code "journal_unavailable") when the disk refused one: those
@@ -244,9 +260,6 @@ class Journal:
             for record in records:
                 self.offer(record)
             raise
-        if not durable:
-            self._enqueue(*[_Entry(record, encode_record(record)) for record in records], lingers=True)
-            return -1
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         last = records[-1]
         entries = [_Entry(record, encode_record(record), future, record is last) for record in records]
@@ -265,7 +278,7 @@ class Journal:
         """
         self._enqueue(_Entry(record, encode_record(record)))
 
-    def _enqueue(self, *entries: _Entry, lingers: bool = False) -> None:
+    def _enqueue(self, *entries: _Entry) -> None:
         if self._loop is None:
             with contextlib.suppress(RuntimeError):  # offered outside a loop: nobody to wake there
                 self._loop = asyncio.get_running_loop()
@@ -273,16 +286,9 @@ class Journal:
             if self._closing:
                 raise Unavailable("the journal is closed", code="journal_unavailable")
             self._queue.extend(entries)
-            if not lingers or self._loop is None:
-                self._wake.notify()
-            elif self._lingering is None:
-                self._lingering = self._loop.call_later(LINGER_S, self._linger_no_more)
-
-    def _linger_no_more(self) -> None:
-        self._lingering = None
-        with self._wake:
-            if self._queue:
-                self._wake.notify()
+            self._wake.notify()
+        for entry in entries:
+            self._begun.pop(entry.record.id, None)
 
     @property
     def next_index(self) -> int:
@@ -335,6 +341,7 @@ class Journal:
 
     async def close(self) -> None:
         """Write what is queued, then let go of the shard."""
+        self._linger_no_more()
         with self._wake:
             self._closing = True
             self._wake.notify()

@@ -319,7 +319,7 @@ class Journey:
                     await self._send({"type": "http.response.body", "body": body})
                     return
                 case Began():
-                    await self._relay.journal.append(self._begun(), durable=False)
+                    self._relay.journal.begin(self._begun())
                 case Settle(deadline_ms):
                     await self._settle(deadline_ms)
                 case Record():

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from proxy.access.keys import Principal
-from proxy.metering.usage import MeteredEvent, Record
+from proxy.metering.usage import Begun, MeteredEvent, Record
 from proxy.receipts.receipt import Secrets
 from proxy.relay.scored import Copied, Failed, Scored
 
@@ -39,8 +39,12 @@ class KeyRing(Protocol):
 class JournalLike(Protocol):
     """Where usage becomes durable (metering.journal.Journal)."""
 
-    async def append(self, *records: Record, durable: bool = True) -> int:
-        """Record; return when all are on the disk (durable) or queued."""
+    def begin(self, begun: Begun) -> None:
+        """Record that an answer began, soon."""
+        ...
+
+    async def append(self, *records: Record) -> int:
+        """Record; return when all are on the disk."""
         ...
 
     def offer(self, record: Record) -> None:

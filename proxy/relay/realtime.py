@@ -300,7 +300,7 @@ class Session:
         elif said.kind == "opened" and len(self._open) < OPEN_MAX:
             answer = self._answer()
             self._open[said.answer_id] = answer
-            await self._relay.journal.append(self._begun(principal, answer), durable=False)
+            self._relay.journal.begin(self._begun(principal, answer))
         elif said.kind == "done":
             answer = self._open.get(said.answer_id) or self._answer()
             outcome: Outcome = "cut" if said.is_cancelled or self._client_is_gone else "complete"

@@ -149,13 +149,12 @@ async def meter(folder: Path, url: str, seed: int, pipe: int) -> None:
     async def call(caller: int) -> None:
         for number in range(1_000_000):
             answer = f"rct_{seed}_{caller}_{number}"
-            await journal.append(
-                Begun(id=answer, occurred_us=1, app="app_a", model="m", endpoint="/v1/x", input_tokens=1),
-                durable=False,
+            journal.begin(
+                Begun(id=answer, occurred_us=1, app="app_a", model="m", endpoint="/v1/x", input_tokens=1)
             )
             if rng.random() < RETRIED:
                 await asyncio.sleep(
-                    rng.random() / 100
+                    rng.random() / 30
                 )  # the backend thinks: a kill now finds an answer in flight
             for letter, record in (("U", used(answer)), ("A", attributed(answer))):
                 await journal.append(record)

@@ -69,7 +69,7 @@ async def test_records_that_wait_together_share_one_sync(open_journal, made):
 
 async def test_a_record_not_waited_for_is_written_when_the_journal_closes(open_journal, folder, made):
     journal = open_journal()
-    assert await journal.append(made.begun(1), durable=False) == -1
+    journal.begin(made.begun(1))
     await journal.close()
     assert recorded(folder) == [made.begun(1)]
 
@@ -100,24 +100,22 @@ async def test_records_that_belong_together_wait_for_room_too(open_journal, fold
     assert len(recorded(folder)) == 100
 
 
-async def test_a_record_nobody_waits_for_shares_the_sync_of_one_that_somebody_waits_for(
+async def test_an_answer_that_is_over_at_once_says_in_one_record_that_it_began_and_what_it_used(
     open_journal, folder, made
 ):
-    disk = FailingDisk()
-    journal = open_journal(disk=disk)
-    before = disk.syncs
-    await journal.append(made.begun(1), durable=False)
+    journal = open_journal()
+    journal.begin(made.begun(1))
+    journal.begin(made.begun(2))
     await journal.append(made.used(1))
-    assert disk.syncs == before + 1
-    assert recorded(folder) == [made.begun(1), made.used(1)]
     await journal.close()
+    assert recorded(folder) == [made.used(1), made.begun(2)]
 
 
 async def test_a_record_nobody_waits_for_is_written_soon_by_itself(open_journal, folder, made):
     journal = open_journal()
     is_written = asyncio.Event()
     journal.on_group = is_written.set
-    await journal.append(made.begun(1), durable=False)
+    journal.begin(made.begun(1))
     await is_written.wait()
     assert recorded(folder) == [made.begun(1)]
     await journal.close()
@@ -153,7 +151,7 @@ async def test_a_record_nobody_waits_for_outlives_a_full_disk(open_journal, fold
     disk = FailingDisk()
     journal = open_journal(disk=disk)
     disk.full = True
-    await journal.append(made.begun(1), durable=False)
+    journal.offer(made.begun(1))
     with pytest.raises(Unavailable):
         await journal.append(made.used(2))
     disk.full = False
@@ -191,7 +189,7 @@ async def test_a_full_disk_keeps_nobody_from_starting_and_cut_answers_are_booked
 ):
     journal = open_journal()
     for number in (1, 2):
-        await journal.append(made.begun(number), durable=False)
+        journal.begin(made.begun(number))
     await journal.close()
     disk = FailingDisk()
     disk.full = True
@@ -210,7 +208,7 @@ async def test_a_full_disk_keeps_nobody_from_starting_and_cut_answers_are_booked
 
 async def test_a_disk_that_stays_full_leaves_cut_answers_for_the_next_start(open_journal, folder, made):
     journal = open_journal()
-    await journal.append(made.begun(1), durable=False)
+    journal.begin(made.begun(1))
     await journal.close()
     disk = FailingDisk()
     disk.full = True
@@ -224,7 +222,7 @@ async def test_after_a_full_disk_an_answer_s_records_are_still_in_their_order(op
     disk = FailingDisk()
     journal = open_journal(disk=disk)
     disk.full = True
-    await journal.append(made.begun(1), durable=False)
+    journal.offer(made.begun(1))
     journal.offer(made.used(1))
     with pytest.raises(Unavailable):
         await journal.append(made.used(2))
