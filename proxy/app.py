@@ -31,6 +31,7 @@ from proxy.portal.appeals import appeals_router
 from proxy.portal.apps import Apps, apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.audits import Audits, audits_router
+from proxy.portal.builds import Builds, index_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.creators import Office
 from proxy.portal.described import DescribedJson, DescribedYaml
@@ -128,7 +129,8 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
     apps = Apps(running.engine, settings, running.prices, running.clock)
     shown = functools.partial(shown_receipt, running.engine, running.issuer)
     desk = Desk(office, apps, doors.origin, running.credit_of, shown)
-    seen_inside = [*inside_pages(office, sessions, watch, running.prices, desk), *playground]
+    builds = Builds(running.engine, settings)
+    seen_inside = [*inside_pages(office, sessions, watch, running.prices, desk, builds), *playground]
     seen_inside += identity_pages(pages, ways)
     app = Litestar(
         [
@@ -149,6 +151,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             matters_router(running.engine, settings.billing, running.clock),
             previews_router(Previewer(settings)),
             audits_router(Audits(settings)),
+            index_router(builds),
             log_router(running.engine, running.issuer),
             proofs_router(running.engine, running.issuer, prover),
             *health_handlers(running.metrics, running.checks, running.about),

@@ -214,6 +214,18 @@ def _usable(index_root: Path) -> Path | None:
         return None  # a broken `current` must not keep a new index from being built
 
 
+def is_building(index_root: Path) -> bool:
+    """Return whether a process builds an index here at this moment."""
+    try:
+        with (index_root / _LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def _alone(index_root: Path) -> Generator[None]:
     # The lock goes with the process, so a killed build leaves nothing to clear away.

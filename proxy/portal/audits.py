@@ -7,9 +7,6 @@ broken one so many rows by name, all of them counted.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from typing import Any, Final
 
 import msgspec
@@ -19,59 +16,37 @@ from litestar.datastructures import CacheControlHeader
 from proxy.access.guards import requires
 from proxy.access.keys import Action
 from proxy.asking import of_pages
-from proxy.clock import SystemClock, iso_utc
+from proxy.clock import iso_utc
 from proxy.portal.auditor import Audited, is_running, keep, last
-from proxy.settings import Settings, handed_over
+from proxy.portal.jobs import Job
+from proxy.settings import Settings
 
 OPERATORS: Final = [requires(Action.OPERATE)]
 LONGEST_S: Final = 6 * 3_600  # a hundred million answers, on a machine that has other things to do
-_CLOCK: Final = SystemClock()
 
 
 class Audits:
     """Starts audits of one data folder, and tells of them."""
 
-    def __init__(self, settings: Settings, longest_s: int = LONGEST_S) -> None:
+    def __init__(self, settings: Settings, longest_s: float = LONGEST_S) -> None:
         """longest_s: after so long an audit is ended, and that is what it found."""
-        self._settings, self._longest_s = settings, longest_s
-        self.running: asyncio.Task[None] | None = None
-
-    def start(self) -> bool:
-        """Start one; False where one runs already, here or in another worker."""
-        if self._is_running():
-            return False
-        self.running = asyncio.get_running_loop().create_task(self._run(), name="audit")
-        return True
+        self._folder = settings.data_dir
+        self.job = Job(
+            settings,
+            "proxy.portal.auditor",
+            is_busy=lambda: is_running(self._folder),
+            failed=self._failed,
+            longest_s=longest_s,
+        )
 
     def told(self) -> dict[str, Any]:
         """Return what the last one found, and whether one runs."""
-        found = last(self._settings.data_dir)
-        state = "running" if self._is_running() else "never" if found is None else "done"
+        found = last(self._folder)
+        state = "running" if self.job.is_running() else "never" if found is None else "done"
         return {"state": state, "last": None if found is None else _told(found)}
 
-    def _is_running(self) -> bool:
-        is_ours = self.running is not None and not self.running.done()
-        return is_ours or is_running(self._settings.data_dir)
-
-    async def _run(self) -> None:
-        began_us = _CLOCK.now_us()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "proxy.portal.auditor", env=os.environ | handed_over(self._settings)
-        )
-        status: int | None = None
-        try:
-            async with asyncio.timeout(self._longest_s):
-                status = await child.wait()
-        except TimeoutError:
-            child.kill()
-            status = await child.wait()
-        finally:
-            if child.returncode is None:  # the server stops
-                child.kill()
-        if status:
-            why = f"its process ended with {status}"
-            made = Audited(began_us=began_us, ended_us=_CLOCK.now_us(), problem=why)
-            keep(self._settings.data_dir, made)
+    def _failed(self, began_us: int, ended_us: int, why: str) -> None:
+        keep(self._folder, Audited(began_us=began_us, ended_us=ended_us, problem=why))
 
 
 def _told(found: Audited) -> dict[str, Any]:
@@ -90,7 +65,7 @@ def audits_router(audits: Audits) -> Router:
     @post("/audits", guards=OPERATORS, status_code=202)
     async def start() -> dict[str, Any]:
         """Start an audit of the books; one that runs already is the one."""
-        is_new = audits.start()
+        is_new = audits.job.start()
         return await of_pages(audits.told) | {"new": is_new}
 
     @get("/audits", guards=OPERATORS)

@@ -10,6 +10,7 @@ from litestar.handlers import BaseRouteHandler
 from proxy.access.sessions_store import Sessions
 from proxy.billing.prices import PriceTable
 from proxy.portal.appeals import appeal_pages
+from proxy.portal.builds import Builds, build_pages
 from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
 from proxy.portal.developers import Desk, developer_pages, home
@@ -22,7 +23,7 @@ from proxy.portal.splits import split_pages
 
 
 def inside_pages(
-    office: Office, sessions: Sessions, watch: Watch, prices: PriceTable, desk: Desk
+    office: Office, sessions: Sessions, watch: Watch, prices: PriceTable, desk: Desk, builds: Builds
 ) -> Sequence[BaseRouteHandler]:
     """Return the first page and the handlers of creators', operators' and app developers' pages."""
     front = front_pages(
@@ -41,5 +42,9 @@ def inside_pages(
         *appeal_pages(office),
         *linking_pages(office),
     )
-    operators = (*operator_pages(office, sessions), *desk_pages(office, prices))
+    operators = (
+        *operator_pages(office, sessions, builds, desk.origin),
+        *build_pages(builds),
+        *desk_pages(office, prices),
+    )
     return (*front, *creators, *operators, *developer_pages(desk))

@@ -28,6 +28,7 @@ from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
 from proxy.errors import BadRequest
 from proxy.observability import Metrics
+from proxy.portal.builds import Builds
 from proxy.portal.creators import WORKS_SHOWN, Office
 from proxy.portal.doors import inside
 from proxy.portal.pages import AnyRequest
@@ -35,7 +36,7 @@ from proxy.portal.pages import AnyRequest
 OPERATORS: Final = [inside("operator")]
 CHANGES_SHOWN: Final = 100
 DONE: Final[Mapping[str, str]] = {
-    "released": "The work is released. It earns from the next index on: `endcredits index build`.",
+    "released": "The work is released. It earns from the next index on, which is built under Works.",
     "upheld": "The work stays held, and its creator reads your reason.",
     "decided": "The claim is decided.",
     "revoked": "The key is revoked. Whoever is signed in with it is out at the next click.",
@@ -55,9 +56,14 @@ class Watch:
     backends: Sequence[tuple[str, str]]
 
 
-def operator_pages(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
-    """Return the handlers of operators' pages but for health, which is at /portal/, and money."""
-    return (*_works(office), *_people(office, sessions), *_log(office))
+def operator_pages(
+    office: Office, sessions: Sessions, builds: Builds, origin: Callable[[AnyRequest], str]
+) -> Sequence[BaseRouteHandler]:
+    """Return the handlers of operators' pages but for health, which is at /portal/, and money.
+
+    origin: our own address as the reader's browser has it.
+    """
+    return (*_works(office, builds), *_people(office, sessions, origin), *_log(office))
 
 
 async def health(office: Office, watch: Watch, request: AnyRequest, _caller: Principal) -> Response[bytes]:
@@ -110,7 +116,7 @@ def name_of(caller: Principal) -> str:
     return caller.name or caller.key_id
 
 
-def _works(office: Office) -> Sequence[BaseRouteHandler]:
+def _works(office: Office, builds: Builds) -> Sequence[BaseRouteHandler]:
     pages, engine = office.pages, office.engine
 
     def ownership(caller: Principal) -> Ownership:
@@ -127,7 +133,8 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
         shelf = office.shelf(caller)
         rows, following = await of_pages(shelf.page, max(after, 0), WORKS_SHOWN, creator)
         known: dict[str, Any] = {"works": rows, "following": following, "after": after, "creator": creator}
-        return pages.page(request, "desk-works.html.jinja", **known)
+        index = await of_pages(builds.told)
+        return pages.page(request, "desk-works.html.jinja", index=index, **known)
 
     @get("/desk/review", guards=OPERATORS)
     async def review(
@@ -187,7 +194,9 @@ def _works(office: Office) -> Sequence[BaseRouteHandler]:
     return (works, review, decide, decide_claim)
 
 
-def _people(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
+def _people(
+    office: Office, sessions: Sessions, origin: Callable[[AnyRequest], str]
+) -> Sequence[BaseRouteHandler]:
     pages, engine = office.pages, office.engine
 
     def read() -> dict[str, Any]:
@@ -213,9 +222,10 @@ def _people(office: Office, sessions: Sessions) -> Sequence[BaseRouteHandler]:
         made = await of_pages(
             sessions.link, role, creator=creator, name="" if creator else name, by=name_of(caller)
         )
-        host = f"{request.url.scheme}://{request.headers.get('host', '')}"
-        shown = {"who": made.name, "until_us": made.until_us, "address": f"{host}/portal/enter/{made.secret}"}
-        return await people_page(request, link=shown)
+        address = f"{origin(request)}/portal/enter/{made.secret}"
+        return await people_page(
+            request, link={"who": made.name, "until_us": made.until_us, "address": address}
+        )
 
     @post("/desk/people/creators", guards=OPERATORS)
     async def creator(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[Any]:

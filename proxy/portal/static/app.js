@@ -15,6 +15,11 @@ document.addEventListener("submit", (event) => {
 
 document.querySelector("[aria-invalid=true]")?.focus();
 
+// What is under way is looked at again by itself; without a script by a click.
+document.querySelectorAll("a[data-again]").forEach((link) => {
+  setTimeout(() => location.replace(link.href.split("#")[0]), 1000 * link.dataset.again);
+});
+
 // Text that is meant to be taken away has a button for that.
 document.querySelectorAll("[data-copy]").forEach((text) => {
   const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "Copy" });

@@ -31,10 +31,10 @@ async def test_an_operator_starts_an_audit_and_reads_what_it_found(tmp_path):
 
 async def test_it_runs_in_a_process_of_its_own_and_once_at_a_time(tmp_path):
     audits = Audits(Settings(data_dir=tmp_path))  # a store without a table
-    assert audits.start()
-    assert not audits.start()
+    assert audits.job.start()
+    assert not audits.job.start()
     assert audits.told()["state"] == "running"
-    await audits.running
+    await audits.job.running
     told = audits.told()
     assert (told["state"], told["last"]["sound"]) == ("done", False)
     assert "went away" in told["last"]["problem"]
@@ -42,6 +42,6 @@ async def test_it_runs_in_a_process_of_its_own_and_once_at_a_time(tmp_path):
 
 async def test_one_that_takes_too_long_is_ended_and_that_is_what_it_found(tmp_path):
     audits = Audits(Settings(data_dir=tmp_path), longest_s=0)
-    assert audits.start()
-    await audits.running
+    assert audits.job.start()
+    await audits.job.running
     assert audits.told()["last"]["problem"] == "its process ended with -9"
