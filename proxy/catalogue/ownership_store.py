@@ -210,11 +210,25 @@ class Ownership:
         with self._engine.connect() as connection:
             return _one_claim(connection, claim_id)
 
-    def claims(self, *, work_id: str = "", open_only: bool = False) -> list[Claim]:
-        """Return claims, oldest first: of one work, or all; decided ones too unless `open_only`."""
+    def claims(
+        self,
+        *,
+        work_id: str = "",
+        claimant: str = "",
+        open_only: bool = False,
+        after_seq: int = 0,
+        limit: int | None = None,
+    ) -> list[Claim]:
+        """Return claims, oldest first: of one work or claimant, or all; decided ones too unless `open_only`.
+
+        after_seq: the last page's last `opened_seq`.
+        """
+        which = [_claim.c.opened_seq > after_seq]
+        which += [_claim.c.work_id == work_id] if work_id else []
+        which += [_claim.c.claimant == claimant] if claimant else []
+        which += [_decision.c.claim_id.is_(None)] if open_only else []
         with self._engine.connect() as connection:
-            found = _claims(connection, _claim.c.work_id == work_id if work_id else sa.true())
-        return [claim for claim in found if _open(claim) or not open_only]
+            return _claims(connection, sa.and_(*which), limit)
 
     # Adaptations
 
@@ -225,8 +239,9 @@ class Ownership:
 
     def adapted_by(self, work_id: str) -> tuple[str, ...]:
         """Return the works that state that they were made from this one."""
+        ever = sa.select(_adaptation.c.work_id).where(_adaptation.c.original_id == work_id).distinct()
         with self._engine.connect() as connection:
-            stated = adaptations(connection)
+            stated = adaptations(connection, [*connection.execute(ever).scalars()])
         return tuple(sorted(work for work, made in stated.items() if work_id in {one.work for one in made}))
 
     def set_adapts(self, work_id: str, adapts: Iterable[Adapted]) -> bool:
@@ -368,7 +383,9 @@ def _verified(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[
     ]
 
 
-def _claims(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Claim]:
+def _claims(
+    connection: sa.Connection, which: sa.ColumnElement[bool], limit: int | None = None
+) -> list[Claim]:
     query = sa.select(_claim, *(column for column in _decision.c if column.name != "claim_id"))
     query = query.outerjoin(_decision, _decision.c.claim_id == _claim.c.id).where(which)
     return [
@@ -387,7 +404,7 @@ def _claims(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Cl
             row.decided_us,
             row.seq,
         )
-        for row in connection.execute(query.order_by(_claim.c.opened_seq))
+        for row in connection.execute(query.order_by(_claim.c.opened_seq).limit(limit))
     ]
 
 

@@ -33,7 +33,7 @@ from proxy.catalogue import shelf_store
 from proxy.catalogue.intake import Defaults, read
 from proxy.catalogue.licences_store import Licences
 from proxy.catalogue.linking import kind_of
-from proxy.catalogue.linking_store import Links, StatedLink
+from proxy.catalogue.linking_store import SHOWN_MAX, Links, StatedLink
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import (
@@ -237,9 +237,11 @@ class Shelf:
                 yield row
 
     def _linked(self, work_id: str) -> dict[str, list[Row]]:
-        """Return a work's links both ways. Who stated one, an operator is told."""
+        """Return a work's links and adaptations, both ways. Who stated a link, an operator is told."""
         of, to = self._links.of(work_id), self._links.to(work_id)
-        known = self._catalogue.works_by_id({one.of for one in of} | {one.work_id for one in to})
+        made, by = self._ownership.adapts(work_id), self._ownership.adapted_by(work_id)[:SHOWN_MAX]
+        named = {one.of for one in of} | {one.work_id for one in to} | {one.work for one in made} | {*by}
+        known = self._catalogue.works_by_id(named)
 
         def row(one: StatedLink, other: str) -> Row:
             entry = known[other]
@@ -250,6 +252,8 @@ class Shelf:
         return {
             "links": [row(one, one.of) for one in of],
             "linked_by": [row(one, one.work_id) for one in to],
+            "adapts": [{"work": one.work, "title": known[one.work].title, "ppm": one.ppm} for one in made],
+            "adapted_by": [{"work": one, "title": known[one].title} for one in by],
         }
 
     def _own(self, work_id: str) -> WorkEntry:

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.catalogue.ownership_store import Ownership
+from proxy.catalogue.works import Adapted
+from proxy.clock import RandomIds, SystemClock
 from tests.portal import portal
 
 pytestmark = pytest.mark.anyio
 NASTY = "<script>alert(1)</script>"
+
+
+async def test_what_a_licence_gives_to_an_original_is_read_by_both(tmp_path):
+    async with portal(tmp_path) as there:
+        (his,) = there.register("a text of his", creator="bo", title=NASTY)
+        (hers,) = there.register("a text of hers", title="Song")
+        desk = Ownership(there.running.engine, clock=SystemClock(), ids=RandomIds())
+        desk.set_adapts(hers, [Adapted(his, 250_000)])
+        ada = await there.browser(there.key("creator", creator="ada")[1])
+        bo = await there.browser(there.key("creator", creator="bo")[1])
+        page = (await ada.get(f"/portal/works/{hers}")).text
+        assert NASTY not in page
+        assert "which gets 25% of what it earns" in page
+        page = (await bo.get(f"/portal/works/{his}")).text
+        assert "was made from it, by a licence" in page
 
 
 async def test_links_are_stated_shown_on_both_pages_and_ended_from_either(tmp_path):
