@@ -32,6 +32,7 @@ from proxy.portal.apps import Apps, apps_router
 from proxy.portal.assets import Assets
 from proxy.portal.audits import Audits, audits_router
 from proxy.portal.builds import Builds, index_router
+from proxy.portal.claims import claims_router
 from proxy.portal.compensation import compensation_router
 from proxy.portal.creators import Office
 from proxy.portal.described import DescribedJson, DescribedYaml
@@ -139,6 +140,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             portal_router(pages, assets, doors, [*seen_inside, *seen_by_all]),
             works_router(running.engine, settings, clock=running.clock, ids=running.ids),
             appeals_router(office),
+            claims_router(office),
             splits_router(running.engine, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),

@@ -139,8 +139,9 @@ class Ownership:
     def open_claim(self, work_id: str, claimant: str, basis: str, evidence: Iterable[str] = ()) -> Claim:
         """Record that `claimant` (id or ref) says a work is theirs, and why.
 
-        Raises Forbidden for a creator who claims for another, Conflict when the work is theirs already, or
-        they have a claim open on it, or too many are; BadRequest for words that are missing or too long.
+        What is said again in the same words is the claim that is open. Raises Forbidden for a creator who
+        claims for another, Conflict when the work is theirs already, or they have another claim open on it,
+        or too many are; BadRequest for words that are missing or too long.
         """
         basis = checked_words(basis, "basis", BASIS_CHARACTERS_MAX)
         addresses = checked_evidence(evidence)
@@ -159,6 +160,8 @@ class Ownership:
                 )
             waiting = [claim for claim in _claims(connection, _claim.c.work_id == work_id) if _open(claim)]
             mine = [claim for claim in waiting if claim.claimant == found.id]
+            if mine and (mine[0].basis, mine[0].evidence) == (basis, addresses):
+                return mine[0]  # said again
             if mine or len(waiting) >= CLAIMS_OPEN_MAX:
                 named = mine[0].id if mine else f"{len(waiting)} claims"
                 raise Conflict(
@@ -189,6 +192,8 @@ class Ownership:
             claim = _one_claim(connection, claim_id)
             if self._creator and (outcome != "withdrawn" or claim.claimant != self._creator):
                 raise Forbidden("a creator may withdraw their own claim, and decide none")
+            if (claim.state, claim.reason) == (outcome, said):
+                return claim  # said again
             if not _open(claim):
                 raise Conflict(
                     f"{claim_id} is {claim.state} since {claim.decided_seq}, and a decision stands",
