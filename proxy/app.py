@@ -41,6 +41,7 @@ from proxy.portal.doors import Doors, told_of
 from proxy.portal.health import health_handlers
 from proxy.portal.identities import Ways, identities_router, identity_pages
 from proxy.portal.inside import inside_pages
+from proxy.portal.licences import licences_router
 from proxy.portal.log import log_router, proofs_router, shown_receipt
 from proxy.portal.matters import matters_router
 from proxy.portal.operators import Watch
@@ -141,6 +142,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             works_router(running.engine, settings, clock=running.clock, ids=running.ids),
             appeals_router(office),
             claims_router(office),
+            licences_router(office),
             splits_router(running.engine, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),

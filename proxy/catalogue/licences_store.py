@@ -147,9 +147,12 @@ class Licences:
             )
 
     def contract(self, scope: LicenceScope, scope_id: str, use: Use, effect: Effect, why: str) -> Changed:
-        """Record what was agreed with a creator: it holds before every signal."""
+        """Record what was agreed with a creator: it holds before every signal; the same again is known."""
         term = Term(use, effect, printable(why, ORIGIN_CHARACTERS_MAX) or "agreed")
         with registry_turn(self._engine) as connection:
+            mine = [one for one in _of(connection, [scope_id]) if one.source == "contract" and not one.ended]
+            if any((one.scope, one.terms) == (scope, (term,)) for one in mine):
+                return Changed()
             return self._change(
                 connection, [(Signal("contract", "", (term,)), scope, scope_id, "", "")], [], ""
             )
@@ -157,23 +160,22 @@ class Licences:
     def revoke(self, licence_id: str, reason: str) -> Changed:
         """End a licence; what it alone allowed or denied ends with it. Raises NotFound."""
         with registry_turn(self._engine) as connection:
-            row = connection.execute(
-                sa.select(_licence.c.scope_id).where(_licence.c.id == licence_id)
-            ).first()
-            known = [one for one in _of(connection, [row.scope_id]) if one.id == licence_id] if row else []
-            if not known:
-                raise NotFound(
-                    f"there is no licence '{licence_id}'", remedy="`endcredits licences list` shows them"
-                )
-            if known[0].ended:
+            known = _one(connection, licence_id)
+            if known.ended:
                 return Changed()
-            return self._change(connection, [], known, printable(reason, ORIGIN_CHARACTERS_MAX) or "revoked")
+            why = printable(reason, ORIGIN_CHARACTERS_MAX) or "revoked"
+            return self._change(connection, [], [known], why)
 
     def judge_all(self) -> int:
         """Judge every work that a licence concerns, as after new works came; return the consents changed."""
         with registry_turn(self._engine) as connection:
             scopes = {(row.scope, row.scope_id) for row in connection.execute(sa.select(_licence))}
             return self._judge(connection, scopes)
+
+    def one(self, licence_id: str) -> KnownLicence:
+        """Return a licence. Raises NotFound."""
+        with self._engine.connect() as connection:
+            return _one(connection, licence_id)
 
     def of(self, scope_id: str) -> list[KnownLicence]:
         """Return every licence a work or creator ever had by its own name, oldest first."""
@@ -312,6 +314,15 @@ def _of(connection: sa.Connection, scope_ids: Iterable[str]) -> list[KnownLicenc
                 )
             )  # fmt: skip
     return found
+
+
+def _one(connection: sa.Connection, licence_id: str) -> KnownLicence:
+    of = connection.execute(sa.select(_licence.c.scope_id).where(_licence.c.id == licence_id)).first()
+    known = [one for one in _of(connection, [of.scope_id]) if one.id == licence_id] if of else []
+    if not known:
+        shown = printable(licence_id, 60)
+        raise NotFound(f"there is no licence '{shown}'", remedy="`endcredits licences list` shows them")
+    return known[0]
 
 
 def _row(one: KnownLicence) -> dict[str, Any]:

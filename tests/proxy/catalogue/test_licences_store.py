@@ -106,6 +106,8 @@ def test_a_contract_holds_before_signals_until_it_is_revoked(store):
     store.licences.import_file(DENIES, "creator", store.creator())
     added = store.licences.contract("work", work, INFLUENCE, "allow", "letter of 3 May").added[0]
     assert store.verdict(work) == "paid"
+    assert store.licences.contract("work", work, INFLUENCE, "allow", "letter of 3 May").added == ()
+    assert store.licences.one(added.id) == added
     store.licences.revoke(added.id, "ran out")
     assert store.verdict(work) == "prohibited"
 
