@@ -52,6 +52,7 @@ from proxy.portal.playground import playground_pages
 from proxy.portal.previews import Previewer, previews_router
 from proxy.portal.problems import answer_problem
 from proxy.portal.public import Looking, Public, public_pages, public_router
+from proxy.portal.registrar import registrar_router
 from proxy.portal.site import front_door, portal_router
 from proxy.portal.splits import splits_router
 from proxy.portal.verifying import verifier_page
@@ -143,6 +144,7 @@ def create_app(settings: Settings, **parts: Any) -> Litestar:
             appeals_router(office),
             claims_router(office),
             licences_router(office),
+            registrar_router(office),
             splits_router(running.engine, clock=running.clock, ids=running.ids),
             public_router(public, doors.peer),
             api_router(running.engine, running.credit_of, [b.name for b in settings.backends]),

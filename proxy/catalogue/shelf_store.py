@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 
 from proxy.catalogue.lookup_store import chunks, owner_now
 from proxy.catalogue.ownership import Held, ReviewEntry
+from proxy.catalogue.works import COMMONS, Creator
 
 CHANGES_LOOKED_AT: Final = 20_000  # twenty milliseconds of rows
 _work = SQLModel.metadata.tables["work"]
@@ -25,6 +26,15 @@ def count_works(engine: sa.Engine, creator_id: str) -> int:
     query = sa.select(sa.func.count()).select_from(_work).where(owner_now() == creator_id)
     with engine.connect() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def creators(engine: sa.Engine, named: str, after: str, limit: int) -> list[Creator]:
+    """Return creators by id, from behind `after` on; named: only the one of this id or ref."""
+    query = sa.select(_creator).where(_creator.c.id != COMMONS, _creator.c.id > after)
+    if named:
+        query = query.where(sa.or_(_creator.c.id == named, _creator.c.ref == named))
+    with engine.connect() as connection:
+        return [Creator(*row) for row in connection.execute(query.order_by(_creator.c.id).limit(limit))]
 
 
 def held_among(engine: sa.Engine, work_ids: Sequence[str]) -> dict[str, tuple[Held, str]]:
