@@ -53,14 +53,13 @@ class Links:
     def of(self, work_id: str) -> list[StatedLink]:
         """Return what a work is stated to be of other works, by the other."""
         with self._engine.connect() as connection:
-            found = _holding(connection, _link.c.work_id == work_id)
+            found = _holding(connection, _link.c.work_id == work_id, LINKS_MAX)
         return sorted(found, key=lambda one: one.of)
 
     def to(self, work_id: str) -> list[StatedLink]:
         """Return the works that are stated to be something of this one, newest first, SHOWN_MAX at most."""
         with self._engine.connect() as connection:
-            found = _holding(connection, _link.c.of_id == work_id)
-        return sorted(found, key=lambda one: -one.seq)[:SHOWN_MAX]
+            return _holding(connection, _link.c.of_id == work_id, SHOWN_MAX)
 
     def all(self) -> dict[str, tuple[Link, ...]]:
         """Return {work: its links}, of those that have any."""
@@ -91,9 +90,8 @@ class Links:
             others = [one for one in graph.get(work_id, ()) if one.of != of]
             if len(others) >= LINKS_MAX:
                 raise BadRequest(f"it has {LINKS_MAX} links, which is the most", code="link")
-            recorded = any(
-                one.kind == "recording_of" for one in _holding(connection, _link.c.of_id == work_id)
-            )
+            records = sa.and_(_link.c.of_id == work_id, _link.c.kind == "recording_of")
+            recorded = bool(_holding(connection, records, 1))
             refuse_circle(work_id, of, graph)
             refuse_unfit(kind, ends[of][0], text_bytes=ends[work_id][0].text_bytes, is_recorded=recorded)
             write_links(connection, [(work_id, Link(kind, of))], by=self._by, at_us=self._clock.now_us())
@@ -159,13 +157,15 @@ def _last(connection: sa.Connection, work_id: str, of: str) -> Any:
     return connection.execute(pair.order_by(_link.c.seq.desc()).limit(1)).first()
 
 
-def _holding(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[StatedLink]:
-    rows = connection.execute(sa.select(_link).where(which).order_by(_link.c.seq))
-    last = {(row.work_id, row.of_id): row for row in rows}
+def _holding(connection: sa.Connection, which: sa.ColumnElement[bool], limit: int) -> list[StatedLink]:
+    """Return links that hold now, newest first: of two works the last row, where it does not end it."""
+    later = _link.alias()
+    same = sa.and_(later.c.work_id == _link.c.work_id, later.c.of_id == _link.c.of_id)
+    overtaken = sa.exists().where(same, later.c.seq > _link.c.seq)
+    query = sa.select(_link).where(which, ~_link.c.is_ended, ~overtaken)
     return [
         StatedLink(row.work_id, row.kind, row.of_id, row.by, row.at_us, row.seq)
-        for row in last.values()
-        if not row.is_ended
+        for row in connection.execute(query.order_by(_link.c.seq.desc()).limit(limit))
     ]
 
 
