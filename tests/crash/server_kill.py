@@ -4,8 +4,9 @@
 
 Clients read answers (JSON and streams) through a real `endcredits serve` in front of the demonstration backend.
 An answer counts as acknowledged when its last byte arrived. After every kill the server starts again on the same
-data folder. At the end each acknowledged answer must have exactly one usage event. Prints the counts; exits 1 when
-any answer was lost or doubled. Load is bounded: a fixed number of clients, a fixed number of kills.
+data folder. At the end each acknowledged answer must have exactly one usage event, and all of them close as a month
+of which every invariant holds. Prints the counts; exits 1 when any answer was lost or doubled, or the books are
+broken. Load is bounded: a fixed number of clients, a fixed number of kills.
 """
 
 from __future__ import annotations
@@ -161,7 +162,8 @@ def run(folder: Path, options: argparse.Namespace) -> int:
         wait_until_carried(base)
         server.send_signal(signal.SIGTERM)
         stopped = server.wait(30)
-        return report(command(data, "usage", "--events", "--json"), acked, options.kills, stopped)
+        events = command(data, "usage", "--events", "--json")
+        return report(events, acked, options.kills, stopped, unbalanced(data))
     except BaseException:
         sys.stderr.write(log.read_text(errors="replace")[-4000:])
         raise
@@ -188,18 +190,26 @@ def wait_until_carried(base: str) -> None:
     raise SystemExit("the journal was not carried to the store in time")
 
 
-def command(data: Path, *arguments: str) -> list[dict[str, object]]:
+def command(data: Path, *arguments: str, may_fail: bool = False) -> list[dict[str, object]]:
     """Run an endcredits command on the data folder and return its JSON lines."""
     done = subprocess.run(
         [sys.executable, "-m", "proxy", *arguments, "--data", str(data)],
-        check=True,
+        check=not may_fail,
         capture_output=True,
         text=True,
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def report(events: list[dict[str, object]], acked: list[str], kills: int, stopped: int) -> int:
+def unbalanced(data: Path) -> int:
+    """Close all that was metered as a month, and return how many invariants the audit finds broken."""
+    command(data, "periods", "close", "crash", "--json")
+    items = command(data, "audit", "--json", may_fail=True)
+    assert len(items) >= 20, "the audit did not come to its end"
+    return sum(one["state"] == "broken" for one in items)
+
+
+def report(events: list[dict[str, object]], acked: list[str], kills: int, stopped: int, broken: int) -> int:
     """Compare what clients were told with what was metered."""
     count = collections.Counter(str(event["id"]) for event in events)
     outcomes = collections.Counter(str(event["outcome"]) for event in events)
@@ -207,9 +217,9 @@ def report(events: list[dict[str, object]], acked: list[str], kills: int, stoppe
     doubled = sum(1 for times in count.values() if times > 1)
     print(
         f"kills {kills}, answers acknowledged {len(acked)}, events {len(events)} {dict(outcomes)}, "
-        f"lost {lost}, doubled {doubled}, last stop exited {stopped}"
+        f"lost {lost}, doubled {doubled}, unbalanced {broken}, last stop exited {stopped}"
     )
-    return 1 if lost or doubled or stopped or not acked else 0
+    return 1 if lost or doubled or broken or stopped or not acked else 0
 
 
 if __name__ == "__main__":

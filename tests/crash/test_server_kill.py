@@ -19,4 +19,4 @@ def test_no_answer_is_lost_or_doubled_by_twenty_kills_of_the_whole_server():
     )
     print(ran.stdout)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "lost 0, doubled 0" in ran.stdout
+    assert "lost 0, doubled 0, unbalanced 0" in ran.stdout
