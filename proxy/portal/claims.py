@@ -25,6 +25,7 @@ from proxy.catalogue.works import printable
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest, NotFound
 from proxy.portal.creators import Office
+from proxy.portal.payouts import ReasonIn
 
 PAGE_MAX = 100  # a claim holds up to two pages of words
 Row = dict[str, Any]
@@ -43,12 +44,6 @@ class DecisionIn(msgspec.Struct, forbid_unknown_fields=True):
     """What becomes of a claim, and why; kept for ever."""
 
     outcome: Literal["upheld", "rejected"]
-    reason: str
-
-
-class ReasonIn(msgspec.Struct, forbid_unknown_fields=True):
-    """Why."""
-
     reason: str
 
 

@@ -27,6 +27,7 @@ from proxy.catalogue.works import Consent, printable
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest, NotFound
 from proxy.portal.creators import Office
+from proxy.portal.payouts import ReasonIn
 
 ME = "me"
 FORM_BYTES_MAX = FILE_BYTES_MAX + 65_536  # the file, and the fields and borders around it
@@ -42,12 +43,6 @@ class ContractIn(msgspec.Struct, forbid_unknown_fields=True):
     use: str = "output_influence"
     work: str = ""
     creator: str = ""
-
-
-class ReasonIn(msgspec.Struct, forbid_unknown_fields=True):
-    """Why."""
-
-    reason: str
 
 
 class Shelved:
