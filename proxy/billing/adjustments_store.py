@@ -188,16 +188,18 @@ def adjustment(engine: sa.Engine, adjustment_id: str) -> tuple[Adjustment, list[
         return _load(connection, adjustment_id)
 
 
-def listed(engine: sa.Engine, *, creator: str = "") -> list[tuple[Adjustment, list[Event]]]:
-    """Return adjustments (of one creator, or all), newest first, at most LISTED_MAX."""
+def listed(
+    engine: sa.Engine, *, creator: str = "", before: tuple[int, str] | None = None, limit: int = LISTED_MAX
+) -> list[tuple[Adjustment, list[Event]]]:
+    """Return adjustments (of one creator, or all), newest first; before: (proposed_us, id) of one of them."""
     query = sa.select(_adjustment.c.id).order_by(_adjustment.c.proposed_us.desc(), _adjustment.c.id.desc())
     if creator:
         query = query.where(_adjustment.c.creator_id == creator)
+    if before is not None:
+        query = query.where(sa.tuple_(_adjustment.c.proposed_us, _adjustment.c.id) < sa.tuple_(*before))
     with engine.connect() as connection:
-        return [
-            _load(connection, str(name))
-            for name in connection.execute(query.limit(LISTED_MAX)).scalars().all()
-        ]
+        names = connection.execute(query.limit(limit)).scalars().all()
+        return [_load(connection, str(name)) for name in names]
 
 
 def _must_be(connection: sa.Connection, which: sa.ColumnElement[bool], cause: str) -> None:

@@ -183,8 +183,10 @@ class Disputes:
             case, events = self._load(connection, case_id)
         return self._seen(case, events)
 
-    def cases(self, *, open_only: bool = False) -> list[tuple[Case, list[Event]]]:
-        """Return the cases that who asks may see, newest first, at most LISTED_MAX."""
+    def cases(
+        self, *, open_only: bool = False, before: tuple[int, str] | None = None, limit: int = LISTED_MAX
+    ) -> list[tuple[Case, list[Event]]]:
+        """Return the cases that who asks may see, newest first; before: (opened_us, id) of one of them."""
         query = sa.select(_dispute.c.id)
         if self._creator:
             query = query.join(_party, _party.c.dispute_id == _dispute.c.id)
@@ -194,7 +196,9 @@ class Disputes:
                 _event.c.dispute_id == _dispute.c.id, _event.c.kind.in_(("withdrawn", "settled"))
             )
             query = query.where(~over)
-        query = query.order_by(_dispute.c.opened_us.desc(), _dispute.c.id.desc()).limit(LISTED_MAX)
+        if before is not None:
+            query = query.where(sa.tuple_(_dispute.c.opened_us, _dispute.c.id) < sa.tuple_(*before))
+        query = query.order_by(_dispute.c.opened_us.desc(), _dispute.c.id.desc()).limit(limit)
         with self._engine.connect() as connection:
             names = connection.execute(query).scalars().all()
             return [self._seen(*self._load(connection, str(name))) for name in names]

@@ -288,7 +288,11 @@ def payment_states(batch: Batch, events: Sequence[Event]) -> dict[str, PaymentSt
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One payment as its creator sees it. detail: the bank's reference, why it came back or was cancelled."""
+    """One payment as its creator sees it.
+
+    detail: the bank's reference, why it came back or was cancelled; created_us: when its batch was made;
+    at_us: when it came to stand as it does.
+    """
 
     batch: str
     rail: Rail
@@ -296,6 +300,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     day: str
     state: PaymentState
     detail: str
+    created_us: int
     at_us: int
     payment: Payment
 
@@ -317,6 +322,7 @@ def told(batch: Batch, events: Sequence[Event], creator: str) -> list[Told]:
                 day=batch.day,
                 state=states[one.id],
                 detail=said,
+                created_us=batch.created_us,
                 at_us=last.at_us,
                 payment=one,
             )

@@ -337,15 +337,19 @@ def payment(engine: sa.Engine, payment_id: str) -> tuple[Batch, Payment]:
     return found, one
 
 
-def of_creator(engine: sa.Engine, creator: str) -> list[Told]:
-    """Return a creator's payments, newest first, at most LISTED_MAX."""
+def of_creator(
+    engine: sa.Engine, creator: str, *, before: tuple[int, str] | None = None, limit: int = LISTED_MAX
+) -> list[Told]:
+    """Return a creator's payments, newest first; before: (created_us, batch) of one of them."""
     query = (
         sa.select(_payout.c.batch_id)
         .join_from(_payout, _batch, _payout.c.batch_id == _batch.c.id)
         .where(_payout.c.creator_id == creator)
         .order_by(_batch.c.created_us.desc(), _batch.c.id.desc())
-        .limit(LISTED_MAX)
+        .limit(limit)
     )
+    if before is not None:
+        query = query.where(sa.tuple_(_batch.c.created_us, _batch.c.id) < sa.tuple_(*before))
     with engine.connect() as connection:
         found = [_load(connection, str(name)) for name in connection.execute(query).scalars().all()]
     return [one for batch, events in found for one in payouts.told(batch, events, creator)]

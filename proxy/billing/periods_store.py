@@ -138,8 +138,11 @@ class Comments:
             ) from error
         return made, True
 
-    def waiting(self) -> list[Comment]:
-        """Return the last word of every statement on which a creator had it, oldest first; for operators."""
+    def waiting(self, *, after: tuple[int, str] | None = None, limit: int = LISTED_MAX) -> list[Comment]:
+        """Return the last word of every statement on which a creator had it, oldest first; for operators.
+
+        after: (at_us, statement) of one of them; what was answered since leaves no gap.
+        """
         newest = (
             sa.select(_comment.c.statement_id, sa.func.max(_comment.c.seq).label("seq"))
             .group_by(_comment.c.statement_id)
@@ -149,8 +152,10 @@ class Comments:
             newest, sa.and_(newest.c.statement_id == _comment.c.statement_id, newest.c.seq == _comment.c.seq)
         )
         query = query.where(_comment.c.side == "creator").order_by(_comment.c.at_us, _comment.c.statement_id)
+        if after is not None:
+            query = query.where(sa.tuple_(_comment.c.at_us, _comment.c.statement_id) > sa.tuple_(*after))
         with self._engine.connect() as connection:
-            return [_made(row) for row in connection.execute(query.limit(LISTED_MAX))]
+            return [_made(row) for row in connection.execute(query.limit(limit))]
 
     def _label(self, connection: sa.Connection, statement_id: str) -> str:
         query = sa.select(_statement.c.period_label, _statement.c.creator_id)

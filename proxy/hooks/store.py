@@ -174,9 +174,16 @@ class Webhooks:
                 for row in _living(connection)
             ]
 
-    def messages(self, webhook: str = "") -> list[dict[str, object]]:
-        """Return the newest messages with what came of them, of one address or all."""
-        query = sa.select(_message).order_by(_message.c.made_us.desc(), _message.c.id).limit(LISTED_MAX)
+    def messages(
+        self, webhook: str = "", *, before: tuple[int, str] | None = None, limit: int = LISTED_MAX
+    ) -> list[dict[str, Any]]:
+        """Return messages with what came of them, of one address or all, newest first.
+
+        before: (made_us, id) of one of them.
+        """
+        query = sa.select(_message).order_by(_message.c.made_us.desc(), _message.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(sa.tuple_(_message.c.made_us, _message.c.id) < sa.tuple_(*before))
         if webhook:
             query = query.where(_message.c.webhook_id == webhook)
         with self._engine.connect() as connection:

@@ -9,14 +9,14 @@ every POST may be sent again and does nothing twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from litestar import Response, Router, get, post
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
@@ -29,6 +29,7 @@ from proxy.billing.matter_rows import Row, adjustment_row, case_row, comment_row
 from proxy.billing.periods_store import Comments
 from proxy.clock import Clock
 from proxy.errors import NotFound
+from proxy.portal.cursors import page_of, place_in
 from proxy.settings import Billing
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 READERS = [requires(Action.READ_OWN_STATEMENTS)]
 OPERATORS = [requires(Action.OPERATE)]
+PAGE_MAX = 100  # a dispute is told with all that was said about it
 
 
 class TextIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,9 +116,14 @@ def _of_comments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandler]:
         return Response(comment_row(one) | {"new": is_new}, status_code=201 if is_new else 200)
 
     @get("/comments", guards=OPERATORS)
-    async def waiting(caller: NamedDependency[Principal]) -> Row:
+    async def waiting(
+        caller: NamedDependency[Principal],
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 50,
+    ) -> Row:
         """Comments that wait for an answer, the oldest first."""
-        return {"items": [comment_row(one) for one in await of_pages(of(caller).waiting)]}
+        found = await of_pages(of(caller).waiting, after=place_in(cursor), limit=limit + 1)
+        return page_of(found, limit, comment_row, lambda one: (one.at_us, one.statement))
 
     return (said, say, waiting)
 
@@ -129,10 +136,19 @@ def _of_disputes(engine: sa.Engine, billing: Billing, clock: Clock) -> Sequence[
         return case_row(*of(caller).case(case_id), clock.now_us())
 
     @get("/disputes", guards=READERS)
-    async def cases(caller: NamedDependency[Principal], *, open_only: FromQuery[bool] = False) -> Row:
+    async def cases(
+        caller: NamedDependency[Principal],
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 50,
+        *,
+        open_only: FromQuery[bool] = False,
+    ) -> Row:
         """Disputes about one's own statements or money, or everybody's for an operator, newest first."""
-        found = await of_pages(of(caller).cases, open_only=open_only)
-        return {"items": [case_row(*one, clock.now_us()) for one in found]}
+        now_us, before = clock.now_us(), place_in(cursor)
+        found = await of_pages(of(caller).cases, open_only=open_only, before=before, limit=limit + 1)
+        return page_of(
+            found, limit, lambda one: case_row(*one, now_us), lambda one: (one[0].opened_us, one[0].id)
+        )
 
     @get("/disputes/{case:str}", guards=READERS)
     async def one(caller: NamedDependency[Principal], case: FromPath[str]) -> Row:
@@ -187,10 +203,20 @@ def _of_adjustments(engine: sa.Engine, clock: Clock) -> Sequence[BaseRouteHandle
         return adjustment_row(*adjustments_store.adjustment(engine, adjustment))
 
     @get("/adjustments", guards=READERS)
-    async def listed(caller: NamedDependency[Principal]) -> Row:
+    async def listed(
+        caller: NamedDependency[Principal],
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 50,
+    ) -> Row:
         """Corrections of one's own account, or everybody's for an operator, newest first."""
-        found = await of_pages(adjustments_store.listed, engine, creator=caller.creator_id)
-        return {"items": [_for(caller, adjustment_row(*one)) for one in found]}
+        who, before = caller.creator_id, place_in(cursor)
+        found = await of_pages(adjustments_store.listed, engine, creator=who, before=before, limit=limit + 1)
+        return page_of(
+            found,
+            limit,
+            lambda one: _for(caller, adjustment_row(*one)),
+            lambda one: (one[0].proposed_us, one[0].id),
+        )
 
     @get("/adjustments/{adjustment:str}", guards=READERS)
     async def one(caller: NamedDependency[Principal], adjustment: FromPath[str]) -> Row:

@@ -45,11 +45,11 @@ from proxy.billing.payout_rows import (
 from proxy.billing.payouts import Batch, Event
 from proxy.catalogue.store import Catalogue
 from proxy.errors import BadRequest, NotFound
+from proxy.portal.cursors import page_of, place_in
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-INT64_MAX = 2**63 - 1  # more is in neither store
 NAME_CHARACTERS_MAX = 300  # ids have 30; a creator's ref may be an address
 ME = "me"  # in a path: the creator whose key it is
 PAGE_MAX = payouts_store.LISTED_MAX
@@ -201,11 +201,17 @@ def _of_creators(engine: sa.Engine, paying: Paying, catalogue: Catalogue) -> Seq
         return {"creator": creator, "country": where, "last4": last4, "changed": changed}
 
     @get("/payouts", guards=[requires(Action.READ_OWN_PAYOUTS)])
-    async def payments(caller: NamedDependency[Principal], creator: FromQuery[str] = ME) -> Row:
+    async def payments(
+        caller: NamedDependency[Principal],
+        creator: FromQuery[str] = ME,
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 20,
+    ) -> Row:
         """A creator's payments, newest first: what became of each, and why it came back."""
         found = await of_pages(_creator, catalogue, caller, creator)
-        told = await of_pages(payouts_store.of_creator, engine, found)
-        return {"items": [told_row(one) for one in told]}
+        before = place_in(cursor)
+        told = await of_pages(payouts_store.of_creator, engine, found, before=before, limit=limit + 1)
+        return page_of(told, limit, told_row, lambda one: (one.created_us, one.batch))
 
     return (payee, account, tax, number, payments)
 
@@ -285,12 +291,8 @@ def _of_batches(engine: sa.Engine, paying: Paying) -> Sequence[BaseRouteHandler]
         cursor: FromQuery[str] = "", limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 20
     ) -> Row:
         """Batches, newest first."""
-        found = await of_pages(payouts_store.batches, engine, before=_place(cursor), limit=limit + 1)
-        last = found[limit - 1][0] if len(found) > limit else None
-        return {
-            "items": [batch_row(batch, events) for batch, events in found[:limit]],
-            "next_cursor": _cursor(last.created_us, last.id) if last else None,
-        }
+        found = await of_pages(payouts_store.batches, engine, before=place_in(cursor), limit=limit + 1)
+        return page_of(found, limit, lambda one: batch_row(*one), lambda one: (one[0].created_us, one[0].id))
 
     @get("/payouts/batches/{batch:str}", guards=operators)
     async def one(batch: FromPath[str]) -> Row:
@@ -383,20 +385,3 @@ def _whole(paying: Paying, batch: Batch, events: Sequence[Event]) -> Row:
         "unpaid_rows": unpaid_rows(batch),
         "events": event_rows(events),
     }
-
-
-def _cursor(created_us: int, batch: str) -> str:
-    return base64.urlsafe_b64encode(f"{created_us} {batch}".encode()).decode()
-
-
-def _place(cursor: str) -> tuple[int, str] | None:
-    if not cursor:
-        return None
-    try:
-        created_us, _, batch = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        place = int(created_us), batch
-    except ValueError as error:
-        raise BadRequest("`cursor` cannot be read", remedy="pass next_cursor as it came") from error
-    if not 0 <= place[0] <= INT64_MAX or not batch.isprintable():
-        raise BadRequest("`cursor` is none of ours", remedy="pass next_cursor as it came")
-    return place

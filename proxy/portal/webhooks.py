@@ -5,21 +5,22 @@ A secret is in the answer that made it and in no other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from litestar import Router, get, post
 from litestar import delete as on_delete
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from proxy.access.guards import provide_principal, requires
 from proxy.access.keys import Action, Principal
 from proxy.asking import of_pages
 from proxy.clock import Clock, iso_utc
-from proxy.hooks.store import Webhook, webhooks_in
+from proxy.hooks.store import LISTED_MAX, Webhook, webhooks_in
 from proxy.hooks.targets import KINDS, Kind
+from proxy.portal.cursors import page_of, place_in
 from proxy.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,10 +61,15 @@ def webhooks_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Rout
         return {"id": webhook, "changed": changed}
 
     @get("/messages", guards=OPERATORS)
-    async def messages(webhook: FromQuery[str] = "") -> Row:
-        """The newest messages and what came of each, of one address or all."""
-        rows = await of_pages(webhooks.messages, webhook if webhook.isprintable() else "-")
-        return {"items": [_message(row) for row in rows]}
+    async def messages(
+        webhook: FromQuery[str] = "",
+        cursor: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=LISTED_MAX)] = 50,
+    ) -> Row:
+        """Messages and what came of each, of one address or all, newest first."""
+        which, before = webhook if webhook.isprintable() else "-", place_in(cursor)
+        rows = await of_pages(webhooks.messages, which, before=before, limit=limit + 1)
+        return page_of(rows, limit, _message, lambda row: (row["made_us"], row["id"]))
 
     return Router(
         "/api/webhooks",

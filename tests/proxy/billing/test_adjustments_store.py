@@ -91,6 +91,16 @@ def test_proposing_it_twice_is_proposing_it_once(scene):
     assert adjustments_store.listed(scene.engine, creator="c_b") == []
 
 
+def test_corrections_are_listed_newest_first_page_by_page(scene):
+    first = scene.close("1")
+    made = [scene.adjustments().propose(**asked(first["c_a"], grains=n))[0] for n in (1, 2, 3)]
+    (newest, _), (second, _) = adjustments_store.listed(scene.engine, limit=2)
+    place = (second.proposed_us, second.id)
+    ((third, _),) = adjustments_store.listed(scene.engine, creator="c_a", before=place, limit=2)
+    expected = sorted(made, key=lambda one: (one.proposed_us, one.id), reverse=True)
+    assert [newest, second, third] == expected
+
+
 def test_a_rejected_one_is_never_booked(scene):
     first = scene.close("1")
     one, _ = scene.adjustments("ada").propose(**asked(first["c_a"], grains=-5))

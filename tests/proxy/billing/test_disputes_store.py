@@ -144,6 +144,19 @@ def test_nobody_sees_or_opens_what_is_not_theirs(scene):
     assert scene.disputes().cases() == [scene.disputes().case(case.id)]
 
 
+def test_cases_are_listed_newest_first_page_by_page(scene):
+    first = scene.close("1")
+    made = [
+        scene.disputes(creator=who).open(first[who].id, "Wrong.", answer_days=30)[0] for who in ("c_a", "c_b")
+    ]
+    ((newest, _),) = scene.disputes().cases(limit=1)
+    ((second, _),) = scene.disputes().cases(before=(newest.opened_us, newest.id), open_only=True, limit=2)
+    assert [newest.id, second.id] == [
+        one.id for one in sorted(made, key=lambda one: (one.opened_us, one.id), reverse=True)
+    ]
+    assert scene.disputes().cases(before=(second.opened_us, second.id)) == []
+
+
 def test_a_creator_reads_answers_without_the_names_of_operators(scene):
     first = scene.close("1")
     case, _ = scene.disputes().open(first["c_a"].id, "A copy.", work="w_1", answer_days=30, hold="all")

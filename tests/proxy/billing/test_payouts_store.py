@@ -342,6 +342,9 @@ def test_batches_are_listed_newest_first_page_by_page(scene):
     place = (second[0].created_us, second[0].id)
     (third,) = payouts_store.batches(scene.engine, before=place, limit=2)
     assert [first[0].id, second[0].id, third[0].id] == made
+    (newest,) = payouts_store.of_creator(scene.engine, "c_a", limit=1)
+    older = payouts_store.of_creator(scene.engine, "c_a", before=(newest.created_us, newest.batch))
+    assert [one.batch for one in (newest, *older)] == made, "a creator's payments are paged as batches are"
     states = payment_states(*payouts_store.batches(scene.engine)[0])
     assert set(states.values()) == {"cancelled"}
 

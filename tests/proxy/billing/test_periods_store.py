@@ -87,6 +87,17 @@ def test_a_creator_comments_on_her_own_statement_and_an_operator_answers(engine,
     assert [(one.side, one.by) for one in ada.of(hers)] == [("creator", "c_a"), ("operator", "grace")]
 
 
+def test_comments_that_wait_are_paged_and_an_answer_in_between_hides_none(engine, close):
+    made, op = close("1"), Comments(engine, clock=FrozenClock(CLOSED_US + 9), by="grace")
+    for late_us, who in enumerate(("c_a", "c_b")):
+        Comments(engine, clock=FrozenClock(CLOSED_US + late_us), creator=who).say(made[who].id, "Why?")
+    (first,) = op.waiting(limit=1)
+    op.say(first.statement, "Because.")
+    (second,) = op.waiting(after=(first.at_us, first.statement), limit=1)
+    assert (first.statement, second.statement) == (made["c_a"].id, made["c_b"].id)
+    assert op.waiting(after=(second.at_us, second.statement)) == []
+
+
 def test_another_creators_statement_is_not_there(engine, close):
     made = close("1")
     bo = Comments(engine, clock=FrozenClock(CLOSED_US), creator="c_b")

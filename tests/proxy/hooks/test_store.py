@@ -130,6 +130,18 @@ def test_what_fails_is_tried_later_and_given_up_in_the_end(books):
     assert (row["attempts"], row["answer"], row["next_us"]) == (len(WAITS_S) + 1, "500", None)
 
 
+def test_messages_are_listed_newest_first_page_by_page(books):
+    hooks = hooks_of(books)
+    for address in (URL, URL + "/too"):
+        hooks.add(address, ("period.closed",))
+    a_period(books, "2026-11")
+    assert hooks.collect() == 2
+    (newest,) = hooks.messages(limit=1)
+    (second,) = hooks.messages(before=(newest["made_us"], newest["id"]))
+    assert {newest["webhook_id"], second["webhook_id"]} == {one.id for one in hooks.living()}
+    assert hooks.messages(before=(second["made_us"], second["id"])) == []
+
+
 def test_what_was_told_is_forgotten_after_a_month_and_not_told_again(books):
     hooks = hooks_of(books)
     made, _ = hooks.add(URL, ("period.closed",))

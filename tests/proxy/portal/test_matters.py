@@ -64,6 +64,29 @@ async def test_a_creator_comments_on_her_statement_and_an_operator_answers(setti
         assert (await people("ada", "GET", "comments")).status_code == 403
 
 
+@pytest.mark.parametrize("kind", ["disputes", "adjustments", "comments"])
+async def test_lists_are_paged(settings, kind):
+    async with live(settings) as app:
+        people = People(app, settings)
+        for who in ("ada", "bo"):
+            hers = await people.statement(who)
+            if kind == "disputes":
+                await people(who, "POST", kind, {"statement": hers["id"], "reason": "Another edition."})
+            elif kind == "comments":
+                await people(who, "POST", f"statements/{hers['id']}/comments", {"text": "Why?"})
+            else:
+                asked = {"corrects": hers["id"], "creator": hers["creator"], "currency": "USD"}
+                asked |= {"amount_grains": 5, "other": "platform", "reason": "A late answer."}
+                await people("ines", "POST", kind, asked)
+        listed = (await people("ines", "GET", kind)).json()
+        page = (await people("ines", "GET", f"{kind}?limit=1")).json()
+        rest = (await people("ines", "GET", f"{kind}?limit=1&cursor={page['next_cursor']}")).json()
+        assert page["items"] + rest["items"] == listed["items"]
+        assert (len(listed["items"]), listed["next_cursor"], rest["next_cursor"]) == (2, None, None)
+        for wrong in ("cursor=rubbish", "limit=0", "limit=101"):
+            assert (await people("ines", "GET", f"{kind}?{wrong}")).status_code == 400
+
+
 async def test_a_dispute_goes_from_a_creator_to_two_operators(settings):
     async with live(settings) as app:
         people = People(app, settings)

@@ -21,7 +21,8 @@ async def test_an_operator_names_addresses_and_sees_what_came_of_it(tmp_path):
         assert (
             await ask("POST", body={"url": "https://a.example/", "events": ["everything"]})
         ).status_code == 400
-        assert (await ask("GET", "/messages")).json() == {"items": []}
+        assert (await ask("GET", "/messages")).json() == {"items": [], "next_cursor": None}
+        assert (await ask("GET", "/messages?cursor=rubbish")).status_code == 400
         assert (await ask("DELETE", f"/{made['id']}")).json()["changed"]
         assert (await ask("DELETE", "/%00")).status_code == 404
         for method in ("GET", "POST"):
