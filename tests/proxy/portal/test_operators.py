@@ -80,8 +80,12 @@ async def test_a_claim_is_decided_once(tmp_path):
         page = await ines.get("/portal/desk/review")
         assert "<script>alert" not in page.text
         place = re.search(r'action="(/portal/desk/claims/[^"]+)"', page.text).group(1)
-        for status in (303, 409):
-            done = await ines.post(place, {"decision": "upheld", "reason": "It is his."})
+        for decision, status in (
+            ("upheld", 303),
+            ("upheld", 303),
+            ("rejected", 409),
+        ):  # a button pressed twice
+            done = await ines.post(place, {"decision": decision, "reason": "It is his."})
             assert done.status_code == status
         assert there.catalogue.find_work(hers).creator_ref == "bo"
 
