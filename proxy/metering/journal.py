@@ -45,9 +45,9 @@ from proxy.settings import Metering
 
 GROUP_BYTES_MAX = 1 << 21  # one write: two records of the largest size, thousands of ordinary ones
 SHARDS_MAX = 1_000  # worker processes on one data folder, far above any machine's
-# How long the record that an answer began waits for that of what it used. A process killed within it leaves
-# no trace of that answer; its client has read as little of it.
-LINGER_S = 0.01
+# How long the record that an answer began waits for that of what it used: most answers have their shares by
+# then. A process killed within it leaves no trace of that answer; its client has read as little of it.
+LINGER_S = 0.05
 RETRY_S = 1.0  # how soon a disk that failed is tried again when nobody waits
 PROBE = bytes(1 << 12)  # what it is tried with when there is no record: a page, which no full disk takes
 

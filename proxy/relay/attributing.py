@@ -23,6 +23,7 @@ from typing import Protocol, TypeVar
 from proxy.clock import Clock
 from proxy.observability import Metrics
 from proxy.relay.child import run_child
+from proxy.relay.desk import OwnDesk
 from proxy.relay.guard import limits
 from proxy.relay.kept import Kept, Result
 from proxy.relay.scored import Copied, Failed, Scored, combine
@@ -43,7 +44,6 @@ from proxy.relay.scoring import (
     Reply,
     Request,
     Text,
-    Working,
     frame,
     sized,
     stretches,
@@ -105,7 +105,7 @@ class Attributing:
         self._opening: dict[int, tuple[Path | None, asyncio.Future[bool]]] = {}
         self._counting: dict[int, asyncio.Future[int]] = {}
         self._good_index: Path | None = None
-        self._suspect = ""
+        self._desk = OwnDesk()
         self._late: asyncio.Queue[tuple[str, Result]] = asyncio.Queue()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.on_late: Callable[[str, Result], Awaitable[None]] = self._nobody_waits
@@ -132,6 +132,7 @@ class Attributing:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = ()
+        self._desk.close()
         for kept in self._kept.values():
             _resolve(kept.result, None)
         self._kept.clear()
@@ -325,7 +326,7 @@ class Attributing:
         number, future = next(self._numbers), asyncio.get_running_loop().create_future()
         path = self._index()
         self._opening[number] = (path, future)
-        self._ask(Open(number, None if path is None else str(path), self._limits))
+        self._ask(Open(number, None if path is None else str(path), self._limits, self._desk.path))
         return future
 
     async def _count(self, text: str) -> int:
@@ -365,14 +366,14 @@ class Attributing:
                     nice=self._settings.encoder_nice,
                     talk=self._talk,
                     heard=self._heard,
-                    is_busy=lambda: bool(self._suspect),
+                    is_stuck=self._desk.is_stuck,
                 )
-                self._log.warning(
-                    "scorer_died", status=ended.status, while_scoring=self._suspect, why=ended.why
-                )
+                suspect = self._desk.clear()
+                self._log.warning("scorer_died", status=ended.status, while_scoring=suspect, why=ended.why)
             except OSError as error:
+                suspect = ""
                 self._log.warning("scorer_not_started", error=error.strerror or type(error).__name__)
-            self._child_is_gone()
+            self._child_is_gone(suspect)
             if self._clock.monotonic_s() - began_s > STEADY_S:
                 pause_s = RESTART_S_MIN
             await asyncio.sleep(pause_s)
@@ -382,8 +383,6 @@ class Attributing:
 
     def _heard(self, reply: Reply) -> None:
         match reply:
-            case Working(answer_id):
-                self._suspect = answer_id
             case Done(answer_id, scored):
                 self._settled(answer_id, scored)
             case Grounding(answer_id, works):
@@ -416,19 +415,16 @@ class Attributing:
             # A new child met a broken index; the one before it served is better than none.
             again = next(self._numbers)
             self._opening[again] = (good, asyncio.get_running_loop().create_future())
-            self._ask(Open(again, str(good), self._limits))
+            self._ask(Open(again, str(good), self._limits, self._desk.path))
         _resolve(future, False)
 
     def _settled(self, answer_id: str, result: Result) -> None:
-        if self._suspect == answer_id:
-            self._suspect = ""
         kept = self._kept.get(answer_id)
         if kept is not None:
             self._drop(answer_id, kept, result)
 
-    def _child_is_gone(self) -> None:
+    def _child_is_gone(self, suspect: str) -> None:
         self.healthy = False
-        suspect, self._suspect = self._suspect, ""
         for path_and_future in self._opening.values():
             _resolve(path_and_future[1], False)
         self._opening.clear()

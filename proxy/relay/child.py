@@ -19,7 +19,7 @@ import proxy
 from proxy.relay.scoring import Frames, Reply, decode_reply
 
 READ_BYTES = 1 << 16
-STUCK_S = 120.0  # no slice takes a second; an engine silent for so long with work to do will never answer
+STUCK_S = 60.0  # no turn takes a second; an engine at the same one after so long will never answer
 STOP_S = 2.0
 
 
@@ -41,20 +41,20 @@ async def run_child(
     nice: int,
     talk: Callable[[StreamWriter], Awaitable[None]],
     heard: Callable[[Reply], None],
-    is_busy: Callable[[], bool],
+    is_stuck: Callable[[], bool],
     stuck_s: float = STUCK_S,
 ) -> Ended:
     """Run `command` with `--parent PID --nice N`, or join the scorer of this host whose socket it is.
 
     Returns how it ended. Raises OSError when it cannot start, or nobody is there.
 
-    talk: writes to the scorer for as long as it lives. heard: told every reply. is_busy: whether one that is
-    silent owes something.
+    talk: writes to the scorer for as long as it lives. heard: told every reply. is_stuck: asked when it has
+    said nothing for `stuck_s`.
     """
     if isinstance(command, Path):
         stdout, stdin = await asyncio.open_unix_connection(command)
         try:
-            return Ended(None, await _converse(stdout, stdin, talk, heard, is_busy, stuck_s))
+            return Ended(None, await _converse(stdout, stdin, talk, heard, is_stuck, stuck_s))
         finally:
             stdin.close()
     # -P and this path: the child runs the code we run, wherever it was started from.
@@ -67,7 +67,7 @@ async def run_child(
     assert child.stdin is not None  # a pipe was asked for
     assert child.stdout is not None
     try:
-        why = await _converse(child.stdout, child.stdin, talk, heard, is_busy, stuck_s)
+        why = await _converse(child.stdout, child.stdin, talk, heard, is_stuck, stuck_s)
     finally:
         await _end(child)
     return Ended(child.returncode, why)
@@ -78,14 +78,14 @@ async def _converse(
     stdin: StreamWriter,
     talk: Callable[[StreamWriter], Awaitable[None]],
     heard: Callable[[Reply], None],
-    is_busy: Callable[[], bool],
+    is_stuck: Callable[[], bool],
     stuck_s: float,
 ) -> str:
     """Talk and listen until one of them ends; return why."""
     why = ""
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_listen(stdout, heard, is_busy, stuck_s))
+            group.create_task(_listen(stdout, heard, is_stuck, stuck_s))
             group.create_task(_written(talk, stdin))
     except* Exception as ended:  # noqa: BLE001  # whatever went wrong, the next scorer starts clean
         why = _why(ended)
@@ -97,7 +97,7 @@ async def _written(talk: Callable[[StreamWriter], Awaitable[None]], stdin: Strea
 
 
 async def _listen(
-    stdout: StreamReader, heard: Callable[[Reply], None], is_busy: Callable[[], bool], stuck_s: float
+    stdout: StreamReader, heard: Callable[[Reply], None], is_stuck: Callable[[], bool], stuck_s: float
 ) -> None:
     frames = Frames()
     while True:
@@ -105,7 +105,7 @@ async def _listen(
             async with asyncio.timeout(stuck_s):
                 data = await stdout.read(READ_BYTES)
         except TimeoutError:
-            if is_busy():
+            if is_stuck():
                 raise _ChildEnded("it was silent for too long") from None
             continue
         if not data:

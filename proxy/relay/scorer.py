@@ -13,6 +13,7 @@ others nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import select
@@ -23,10 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxy.parting import end_with
+from proxy.relay.desk import Desk
 from proxy.relay.scoring import (
     FRAME_BYTES_MAX,
     WAITING_CHARACTERS_MAX,
     Asked,
+    Copying,
     Count,
     Counted,
     Engine,
@@ -40,7 +43,6 @@ from proxy.relay.scoring import (
     Request,
     Scoring,
     Text,
-    Working,
     decode_request,
     frame,
 )
@@ -61,7 +63,7 @@ class _Peer:
         self.reads, self.writes, self.scoring = reads, writes, scoring
         self.unread = bytearray()
         self._frames = Frames()
-        self._said = ""
+        self._desk: Desk | None = None
         os.set_blocking(writes, False)
 
     def listen(self) -> list[Request]:
@@ -100,12 +102,19 @@ class _Peer:
         """Take one turn at its most pressing answer. Raises _Gone."""
         turn = self.scoring.choose()
         assert turn is not None  # asked only when its scoring is urgent
-        if turn != self._said:
-            self._said = turn
-            self.say(Working(turn))
-        if (reply := self.scoring.work(turn)) is not None:
-            self._said = ""
+        if self._desk is not None:
+            self._desk.begin(turn)
+        reply = self.scoring.work(turn)
+        if self._desk is not None:
+            self._desk.end()
+        if reply is not None:
             self.say(reply)
+
+    def use_desk(self, path: str) -> None:
+        """Note turns there from now on; where that cannot be, nobody is told of them."""
+        if path and (self._desk is None or self._desk.path != path):
+            with contextlib.suppress(OSError, ValueError):
+                self._desk = Desk(path)
 
     def close(self) -> None:
         """Let go of the connection and of all that it asked."""
@@ -229,10 +238,12 @@ class _Service:
             peer.close()
 
     def _listen(self, peer: _Peer) -> None:
+        copied: dict[str, Copying] = {}  # of answers whose end has not come: with that comes all they copied
         for message in peer.listen():
             match message:
                 case Open():
                     peer.scoring.limits = message.limits
+                    peer.use_desk(message.desk)
                     self._opener.open(peer, message)
                 case Count(number, text):
                     # Asked once an engine serves; 0 pieces would be a wrong answer, no answer is a late one.
@@ -240,7 +251,11 @@ class _Service:
                         peer.say(Counted(number, peer.scoring.engine.count_tokens(text)))
                 case Asked() | Text() | Finish() | Forget():
                     if (copying := peer.scoring.receive(message)) is not None:
-                        peer.say(copying)
+                        copied[message.id] = copying
+                    elif isinstance(message, Finish):
+                        copied.pop(message.id, None)
+        for copying in copied.values():
+            peer.say(copying)
 
     def _opened(self, peer: _Peer, number: int, found: Engine | Refused) -> None:
         if isinstance(found, Refused):

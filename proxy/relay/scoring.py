@@ -35,11 +35,13 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     """Serve from this index from now on (None: an empty one). Answers under way finish on theirs.
 
     limits: of words copied from one work, about which the guard wants to know; empty: there is no guard.
+    desk: the file in which this worker looks for whose turn it is (desk.py).
     """
 
     number: int
     index: str | None
     limits: tuple[int, ...] = ()
+    desk: str = ""
 
 
 class Asked(msgspec.Struct, frozen=True, tag="asked"):
@@ -100,12 +102,6 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     remedy: str = ""
 
 
-class Working(msgspec.Struct, frozen=True, tag="working"):
-    """Said before each turn of another answer: should this process die now, that text is the suspect."""
-
-    id: str
-
-
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """An answer's shares."""
 
@@ -142,7 +138,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
 
 
 Request = Open | Asked | Text | Finish | Forget | Count
-Reply = Opened | Refused | Working | Done | Broken | Counted | Grounding | Copying
+Reply = Opened | Refused | Done | Broken | Counted | Grounding | Copying
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode

@@ -16,7 +16,7 @@ FIRST_LETTER = "import sys; b = sys.stdin.buffer.read(1); "
 
 
 async def life(
-    code: str, *, said: bytes = b"", is_busy: bool = False, stuck_s: float = 20.0
+    code: str, *, said: bytes = b"", is_stuck: bool = False, stuck_s: float = 20.0
 ) -> tuple[Ended, list[Reply]]:
     replies: list[Reply] = []
 
@@ -29,7 +29,7 @@ async def life(
         nice=0,
         talk=talk,
         heard=replies.append,
-        is_busy=lambda: is_busy,
+        is_stuck=lambda: is_stuck,
         stuck_s=stuck_s,
     )
     return ended, replies
@@ -55,8 +55,8 @@ async def test_a_child_that_talks_nonsense_is_ended(nonsense: bytes):
     assert ended.why == "its output made no sense"
 
 
-async def test_a_silent_child_is_ended_only_when_it_owes_something():
-    ended, _ = await life("import sys; sys.stdin.read()", is_busy=True, stuck_s=0.05)
+async def test_a_silent_child_is_ended_only_when_it_is_stuck():
+    ended, _ = await life("import sys; sys.stdin.read()", is_stuck=True, stuck_s=0.05)
     assert ended.why == "it was silent for too long"
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
@@ -65,7 +65,7 @@ async def test_a_silent_child_is_ended_only_when_it_owes_something():
 
 async def test_what_cannot_be_started_is_an_error_of_the_system():
     with pytest.raises(FileNotFoundError):
-        await run_child(("/nonexistent/scorer",), nice=0, talk=_nothing, heard=print, is_busy=bool)
+        await run_child(("/nonexistent/scorer",), nice=0, talk=_nothing, heard=print, is_stuck=bool)
 
 
 async def _nothing(stdin: StreamWriter) -> None:
@@ -88,7 +88,7 @@ async def test_the_scorer_of_the_host_is_joined_by_its_socket_and_outlives_us(tm
     path, replies = tmp_path / "s", list[Reply]()
     server = await asyncio.start_unix_server(scorer, path)
     for _ in range(2):
-        ended = await run_child(path, nice=0, talk=talk, heard=replies.append, is_busy=bool)
+        ended = await run_child(path, nice=0, talk=talk, heard=replies.append, is_stuck=bool)
         assert ended == Ended(None, "its output ended")
     assert replies == [Counted(1, 7)] * 2
     server.close()
@@ -96,4 +96,4 @@ async def test_the_scorer_of_the_host_is_joined_by_its_socket_and_outlives_us(tm
     with pytest.raises(
         (ConnectionRefusedError, FileNotFoundError)
     ):  # a closed server may leave its socket, or not
-        await run_child(path, nice=0, talk=_nothing, heard=print, is_busy=bool)
+        await run_child(path, nice=0, talk=_nothing, heard=print, is_stuck=bool)
