@@ -237,7 +237,7 @@ def test_a_creator_goes_all_her_ways_by_keyboard_alone(browser, inside, tmp_path
     tab_to(page, "style_imitation")
     page.keyboard.press("n")  # a letter chooses in a list: "No"
     page.keyboard.press("n")
-    tab_to(page, "Keep this")
+    tab_to(page, "Save what I allow")
     page.keyboard.press("Enter")
     page.wait_for_url("**done=allowed")
     assert page.locator("#f-style_imitation").input_value() in {"denied", ""}
