@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import struct
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -49,9 +50,11 @@ class OwnDesk(Desk):
 
     def __init__(self) -> None:
         """Make a file that only this system user can read. Raises OSError."""
-        self._file = tempfile.NamedTemporaryFile(prefix="endcredits-scorer-")  # noqa: SIM115  closed by `close`
-        self._file.truncate(DESK_BYTES)
-        super().__init__(self._file.name)
+        made, path = tempfile.mkstemp(prefix="endcredits-scorer-")
+        self.close = weakref.finalize(self, Path(path).unlink, missing_ok=True)  # removes the file
+        with open(made, "wb") as file:  # noqa: PTH123  its descriptor is open already
+            file.write(bytes(DESK_BYTES))  # a hole that a full disk cannot fill would kill who writes there
+        super().__init__(path)
         self._seen = 0
 
     def is_stuck(self) -> bool:
@@ -65,7 +68,3 @@ class OwnDesk(Desk):
         _, name = self.look()
         self.end()
         return name
-
-    def close(self) -> None:
-        """Remove the file."""
-        self._file.close()

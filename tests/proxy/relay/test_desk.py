@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def test_the_file_is_for_this_user_alone_and_goes_with_its_maker():
     assert not Path(mine.path).exists()
     with pytest.raises(FileNotFoundError):
         Desk(mine.path)
+
+
+def test_the_file_of_a_worker_that_never_began_goes_too():
+    mine = OwnDesk()
+    path = Path(mine.path)
+    del mine
+    gc.collect()
+    assert not path.exists()
 
 
 def test_another_file_is_no_desk(tmp_path: Path):
