@@ -34,6 +34,7 @@ _begins: dict[bytes, bytes] = {}  # how the line of each other header begins, by
 class Cycle(RequestResponseCycle):
     """One request and its reply."""
 
+    hang_up: Callable[[], None]  # closes its connection behind it
     _when_gone: Callable[[], None] | None = None
     _ends_with_connection = False
     _is_bare = False  # no body follows the head, whatever length it says
@@ -179,7 +180,7 @@ class Cycle(RequestResponseCycle):
             self.response_complete = True
             self.message_event.set()
             if not self.keep_alive:
-                self.transport.close()
+                self.hang_up()
             self.on_response()
 
     def _count(self, body: bytes, *, more: bool) -> None:

@@ -23,6 +23,8 @@ from proxy.turns import Turns
 from proxy.wire.errors import error_body, error_shape
 
 HEAD_BYTES_MAX = 65_536  # a request's line and headers; a long session cookie has some 8,000
+LINGER_S = 2.0  # an unread request is taken for so long behind its answer, or until its client closes
+LINGER_BYTES_MAX = 1 << 24  # and so much of it; who sends more without a look at our answer is reset
 LATER_S = 1.0  # after what reads a body has noticed a silence by itself: it answers in its own words
 FIELD_BYTES = 4  # of each header beside its name and value
 _LASTING = frozenset({b"close", b"keep-alive"})  # what `Connection` says of the connection itself
@@ -62,6 +64,7 @@ class Front(HttpToolsProtocol):
     _was_paused = False  # since then: we did not read, so nothing could come
     _unread: int | None = None  # bytes that wait for their reader; None: they went in between
     _unread_s = 0.0  # since when it is so many
+    _lingers_bytes: int | None = None  # that are still taken of what nobody reads; None: we do not linger
 
     def __init__(self, *args: Any, bytes_per_s: int = 0, **more: Any) -> None:
         """bytes_per_s: of a body or of an answer (`[server] client_bytes_per_s`); the rest is uvicorn's."""
@@ -76,6 +79,11 @@ class Front(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came. What is no HTTP, or a head without end, is refused and the connection closed."""
+        if self._lingers_bytes is not None:
+            self._lingers_bytes -= len(data)
+            if self._lingers_bytes < 0:
+                self.transport.close()
+            return
         self._piece_bytes = len(data)
         self._beside_bytes += len(data)
         try:
@@ -146,6 +154,8 @@ class Front(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request; what its reader has not taken yet is looked after."""
+        if self._lingers_bytes is not None:
+            return
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._watch_reader()
@@ -201,7 +211,34 @@ class Front(HttpToolsProtocol):
             body = error_body(status, why, code=code, shape=error_shape("/v1/"))
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             transport.write(STATUS_LINE[status] + head % len(body) + body)
-        transport.close()
+            self._linger()
+        else:
+            transport.close()
+
+    def _hang_up(self) -> None:
+        """Close behind an answer."""
+        if self._in_body:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Say that we have said all, and take what still comes: closed at once, a connection is reset.
+
+        A client that sends its whole request before it reads would never see why. Source: RFC 9112, 9.6.
+        """
+        if self._lingers_bytes is not None or self.transport.is_closing():
+            return
+        if not self.transport.can_write_eof():  # TLS
+            self.transport.close()
+            return
+        self._lingers_bytes = LINGER_BYTES_MAX
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
+        self._unset_keepalive_if_required()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def _head_is_over(self) -> None:
         self._in_head = False
@@ -258,6 +295,7 @@ class Front(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         scope[GONE] = cycle.tell_when_gone
+        cycle.hang_up = self._hang_up
         self.cycle = cycle
         if before is None or before.response_complete:  # pyright: ignore[reportUnnecessaryComparison]
             self._start_asgi_task(cycle, app)

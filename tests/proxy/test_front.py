@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxy.front import LINGER_BYTES_MAX
 from proxy.relay.needs import GONE
 from tests.commands import Commands
 from tests.processes import serving
@@ -16,6 +17,11 @@ from tests.proxy.fronts import GET, SOON_S, START, TYPE, WHOLE, front, piece, re
 from tests.proxy.test_crew import backend
 
 pytestmark = pytest.mark.anyio
+BODY_BYTES = 1 << 22  # more than the buffers of two sockets hold
+WHOLE_AND_CLOSED = [
+    {**START, "headers": [(b"content-length", b"5"), (b"connection", b"close")]},
+    piece(b"hello", more=False),
+]
 
 
 async def test_whoever_asked_hears_that_the_client_left_though_another_request_was_sent_behind_the_first():
@@ -126,3 +132,35 @@ async def test_a_whole_answer_that_nobody_reads_keeps_no_connection():
 async def test_a_whole_answer_that_is_read_slowly_is_whole():
     async with front(replying(START, piece(b"x" * LARGE, more=False)), timeout_keep_alive=1) as port:
         assert await half_read(port, 0.5, 4 << 20) >= LARGE
+
+
+@pytest.mark.parametrize("refusal", ["of the application", "of the server"])
+async def test_a_client_that_sends_all_before_it_reads_hears_why_it_is_refused(refusal):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"5"), (b"connection", b"close")]
+        await send({**START, "status": 413, "headers": headers})
+        await send(piece(b"large", more=False))
+
+    begins = b"POST /v1/x HTTP/1.1\r\nhost: x\r\n"
+    ours = refusal == "of the server"
+    says = b"broken\r\n\r\n" if ours else b"content-length: %d\r\n\r\n" % BODY_BYTES
+    async with front(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begins + says)
+        for _ in range(BODY_BYTES >> 16):
+            writer.write(bytes(1 << 16))
+            await asyncio.wait_for(writer.drain(), SOON_S)  # reset, this raises
+        answer = await asyncio.wait_for(reader.read(), SOON_S)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 " if ours else b"HTTP/1.1 413 ")
+
+
+async def test_a_client_that_sends_without_end_is_reset_whatever_it_was_answered():
+    async with front(replying(*WHOLE_AND_CLOSED)) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            for _ in range(4 * LINGER_BYTES_MAX >> 16):
+                writer.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+                await asyncio.wait_for(writer.drain(), SOON_S)
+        writer.close()
