@@ -15,6 +15,7 @@ from proxy.portal.creators import Office, creator_pages, overview
 from proxy.portal.desk import desk_pages
 from proxy.portal.developers import Desk, developer_pages, home
 from proxy.portal.front import front_pages
+from proxy.portal.history import history_pages
 from proxy.portal.linking import linking_pages
 from proxy.portal.money import money_pages
 from proxy.portal.operators import Watch, health, operator_pages
@@ -41,6 +42,7 @@ def inside_pages(
         *split_pages(office),
         *appeal_pages(office),
         *linking_pages(office),
+        *history_pages(office),
     )
     operators = (
         *operator_pages(office, sessions, builds, desk.origin),

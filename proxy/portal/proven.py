@@ -28,6 +28,7 @@ from proxy.catalogue.lookup_store import owner_of
 from proxy.errors import BadRequest, NotFound
 from proxy.portal.papers import own_statement
 from proxy.receipts import history_store
+from proxy.receipts.history import Change
 
 HEADERS: Final = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 
@@ -74,32 +75,40 @@ def changed(engine: sa.Engine, prover: Prover) -> Sequence[BaseRouteHandler]:
     @get("/works/{work:str}/changes", guards=[requires(Action.EDIT_OWN_WORKS)])
     async def changes(caller: NamedDependency[Principal], work: FromPath[str]) -> dict[str, object]:
         """Every change of the registry that is of a work of one's own, oldest first, by its number."""
-
-        def listed() -> dict[str, object]:
-            if not _may_see(engine, caller, work):
-                raise NotFound(f"there is no work '{work[:60]}' of yours", remedy="GET /api/works lists them")
-            found = history_store.changes_of(engine, work)
-            return {"changes": [{"seq": one.seq, "kind": one.kind, "at_us": one.at_us} for one in found]}
-
-        return await of_pages(listed)
+        found = await of_pages(own_changes, engine, caller, work)
+        return {"changes": [{"seq": one.seq, "kind": one.kind, "at_us": one.at_us} for one in found]}
 
     @get("/registry/{seq:int}/proof", guards=[requires(Action.EDIT_OWN_WORKS)])
     async def change(caller: NamedDependency[Principal], seq: FromPath[int]) -> Response[bytes]:
         """A change of the registry and its place in the log, as one file to check offline."""
-
-        def shown() -> bytes:
-            found = history_store.change_at(engine, seq)
-            mine = found is not None and found.actor == caller.creator_id
-            if found is None or not (mine or _may_see(engine, caller, found.work)):
-                raise NotFound(
-                    f"the registry has no change {seq} of yours",
-                    remedy="GET /api/works/{id}/changes lists those of a work",
-                )
-            return prover.change_file(seq)
-
-        return as_file(await of_pages(shown))
+        return as_file(await of_pages(own_change_file, engine, prover, caller, seq))
 
     return changes, change
+
+
+def own_changes(engine: sa.Engine, caller: Principal, work: str) -> list[Change]:
+    """Return all changes of a work that is the caller's, oldest first. Raises NotFound for another."""
+    if not _may_see(engine, caller, work):
+        raise NotFound(f"there is no work '{work[:60]}' of yours", remedy="GET /api/works lists them")
+    return history_store.changes_of(engine, work)
+
+
+def own_change_file(
+    engine: sa.Engine, prover: Prover, caller: Principal, seq: int, work: str | None = None
+) -> bytes:
+    """Return the file that shows a change the caller made, or one of a work of theirs. Raises NotFound.
+
+    work: of which it must be, where one is named.
+    """
+    found = history_store.change_at(engine, seq)
+    mine = found is not None and found.actor == caller.creator_id
+    asked = found is not None and work in {None, found.work}
+    if found is None or not asked or not (mine or _may_see(engine, caller, found.work)):
+        raise NotFound(
+            f"the registry has no change {seq} of yours",
+            remedy="GET /api/works/{id}/changes lists those of a work",
+        )
+    return prover.change_file(seq)
 
 
 def _may_see(engine: sa.Engine, caller: Principal, work: str) -> bool:

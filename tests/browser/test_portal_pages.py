@@ -174,7 +174,7 @@ def entered(inside: Inside, page: Page, role: Any, **who: str) -> None:
 PAGES = {
     "creator": {
         "overview": "/portal/", "works": "/portal/works", "work": "/portal/works/{work}",
-        "held": "/portal/works/{held}", "passages": "/portal/works/{work}/passages",
+        "held": "/portal/works/{held}", "passages": "/portal/works/{work}/passages", "history": "/portal/works/{work}/changes",
         "shares": "/portal/splits", "split": "/portal/splits/{split}", "work-splits": "/portal/works/{work}/splits", "uses": "/portal/uses", "statements": "/portal/statements",
         "statement": "/portal/statements/{statement}", "money": "/portal/money", "matters": "/portal/matters",
         "matter": "/portal/matters/{case}", "wrong": "/portal/works/w_nobody",
