@@ -126,6 +126,7 @@ def account_row(account: KnownAccount) -> Row:
         "version": account.version,
         "rail": account.rail,
         "account": masked(account.last4),
+        "minimum_grains": account.minimum_grains,
         "minimum": decimal_text(account.minimum_grains, account.currency),
         "currency": account.currency,
         "entered_by": account.by,

@@ -86,6 +86,13 @@ def not_final(engine: sa.Engine, now_us: int, creators: Collection[str] = ()) ->
         }
 
 
+def periods_of(engine: sa.Engine, statements: Collection[str]) -> dict[str, str]:
+    """Return {statement: its period}, of those that are statements; at most LISTED_MAX of them."""
+    query = sa.select(_statement.c.id, _statement.c.period_label).where(_statement.c.id.in_(statements))
+    with engine.connect() as connection:
+        return {row.id: row.period_label for row in connection.execute(query)}
+
+
 class Comments:
     """What is said about statements. creator: whose id asks, "" for an operator, who is named by `by`."""
 

@@ -51,7 +51,7 @@ from proxy.errors import BadRequest, Conflict, Forbidden, NotFound
 
 CLAIMS_OPEN_MAX = 20  # of one work: more at once is a flood, to be answered before it grows
 # What changes whom an index credits; the rest (consents, keys, splits) acts without a new one.
-_FOR_THE_INDEX = (
+FOR_THE_INDEX = (
     "work_registered", "work_released", "hold_upheld",
     "claim_upheld", "identifier_verified", "identifier_revoked", "adaptation_set",
 )  # fmt: skip
@@ -334,7 +334,7 @@ class Ownership:
     def rebuild_due(self, built_us: int) -> int:
         """Return how many changes since an index was built it does not know; 0 when it is up to date."""
         query = sa.select(sa.func.count()).select_from(_event)
-        query = query.where(_event.c.kind.in_(_FOR_THE_INDEX), _event.c.at_us > built_us)
+        query = query.where(_event.c.kind.in_(FOR_THE_INDEX), _event.c.at_us > built_us)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 

@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 
 from proxy.catalogue.lookup_store import chunks, owner_now
 from proxy.catalogue.ownership import Held, ReviewEntry
+from proxy.catalogue.ownership_store import FOR_THE_INDEX
 from proxy.catalogue.works import COMMONS, Creator
 
 CHANGES_LOOKED_AT: Final = 20_000  # twenty milliseconds of rows
@@ -95,20 +96,15 @@ def changes(engine: sa.Engine, before_seq: int, limit: int) -> list[Change]:
 
 
 def awaiting_index(engine: sa.Engine, built_us: int) -> tuple[int, bool]:
-    """Return how many works were registered or released since an index was begun, and whether more were.
+    """Return how many works changed for the next index since one was begun, and whether more did.
 
     The last CHANGES_LOOKED_AT changes are looked at, because nothing finds them by their time.
     """
     newest = sa.select(_event.c.kind, _event.c.work_id, _event.c.at_us).order_by(_event.c.seq.desc())
-    released = sa.select(_review.c.work_id).where(
-        _review.c.decision == "released", _review.c.at_us > built_us
-    )
     with engine.connect() as connection:
         rows = connection.execute(newest.limit(CHANGES_LOOKED_AT)).all()
-        works = {str(work) for work in connection.execute(released).scalars()}
     since = [row for row in rows if row.at_us > built_us]
-    works |= {str(row.work_id) for row in since if row.kind == "work_registered"}
-    return len(works), len(since) == CHANGES_LOOKED_AT
+    return len({row.work_id for row in since if row.kind in FOR_THE_INDEX}), len(since) == CHANGES_LOOKED_AT
 
 
 def split_of(engine: sa.Engine, work_id: str) -> list[tuple[str, str, int]]:

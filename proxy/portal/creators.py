@@ -37,6 +37,7 @@ from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.works import Use
 from proxy.clock import Clock, Ids, iso_utc
 from proxy.errors import BadRequest
+from proxy.portal.cursors import page_of, place_in
 from proxy.portal.doors import inside
 from proxy.portal.pages import AnyRequest, Pages
 from proxy.portal.papers import own_glance, own_statement, statement_document
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 WORKS_SHOWN: Final = 50
+CASES_SHOWN: Final = 20
 SPANS: Final = (30, 7, 90)  # days that a picture of use may show, the usual one first
 DAY_US: Final = 86_400_000_000
 LINES_SHOWN: Final = 20  # of a statement, the largest; its documents have all
@@ -342,15 +344,17 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         request: AnyRequest,
         caller: NamedDependency[Principal],
         work: FromQuery[str] = "",
+        before: FromQuery[str] = "",
         done: FromQuery[str] = "",
     ) -> Response[bytes]:
         """Disputes about one's money and claims that one made; `work` is what a new claim would be on."""
 
         def read() -> dict[str, Any]:
-            now_us = office.clock.now_us()
+            cases = cases_page(office, caller, before, CASES_SHOWN)
             claims = [one for one in ownership(caller).claims() if one.claimant == caller.creator_id]
             return {
-                "cases": [case_row(*one, now_us) for one in office.disputes(caller).cases()],
+                "cases": cases["items"],
+                "following": cases["next_cursor"],
                 "claims": [
                     {"id": one.id, "work": one.work_id, "state": one.state, "basis": one.basis,
                      "opened": iso_utc(one.opened_us), "reason": one.reason}
@@ -359,7 +363,8 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
             }  # fmt: skip
 
         known = await of_pages(read)
-        return pages.page(request, "matters.html.jinja", work=work[:60], done=DONE.get(done, ""), **known)
+        known |= {"work": work[:60], "before": before, "done": DONE.get(done, "")}
+        return pages.page(request, "matters.html.jinja", **known)
 
     @get("/matters/{case:str}", guards=CREATORS)
     async def matter(
@@ -407,6 +412,15 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         return Redirect("/portal/matters?done=claimed", status_code=303)
 
     return (matters, matter, answer, take_back, claim)
+
+
+def cases_page(office: Office, caller: Principal, before: str, limit: int) -> dict[str, Any]:
+    """Return a page of the disputes that the caller may see, as /api/disputes has it."""
+    now_us, place = office.clock.now_us(), place_in(before)
+    found = office.disputes(caller).cases(before=place, limit=limit + 1)
+    return page_of(
+        found, limit, lambda one: case_row(*one, now_us), lambda one: (one[0].opened_us, one[0].id)
+    )
 
 
 def _to_answer(office: Office, caller: Principal) -> int:

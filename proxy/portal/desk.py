@@ -6,8 +6,8 @@ something is shown before it is done, and leads to the page that shows that it w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import msgspec
 from litestar import Response, get, post
@@ -29,17 +29,18 @@ from proxy.billing.payout_answers import WORDS
 from proxy.billing.payout_rows import batch_row, check_rows, event_rows, payment_rows, unpaid_rows
 from proxy.billing.policies_store import Policies
 from proxy.billing.prices import PriceTable
-from proxy.catalogue.agreements_store import Agreements
+from proxy.catalogue.agreements_store import Agreements, Person
 from proxy.clock import iso_utc, parse_time_us
 from proxy.errors import BadRequest
 from proxy.portal.closing import Closer
-from proxy.portal.creators import Office
+from proxy.portal.creators import Office, cases_page
 from proxy.portal.operators import OPERATORS, name_of
 from proxy.portal.pages import AnyRequest
 from proxy.portal.previews import Asked, Previewer
 
 BATCHES_SHOWN: Final = 50
 CHECKS_SHOWN: Final = 50
+MATTERS_SHOWN: Final = 20  # comments, each with its form, and disputes, each with all that was said
 CODES: Final = (("", "None that is listed"), *((code, f"{code}: {said}") for code, said in WORDS.items()))
 DIFFERENCES_SHOWN: Final = 20
 DONE: Final[Mapping[str, str]] = {
@@ -65,15 +66,28 @@ def desk_pages(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]
 
 def changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return [(rule, as it is now, as it would be)] of the rules in which two policies differ."""
-
-    def told(value: Any) -> str:
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
     return [
-        (name, told(now.get(name, "")), told(then.get(name, "")))
+        (_spoken(name), _said(name, now.get(name, "")), _said(name, then.get(name, "")))
         for name in sorted({*now, *then} - {"id", "name"})
         if now.get(name) != then.get(name)
     ]
+
+
+def _spoken(name: str) -> str:
+    """A rule's name as it is read: `royalty_ppm` is a royalty, and its value a percentage."""
+    return name.removesuffix("_ppm").replace("_", " ").capitalize()
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith("_ppm"):
+        return f"{value / 10_000:g} %"
+    if value in ("", [], {}, None):
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(_said(name, one) for one in cast("list[Any]", value))
+    return value.replace("_", " ") if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
@@ -90,7 +104,7 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
             known = policies_store.policies(engine)
             return {
                 "in_force": in_force,
-                "rules": sorted(flat.items()),
+                "rules": [(_spoken(name), _said(name, value)) for name, value in sorted(flat.items())],
                 "policies": [
                     policy_row(one) | {"changes": changed(flat, _flat(rules_row(one.policy)))}
                     for one in known
@@ -185,8 +199,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         found = await of_pages(payouts_store.batches, engine, before=None, limit=BATCHES_SHOWN)
         rows = [batch_row(batch, events) for batch, events in found]
         waiting, more = await of_pages(paying.to_check, limit=CHECKS_SHOWN)
-        everybody = Agreements(engine, clock=office.clock, ids=office.ids, creator="")
-        people = await of_pages(everybody.named, {one.creator for one in waiting})
+        people = await of_pages(_named, office, {one.creator for one in waiting})
         known: dict[str, Any] = {"batches": rows, "rails": paying.rails(), "done": DONE.get(done, "")}
         known |= {
             "waiting": check_rows(waiting),
@@ -317,24 +330,38 @@ def _version(form: Mapping[str, Any]) -> int:
     return int(said)
 
 
+def _named(office: Office, creators: Iterable[str]) -> dict[str, Person]:
+    """Return {creator: who that is}, of those who are creators: operators are known by their names."""
+    return Agreements(office.engine, clock=office.clock, ids=office.ids, creator="").named(creators)
+
+
 def _matters(office: Office) -> Sequence[BaseRouteHandler]:
     pages = office.pages
 
     @get("/desk/matters", guards=OPERATORS)
     async def matters(
-        request: AnyRequest, caller: NamedDependency[Principal], done: FromQuery[str] = ""
+        request: AnyRequest,
+        caller: NamedDependency[Principal],
+        before: FromQuery[str] = "",
+        done: FromQuery[str] = "",
     ) -> Response[bytes]:
         """Disputes, and comments that wait for an answer."""
 
         def read() -> dict[str, Any]:
-            now_us = office.clock.now_us()
+            cases = cases_page(office, caller, before, MATTERS_SHOWN)
+            comments = office.comments(caller).waiting(limit=MATTERS_SHOWN + 1)
+            who = {one["creator"] for one in cases["items"]} | {one.by for one in comments}
             return {
-                "cases": [case_row(*one, now_us) for one in office.disputes(caller).cases()],
-                "comments": [comment_row(one) for one in office.comments(caller).waiting()],
+                "cases": cases["items"],
+                "following": cases["next_cursor"],
+                "comments": [comment_row(one) for one in comments[:MATTERS_SHOWN]],
+                "more": len(comments) > MATTERS_SHOWN,
+                "labels": periods_store.periods_of(office.engine, [one.statement for one in comments]),
+                "people": _named(office, who),
             }
 
         known = await of_pages(read)
-        return pages.page(request, "desk-matters.html.jinja", done=DONE.get(done, ""), **known)
+        return pages.page(request, "desk-matters.html.jinja", before=before, done=DONE.get(done, ""), **known)
 
     @get("/desk/matters/{case:str}", guards=OPERATORS)
     async def matter(
@@ -346,7 +373,9 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         """One dispute with all that was said."""
         found = await of_pages(office.disputes(caller).case, case)
         row = case_row(*found, office.clock.now_us())
-        return pages.page(request, "desk-matter.html.jinja", case=row, done=DONE.get(done, ""))
+        who = {row["opened_by"], *(one["by"] for one in row["events"])}
+        known: dict[str, Any] = {"people": await of_pages(_named, office, who), "done": DONE.get(done, "")}
+        return pages.page(request, "desk-matter.html.jinja", case=row, **known)
 
     @post("/desk/matters/{case:str}/answer", guards=OPERATORS)
     async def answer(

@@ -23,12 +23,15 @@ from proxy.billing.payees import TaxForm, TaxProfile
 from proxy.billing.payout_rows import payee_row, told_row
 from proxy.errors import BadRequest, Problem
 from proxy.portal.creators import CREATORS, Office
+from proxy.portal.cursors import page_of, place_in
 from proxy.portal.pages import AnyRequest
 
 DONE: Final[Mapping[str, str]] = {
     "account": "Your account is kept. Somebody checks that it is yours before the first payment goes there.",
     "tax": "Your form is kept. It holds when somebody has checked it.",
 }
+PAYMENTS_SHOWN: Final = 20
+CORRECTIONS_SHOWN: Final = 20  # the newest: each stands on the statement of its month too
 FORMS: Final[Sequence[tuple[TaxForm, str]]] = (
     ("W9", "W-9: a person of the United States"),
     ("W8BEN", "W-8BEN: a person elsewhere"),
@@ -44,13 +47,18 @@ def money_pages(office: Office) -> Sequence[BaseRouteHandler]:
     """Return the handlers of the page and of its two forms."""
     pages, paying = office.pages, office.paying
 
-    def read(caller: Principal) -> dict[str, Any]:
-        me = caller.creator_id
+    def read(caller: Principal, before: str) -> dict[str, Any]:
+        me, place = caller.creator_id, place_in(before)
+        told = payouts_store.of_creator(office.engine, me, before=place, limit=PAYMENTS_SHOWN + 1)
+        payments = page_of(told, PAYMENTS_SHOWN, told_row, lambda one: (one.created_us, one.batch))
         return {
             "payee": payee_row(paying, me),
-            "payments": [told_row(one) for one in payouts_store.of_creator(office.engine, me)],
+            "payments": payments["items"],
+            "following": payments["next_cursor"],
+            "before": before,
             "adjustments": [
-                adjustment_row(*one) for one in adjustments_store.listed(office.engine, creator=me)
+                adjustment_row(*one)
+                for one in adjustments_store.listed(office.engine, creator=me, limit=CORRECTIONS_SHOWN)
             ],
             "rails": paying.rails(),
             "currency": paying.currency,
@@ -61,20 +69,26 @@ def money_pages(office: Office) -> Sequence[BaseRouteHandler]:
         request: AnyRequest,
         caller: Principal,
         *,
+        before: str = "",
         done: str = "",
         refused: Problem | None = None,
         typed: Typed | None = None,
     ) -> Response[bytes]:
         told: dict[str, Any] = {"done": DONE.get(done, ""), "refused": refused, "typed": typed or {}}
         status = refused.status if refused else 200
-        return pages.page(request, "money.html.jinja", status=status, **told, **await of_pages(read, caller))
+        return pages.page(
+            request, "money.html.jinja", status=status, **told, **await of_pages(read, caller, before)
+        )
 
     @get("/money", guards=CREATORS)
     async def money(
-        request: AnyRequest, caller: NamedDependency[Principal], done: FromQuery[str] = ""
+        request: AnyRequest,
+        caller: NamedDependency[Principal],
+        before: FromQuery[str] = "",
+        done: FromQuery[str] = "",
     ) -> Response[bytes]:
         """What is owed, what keeps it, what was paid, and where it goes."""
-        return await page(request, caller, done=done)
+        return await page(request, caller, before=before, done=done)
 
     @post("/money/account", guards=CREATORS)
     async def account(request: AnyRequest, caller: NamedDependency[Principal]) -> Response[Any]:

@@ -72,7 +72,7 @@ async def test_a_creator_reads_what_was_used_and_earned(tmp_path):
             assert document.headers["x-content-type-options"] == "nosniff"
         german = await ada.get("/portal/", headers={"accept-language": "de-DE"})
         assert "24,00" in german.text
-        assert "before months were signed" in page.text
+        assert "before statements were signed" in page.text
 
 
 async def test_a_creator_takes_home_a_signed_statement_and_the_receipts_behind_it(tmp_path):

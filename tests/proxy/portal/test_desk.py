@@ -11,6 +11,7 @@ from proxy.billing.paying import Paying
 from proxy.billing.policies import policy_of
 from proxy.billing.policies_store import Policies
 from proxy.clock import RandomIds, SystemClock
+from proxy.portal.cursors import cursor_of
 from proxy.portal.desk import changed
 from proxy.settings import Billing
 from tests.portal import portal
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 def test_a_difference_is_told_rule_by_rule():
     now, then = {"id": "a", "name": "x", "rate": "1", "pools": []}, {"id": "b", "rate": "2", "pools": [1]}
-    assert changed(now, then) == [("pools", "[]", "[1]"), ("rate", "1", "2")]
+    assert changed(now, then) == [("Pools", "none", "1"), ("Rate", "1", "2")]
     assert changed(now, now) == []
 
 
@@ -48,8 +49,8 @@ async def test_a_policy_shows_what_it_would_change_before_it_holds(tmp_path):
         desk.add(policy_of("half", {"royalty_ppm": 500_000}))
         ines = await there.browser(there.key("operator", name="Ines")[1])
         page = await ines.get("/portal/desk/rules")
-        assert "<del>300000</del>" in page.text
-        assert "<ins>500000</ins>" in page.text
+        assert "<del>30 %</del>" in page.text
+        assert "<ins>50 %</ins>" in page.text
         place = re.search(r'action="([^"]+/activate)"', page.text).group(1)
         assert (await ines.post(place, {"since": "soon"})).status_code == 400
         assert (await ines.post(place, {"since": ""})).status_code == 303
@@ -113,6 +114,7 @@ async def test_a_dispute_is_answered_and_settled_by_two_and_a_comment_is_answere
         omar = await there.browser(there.key("operator", name="Omar")[1])
         page = await ines.get("/portal/desk/matters")
         assert "A day is missing." in page.text
+        assert page.text.count("ada") == 2, "who says it, and whose dispute it is"
         await ines.post(f"/portal/desk/comments/{name}", {"text": "It was a Sunday."})
         assert "It was a Sunday." in (await ada.get(f"/portal/statements/{name}")).text
         place = f"/portal/desk/matters/{case}"
@@ -123,7 +125,12 @@ async def test_a_dispute_is_answered_and_settled_by_two_and_a_comment_is_answere
         await omar.get(place)
         assert (await omar.post(f"{place}/settle", away | {"to": "somewhere"})).status_code in {400, 404}
         assert (await omar.post(f"{place}/settle", away)).status_code == 303
-        assert "settled" in (await ada.get(f"/portal/matters/{case}")).text
+        assert "Settled" in (await ada.get(f"/portal/matters/{case}")).text
+        for reader, path in ((ada, "/portal/matters"), (ines, "/portal/desk/matters")):
+            older = await reader.get(path, params={"before": cursor_of(SystemClock().now_us() + 1, "dsp")})
+            assert case in older.text
+            assert "Back to the beginning" in older.text
+            assert (await reader.get(path, params={"before": "rubbish"})).status_code == 400
 
 
 async def test_a_payment_that_came_back_is_booked_back_by_its_amount_and_once(tmp_path):
