@@ -141,7 +141,7 @@ async def test_keys_limits_and_what_is_left_of_the_budget_are_told_and_no_secret
         for secret in there.keys.values():
             assert secret not in page
             assert secret not in json.dumps(told)
-        for said in ("You are signed in with it", "Revoked", "Ended", "Left of its budget", "Requests a minute"):
+        for said in ("signed in with it", "Revoked", "Ended", "Left of its budget", "Requests a minute"):
             assert said in page
 
 
