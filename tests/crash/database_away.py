@@ -42,6 +42,7 @@ from tests.crash.server_kill import (
     one_answer,
     report,
     start,
+    unbalanced,
     wait_for,
     wait_until_carried,
 )
@@ -221,7 +222,7 @@ def run(folder: Path, options: argparse.Namespace) -> int:
             for name, value in seen.items():
                 print(f"{name}: {value}")
             events = command(data, "usage", "--events", "--json", *with_settings)
-            status = report(events, told.whole, 0, stopped)
+            status = report(events, told.whole, 0, stopped, unbalanced(data, *with_settings))
             print(f"refused {told.refused}")
             return judged(seen, told, options, status)
     except BaseException:

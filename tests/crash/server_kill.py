@@ -201,10 +201,10 @@ def command(data: Path, *arguments: str, may_fail: bool = False) -> list[dict[st
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def unbalanced(data: Path) -> int:
+def unbalanced(data: Path, *arguments: str) -> int:
     """Close all that was metered as a month, and return how many invariants the audit finds broken."""
-    command(data, "periods", "close", "crash", "--json")
-    items = command(data, "audit", "--json", may_fail=True)
+    command(data, "periods", "close", "crash", "--json", *arguments)
+    items = command(data, "audit", "--json", *arguments, may_fail=True)
     assert len(items) >= 20, "the audit did not come to its end"
     return sum(one["state"] == "broken" for one in items)
 
