@@ -232,11 +232,13 @@ class Front(HttpToolsProtocol):
         if not self.transport.can_write_eof():  # TLS
             self.transport.close()
             return
-        self._lingers_bytes = LINGER_BYTES_MAX
-        if self._pace_timer is not None:
-            self._pace_timer.cancel()
+        self._lingers_bytes, self._in_body = LINGER_BYTES_MAX, False
         self._unset_keepalive_if_required()
         self.transport.write_eof()
+        if self._serving is not None:
+            self._serving.lost()  # what is still answered has nobody to go to
+        if self.transport.get_write_buffer_size():
+            self._watch_reader()  # closed too, a connection lasts until all has left
         self.flow.resume_reading()
         self.loop.call_later(LINGER_S, self.transport.close)
 

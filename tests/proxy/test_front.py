@@ -164,3 +164,55 @@ async def test_a_client_that_sends_without_end_is_reset_whatever_it_was_answered
                 writer.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
                 await asyncio.wait_for(writer.drain(), SOON_S)
         writer.close()
+
+
+async def test_a_whole_answer_to_an_unread_request_keeps_no_connection_if_nobody_reads_it():
+    started = {**START, "headers": [(b"connection", b"close")]}
+    async with front(replying(started, piece(b"x" * LARGE, more=False)), timeout_keep_alive=1) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_024)
+        writer.write(b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n")
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            async with asyncio.timeout(SOON_S):
+                while True:  # what is sent where nothing is read fails once the connection is reset
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
+        writer.close()
+
+
+async def test_who_is_refused_behind_a_request_that_is_answered_hears_nothing_of_its_answer(caplog):
+    left = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        for message in WHOLE:
+            await send(message)
+        left.set()
+
+    async with front(app) as port:
+        said = await told(port, b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\nno request at all\r\n\r\n")
+        await asyncio.wait_for(left.wait(), SOON_S)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert "Exception in ASGI" not in caplog.text
+
+
+async def test_an_answer_that_comes_behind_a_refusal_is_dropped_and_breaks_nothing(caplog):
+    over, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go_on.wait()
+        for message in WHOLE:
+            await send(message)
+        over.set()
+
+    async with front(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\nno request at all\r\n\r\n")
+        said = await asyncio.wait_for(reader.read(), SOON_S)
+        go_on.set()
+        await asyncio.wait_for(over.wait(), SOON_S)
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert "Exception in ASGI" not in caplog.text
