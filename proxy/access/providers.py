@@ -8,8 +8,9 @@ never rests. All that is asked goes through one guarded way out, which is handed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -86,6 +87,7 @@ class Provider:
         self._keys: tuple[Jwk, ...] = ()
         self._found_s = self._keys_s = 0.0
         self._turn = asyncio.Lock()  # who comes while documents are read waits for them
+        self._failed: tuple[float, Unavailable] | None = None  # when they were last read in vain, and why
 
     async def way_out(self, cookie: str) -> str:
         """Return where to send whoever holds this cookie. Raises Unavailable."""
@@ -124,8 +126,26 @@ class Provider:
         except UnknownKey:
             return read(await self._published(found, KEYS_AGAIN_S))
 
-    async def _discovered(self) -> Discovered:
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncGenerator[None]:
+        """Let one ask at a time; who waited while that came to nothing is told so, and asks nothing.
+
+        Else each would wait for the questions of all before them, and a provider that is away for WITHIN_S
+        each.
+        """
+        came_s = self._clock.monotonic_s()
         async with self._turn:
+            if self._failed is not None and came_s < self._failed[0]:
+                known = self._failed[1]
+                raise Unavailable(known.cause, remedy=known.remedy, code=known.code)
+            try:
+                yield
+            except Unavailable as error:
+                self._failed = self._clock.monotonic_s(), error
+                raise
+
+    async def _discovered(self) -> Discovered:
+        async with self._in_turn():
             now_s = self._clock.monotonic_s()
             if self._found is None or now_s - self._found_s >= KEPT_S:
                 body = await self._document(self.issuer.rstrip("/") + WELL_KNOWN)
@@ -135,7 +155,7 @@ class Provider:
 
     async def _published(self, found: Discovered, age_s: float) -> tuple[Jwk, ...]:
         """Return the provider's keys, read again when they are older than `age_s`."""
-        async with self._turn:
+        async with self._in_turn():
             now_s = self._clock.monotonic_s()
             if not self._keys or now_s - self._keys_s >= age_s:
                 self._keys = read_keys(await self._document(found.jwks_uri), self.issuer)

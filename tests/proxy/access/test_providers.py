@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -144,6 +145,33 @@ async def test_a_provider_that_is_down_is_told_of():
     with pytest.raises(Unavailable, match="Acme cannot be asked"):
         await ours.way_out(COOKIE)
     await outside.aclose()
+
+
+async def test_who_waits_for_a_provider_that_is_away_waits_for_one_question_and_not_for_everybodys():
+    asked, go_on, clock = [], asyncio.Event(), Later()
+
+    class Away:
+        async def ask(self, method, url, **_):
+            asked.append(url)
+            await go_on.wait()
+            raise Unavailable("no answer within 10 s")
+
+    ours = providers_of(Oidc(address=ADDRESS, providers=(OidcProvider(**GOOD),)), Away, clock)["acme"]
+
+    async def refused() -> str:
+        with pytest.raises(Unavailable, match="no answer within 10 s") as why:
+            await ours.way_out(COOKIE)
+        return why.value.cause
+
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(refused()) for _ in range(20)]
+        await asyncio.sleep(0)
+        clock.more_s = 10.0
+        go_on.set()
+    assert len({one.result() for one in waiting}) == 1
+    assert len(asked) == 1
+    await refused()  # who comes later is asked for
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
