@@ -1,4 +1,5 @@
 import hashlib
+import hmac
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,17 @@ def test_equal_lines_of_two_answers_do_not_look_alike():
     }
     assert len(salts) == 4
     assert Secrets(hashlib.sha256(b"another month").digest()).salt("rct_a", 0) not in salts
+
+
+@given(st.binary(min_size=32, max_size=32), st.text("rct_0123456789abcdef", min_size=1, max_size=40))
+def test_salts_and_nonces_are_hmac_sha256_under_the_months_key(key, receipt):
+    secrets = Secrets(key)
+    for drawn, what in (
+        (secrets.salt(receipt, 3), f"salt|{receipt}|3"),
+        (secrets.nonce(receipt), f"nonce|{receipt}"),
+        (secrets.change_salt(7), "change|7"),
+    ):
+        assert drawn == hmac.digest(key, what.encode(), "sha256")[:16]
 
 
 def test_a_model_that_tries_to_be_json_stays_text():
