@@ -40,7 +40,8 @@ DONE: Final[Mapping[str, str]] = {
     "upheld": "The work stays held, and its creator reads your reason.",
     "decided": "The claim is decided.",
     "revoked": "The key is revoked. Whoever is signed in with it is out at the next click.",
-    "out": "They are signed out everywhere, and their open links are spoilt.",
+    "out": "They are signed out everywhere, and their open links are spoilt."
+    " Their keys and linked accounts still sign them in: both are below.",
     "unlinked": "The account is linked no more, and whoever was signed in with it is out.",
     "creator": "The creator is registered. Make a link below, and send it to them.",
 }
