@@ -50,6 +50,8 @@ from proxy.database import RegistryChange, append_registry, registry_turn
 from proxy.errors import BadRequest, Conflict, Forbidden, NotFound
 
 CLAIMS_OPEN_MAX = 20  # of one work: more at once is a flood, to be answered before it grows
+# By one creator of others' works: each holds up what its work earns. Whole catalogues an operator opens.
+CLAIMS_OF_ONE_MAX = 50
 # What changes whom an index credits; the rest (consents, keys, splits) acts without a new one.
 FOR_THE_INDEX = (
     "work_registered", "work_released", "hold_upheld",
@@ -141,7 +143,7 @@ class Ownership:
 
         What is said again in the same words is the claim that is open. Raises Forbidden for a creator who
         claims for another, Conflict when the work is theirs already, or they have another claim open on it,
-        or too many are; BadRequest for words that are missing or too long.
+        or too many are open on it or by them; BadRequest for words that are missing or too long.
         """
         basis = checked_words(basis, "basis", BASIS_CHARACTERS_MAX)
         addresses = checked_evidence(evidence)
@@ -169,6 +171,15 @@ class Ownership:
                     remedy="decide it first: `endcredits claims decide`",
                     code="claim_open",
                 )
+            if self._creator:
+                waits = sa.and_(_claim.c.claimant == found.id, _decision.c.seq.is_(None))
+                theirs = _claims(connection, waits)
+                if len(theirs) >= CLAIMS_OF_ONE_MAX:
+                    raise Conflict(
+                        f"{len(theirs)} claims of yours are still open",
+                        remedy="wait until some are decided, or ask whoever runs this to open more",
+                        code="claim_open",
+                    )
             row: dict[str, Any] = {
                 "id": self._ids.new("clm"),
                 "work_id": work_id,

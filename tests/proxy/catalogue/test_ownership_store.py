@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from proxy.catalogue.identifiers import parse
 from proxy.catalogue.ownership import OWN_STATEMENT, Held, statement_sha256
-from proxy.catalogue.ownership_store import CLAIMS_OPEN_MAX, Ownership
+from proxy.catalogue.ownership_store import CLAIMS_OF_ONE_MAX, CLAIMS_OPEN_MAX, Ownership
 from proxy.catalogue.store import Catalogue
 from proxy.catalogue.tables import metadata
 from proxy.catalogue.works import COMMONS, UNCLAIMED, Adapted, Consent, NewWork, Part, Split
@@ -213,6 +213,18 @@ def test_a_flood_of_claims_on_one_work_is_stopped(catalogue, ownership, lamp):
         ownership.open_claim(lamp, f"p{number}", "Mine.")
     with pytest.raises(Conflict, match=f"{CLAIMS_OPEN_MAX} claims"):
         ownership.open_claim(lamp, "bo", "Mine.")
+
+
+def test_nobody_holds_up_everybodys_money_by_claims(engine, catalogue, ownership, new_work, clock, ids, lamp):
+    works = [one.work_id for one in catalogue.add_works(new_work(f"w{n}") for n in range(CLAIMS_OF_ONE_MAX))]
+    bo = Ownership(engine, clock=clock, ids=ids, creator=catalogue.creator("bo").id)
+    claims = [bo.open_claim(work, "bo", "Mine.") for work in works]
+    with pytest.raises(Conflict, match=f"{CLAIMS_OF_ONE_MAX} claims of yours"):
+        bo.open_claim(lamp, "bo", "Mine.")
+    assert bo.open_claim(works[0], "bo", "Mine.") == claims[0]
+    ownership.decide_claim(claims[0].id, "rejected", "It is hers.")
+    bo.open_claim(lamp, "bo", "Mine.")
+    assert ownership.open_claim(works[0], "bo", "All of it is his.").state == "open"
 
 
 def test_a_commons_work_can_be_claimed_and_is_then_somebodys(catalogue, ownership, lamp):
