@@ -127,7 +127,7 @@ def _owed(engine: sa.Engine, creator_id: str) -> dict[str, int]:
 
 
 def _refuse_under_way(engine: sa.Engine, creator_id: str, clock: Clock) -> None:
-    told = payouts_store.of_creator(engine, creator_id)
+    told = payouts_store.all_of_creator(engine, creator_id)
     waits = [one.batch for one in told if one.state not in {"settled", "returned", "cancelled"}]
     if waits:
         raise Conflict(

@@ -115,7 +115,7 @@ def held_of(engine: sa.Engine, creator_id: str, *, key: Callable[[], bytes]) -> 
         works = [work for some in works_of(connection, creator_id) for work in some]
         packed = connection.execute(sa.select(_text).where(_text.c.work_id.in_(works)))
         texts = {row.work_id: zlib.decompress(row.text_zlib).decode() for row in packed}
-    tables["payout"] = [told_row(one) for one in payouts_store.of_creator(engine, creator_id)]
+    tables["payout"] = [told_row(one) for one in payouts_store.all_of_creator(engine, creator_id)]
     number = TaxNumbers(engine, clock=SystemClock(), key=key).revealed(creator_id)
     if number:
         tables["tax_number"][-1]["number"] = number

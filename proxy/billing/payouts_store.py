@@ -12,7 +12,7 @@ nobody can cancel what a bank may have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -353,6 +353,14 @@ def of_creator(
     with engine.connect() as connection:
         found = [_load(connection, str(name)) for name in connection.execute(query).scalars().all()]
     return [one for batch, events in found for one in payouts.told(batch, events, creator)]
+
+
+def all_of_creator(engine: sa.Engine, creator: str) -> Iterator[Told]:
+    """Give every payment of a creator, newest first."""
+    before: tuple[int, str] | None = None
+    while page := of_creator(engine, creator, before=before):
+        yield from page
+        before = page[-1].created_us, page[-1].batch
 
 
 def _checked_key(key: str) -> str:

@@ -351,7 +351,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
 
         def read() -> dict[str, Any]:
             cases = cases_page(office, caller, before, CASES_SHOWN)
-            claims = [one for one in ownership(caller).claims() if one.claimant == caller.creator_id]
+            claims = ownership(caller).claims(claimant=caller.creator_id)
             return {
                 "cases": cases["items"],
                 "following": cases["next_cursor"],

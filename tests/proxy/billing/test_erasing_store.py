@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
@@ -9,8 +10,10 @@ from sqlalchemy.exc import DatabaseError
 from proxy.billing import ledger, payouts_store, store
 from proxy.billing.audit_store import audit
 from proxy.billing.erasing_store import FORGETFUL, HOLD, erase_creator
+from proxy.billing.held_store import held_of
 from proxy.billing.payees import account
 from proxy.billing.payees_store import Payees
+from proxy.billing.statement import canonical
 from proxy.billing.tax_numbers_store import TaxNumbers
 from proxy.catalogue.erasing_store import ERASED
 from proxy.errors import Conflict
@@ -115,6 +118,30 @@ def test_what_is_under_way_is_finished_first(books):
         erase_creator(books.engine, "c_0", clock=books.clock)
     books.ownership.decide_claim(claim, "withdrawn", "thought better of it")
     assert erase_creator(books.engine, "c_0", clock=books.clock).changed
+
+
+def test_a_payment_under_way_counts_however_many_came_after_it(books):
+    creator, waits = next(
+        (one, told)
+        for one in books.creators
+        for told in payouts_store.of_creator(books.engine, one)
+        if told.state == "pending"
+    )
+    first, _ = payouts_store.batch(books.engine, waits.batch)
+    for number in range(payouts_store.LISTED_MAX):
+        later = msgspec.structs.replace(first, id=f"pob_{number}", created_us=first.created_us + 1 + number)
+        values = {"id": later.id, "at": later.created_us, "body": canonical(later).decode()}
+        run(books.engine, "INSERT INTO payout_batch VALUES (:id, 'manual', 'USD', :at, :body)", **values)
+        run(books.engine, "INSERT INTO payout VALUES (:id, :id, :creator)", id=later.id, creator=creator)
+        run(
+            books.engine,
+            "INSERT INTO payout_event VALUES (:id, 1, 'cancelled', '', '', 'bob', 5)",
+            id=later.id,
+        )
+    held = held_of(books.engine, creator, key=lambda: bytes(32)).tables["payout"]
+    assert len(held) == len({row["batch"] for row in held}) > payouts_store.LISTED_MAX
+    with pytest.raises(Conflict, match=f"a payment to {creator} is under way in {waits.batch}"):
+        erase_creator(books.engine, creator, clock=books.clock)
 
 
 @pytest.mark.parametrize(
