@@ -106,6 +106,8 @@ class Attributing:
         self._counting: dict[int, asyncio.Future[int]] = {}
         self._good_index: Path | None = None
         self._desk = OwnDesk()
+        if not self._desk.path:
+            log.warning("scorer_unwatched")
         self._late: asyncio.Queue[tuple[str, Result]] = asyncio.Queue()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.on_late: Callable[[str, Result], Awaitable[None]] = self._nobody_waits

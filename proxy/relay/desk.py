@@ -11,6 +11,7 @@ import mmap
 import struct
 import tempfile
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -49,13 +50,22 @@ class OwnDesk(Desk):
     """The worker's side: it makes the file, which goes with it."""
 
     def __init__(self) -> None:
-        """Make a file that only this system user can read. Raises OSError."""
-        made, path = tempfile.mkstemp(prefix="endcredits-scorer-")
-        self.close = weakref.finalize(self, Path(path).unlink, missing_ok=True)  # removes the file
-        with open(made, "wb") as file:  # noqa: PTH123  its descriptor is open already
-            file.write(bytes(DESK_BYTES))  # a hole that a full disk cannot fill would kill who writes there
-        super().__init__(path)
-        self._seen = 0
+        """Make a file that only this system user can read; where none can be, `path` is empty.
+
+        A worker then knows of no turn, and serves all the same: a disk may be full.
+        """
+        self._seen = self._turns = 0
+        self.close: Callable[[], object] = lambda: None  # removes the file
+        try:
+            made, path = tempfile.mkstemp(prefix="endcredits-scorer-")
+            self.close = weakref.finalize(self, Path(path).unlink, missing_ok=True)
+            with open(made, "wb") as file:  # noqa: PTH123  its descriptor is open already
+                # A hole that a full disk cannot fill would kill who writes there.
+                file.write(bytes(DESK_BYTES))
+            super().__init__(path)
+        except OSError:
+            self.close()
+            self._map, self.path = mmap.mmap(-1, DESK_BYTES), ""
 
     def is_stuck(self) -> bool:
         """Whether the turn under way is the one of the last time this was asked."""

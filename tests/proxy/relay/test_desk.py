@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,23 @@ def test_the_file_of_a_worker_that_never_began_goes_too():
     del mine
     gc.collect()
     assert not path.exists()
+
+
+class FullDisk(io.FileIO):
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on the device")
+
+
+@pytest.mark.parametrize("room", ["no folder", "no space"])
+def test_where_no_file_can_be_a_worker_serves_and_knows_of_no_turn(room: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere" if room == "no folder" else tmp_path))
+    if room == "no space":
+        monkeypatch.setattr("proxy.relay.desk.open", lambda made, _: FullDisk(made), raising=False)
+    mine = OwnDesk()
+    assert mine.path == ""
+    assert (mine.look(), mine.is_stuck(), mine.clear()) == ((0, ""), False, "")
+    mine.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_file_is_no_desk(tmp_path: Path):
