@@ -18,6 +18,7 @@ from litestar.params import FromPath, FromQuery
 
 from proxy.access.keys import Principal
 from proxy.asking import of_pages
+from proxy.catalogue.store import Catalogue
 from proxy.errors import NotFound
 from proxy.portal.creators import USES, Office
 from proxy.portal.doors import inside
@@ -83,8 +84,12 @@ def history_pages(office: Office) -> Sequence[BaseRouteHandler]:
             later = [one for one in found if not before or one.seq < before]
             shown = later[:CHANGES_SHOWN]
             said = [history_store.said_of(office.engine, one) for one in shown]
+            catalogue = Catalogue(office.engine, clock=office.clock, ids=office.ids)
+            others = catalogue.works_by_id({what["of"] for what in said if what and "of" in what})
+            titles = {other: entry.title for other, entry in others.items()}
             rows = [
-                (one, words_of(one, what), by_of(one, caller)) for one, what in zip(shown, said, strict=True)
+                (one, words_of(one, what, titles), by_of(one, caller))
+                for one, what in zip(shown, said, strict=True)
             ]
             following = shown[-1].seq if len(later) > CHANGES_SHOWN else 0
             return {"title": title, "rows": rows, "following": following}
@@ -107,8 +112,8 @@ def history_pages(office: Office) -> Sequence[BaseRouteHandler]:
     return (changes, proof)
 
 
-def words_of(change: Change, said: Mapping[str, str] | None) -> str:
-    """Return what changed, in words. said: what the registry can still say of it."""
+def words_of(change: Change, said: Mapping[str, str] | None, titles: Mapping[str, str]) -> str:
+    """Return what changed, in words. said: what the registry can still say of it; titles: of works in it."""
     known = KINDS.get(change.kind, change.kind.replace("_", " ").capitalize())
     if said is None:
         return known
@@ -117,7 +122,7 @@ def words_of(change: Change, said: Mapping[str, str] | None) -> str:
         return f"{_NAMES.get(use, use)}: {VERDICTS.get(verdict, verdict)}"
     if "of" in said:
         begin = "It was said to be" if change.kind == "link_stated" else "It is said no longer to be"
-        return f"{begin} {LINKS.get(said['kind'], said['kind'])} {said['of']}"
+        return f"{begin} {LINKS.get(said['kind'], said['kind'])} {titles.get(said['of'], said['of'])}"
     return known
 
 

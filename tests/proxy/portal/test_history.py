@@ -98,12 +98,15 @@ def test_a_change_of_a_kind_that_has_no_words_is_told_by_its_name_and_who_is_not
     def change(kind, actor="Ines"):
         return Change(1, kind, "w_1", "", actor, 0)
 
-    assert words_of(change("something_else"), None) == "Something else"
-    assert words_of(change("consent_set"), None) == "What is allowed was changed"
+    assert words_of(change("something_else"), None, {}) == "Something else"
+    assert words_of(change("consent_set"), None, {}) == "What is allowed was changed"
     linked = {"kind": "translation_of", "of": "w_2"}
-    assert words_of(change("link_stated"), linked) == "It was said to be a translation of w_2"
-    assert words_of(change("link_ended"), linked) == "It is said no longer to be a translation of w_2"
-    assert words_of(change("work_withdrawn"), {"work": "w_1"}) == "It was withdrawn"
+    assert (
+        words_of(change("link_stated"), linked, {"w_2": "Tides"})
+        == "It was said to be a translation of Tides"
+    )
+    assert words_of(change("link_ended"), linked, {}) == "It is said no longer to be a translation of w_2"
+    assert words_of(change("work_withdrawn"), {"work": "w_1"}, {}) == "It was withdrawn"
     assert [by_of(change("x", actor), ada) for actor in ("c_ada", "c_bo", "Ines")] == [
         "You", "Another creator", "Whoever runs this place",
     ]  # fmt: skip
