@@ -15,7 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# How long an example takes says how busy the machine is, and nothing of what it promises.
+_UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("unhurried", settings(), **_UNHURRIED)
+settings.load_profile("unhurried")
 # platformdirs warns without it, and a warning is an error here; short, because it holds Unix socket paths.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ec-run-"))
 pytest_plugins = ("tests.postgres", "tests.kept_books")  # they start nothing until a test asks
