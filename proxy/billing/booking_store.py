@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -86,16 +86,21 @@ def _rows(connection: sa.Connection, some: Sequence[Booked], currency: str, know
     """Return their rows, entering accounts that are new. known: the ids of accounts met so far."""
     if len(known) > ACCOUNTS_KEPT_MAX:
         known.clear()
-    wanted = {entry.account for one in some for entry in one.entries}
-    codes = sorted(wanted.difference(known))
-    known.update(_account_ids(connection, codes, currency))
-    new = [code for code in codes if code not in known]
-    if new:
-        rows = ((code, currency, normal_side(code)) for code in new)
-        insert_rows(connection, _account, _ACCOUNT, rows, pass_over=True)  # another may have been first
-        known.update(_account_ids(connection, new, currency))
+    named = [entry.account for one in some for entry in one.entries]
+    # Each is looked for once: among hundreds of thousands a look waits for memory.
+    ids = list(map(known.get, named))
+    if None in ids:
+        codes = sorted({code for code, found in zip(named, ids, strict=True) if found is None})
+        known.update(_account_ids(connection, codes, currency))
+        new = [code for code in codes if code not in known]
+        if new:
+            rows = ((code, currency, normal_side(code)) for code in new)
+            insert_rows(connection, _account, _ACCOUNT, rows, pass_over=True)  # another may have been first
+            known.update(_account_ids(connection, new, currency))
+        ids = list(map(known.__getitem__, named))
+    next_id = iter(cast("list[int]", ids)).__next__
     entries = [
-        (one.row[0], place, known[entry.account], entry.side, entry.grains)
+        (one.row[0], place, next_id(), entry.side, entry.grains)
         for one in some
         for place, entry in enumerate(one.entries)
     ]

@@ -174,7 +174,8 @@ class Rater:
         left = base.copy()
         np.subtract.at(left, answer, parts)
         # By answer, then the largest remainder first: a remainder is below 2**20.
-        order = np.argsort(answer << 20 | (PPM - remainder), kind="stable")
+        # Which of equal remainders is first does not matter: where they meet at the cut, names decide.
+        order = np.argsort(answer << 20 | (PPM - remainder))
         first = np.searchsorted(answer[order], np.arange(count))
         rank = np.arange(len(order)) - first[answer[order]]
         lucky = order[rank < left[answer[order]]]

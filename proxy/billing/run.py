@@ -108,10 +108,10 @@ def concentration_of(engine: sa.Engine, label: str, rules: Concentration) -> con
 @contextlib.contextmanager
 def _seldom_collected() -> Generator[None]:
     """Look for cycles seldom: a close makes millions of small values and no cycle, and a sixth of its time
-    went into looking at them again and again.
+    went into looking at them again and again. A million of them at once is more than one transfer has.
     """
     usual = gc.get_threshold()
-    gc.set_threshold(100_000, 100, 1_000)
+    gc.set_threshold(1_000_000, 100, 1_000)
     try:
         yield
     finally:

@@ -159,13 +159,14 @@ class _Close:
 
     def _transfers(self, sums: _Sums, released: Sequence[_Release]) -> Iterator[Transfer]:
         """What is booked: what apps are charged, each work's money, and what claims let go."""
+        every = self.rollup.uses
+        accounts = {work: ledger.of_work(work, self._version(work)) for work in every.works}
         for app, charge in sorted(self.rollup.charges.items()):
             if charge.total:
-                yield self._charge(app, charge)
+                yield self._charge(app, charge, accounts)
         for app, charge in sorted(self.rollup.charges.items()):
             if charge.pool:
                 yield self._pool(app, charge.pool)
-        every = self.rollup.uses
         for work, gross in every.dues():
             split = self._split(work)
             if work in self.books.claimed:
@@ -210,11 +211,9 @@ class _Close:
             lines = [line for work in works.get(creator, ()) for line in self._lines(work, creator)]
             yield self._statement(creator, lines + let_go.get(creator, []), totals)
 
-    def _charge(self, app: str, charge: Charge) -> Transfer:
-        """What an app owes, and where each grain goes."""
-        credit = [
-            (ledger.of_work(work, self._version(work)), due) for work, due in self.rollup.uses.charged(app)
-        ]
+    def _charge(self, app: str, charge: Charge, accounts: Mapping[str, str]) -> Transfer:
+        """What an app owes, and where each grain goes. accounts: of works."""
+        credit = [(accounts[work], due) for work, due in self.rollup.uses.charged(app)]
         credit += [(ledger.common(self.label, reason), due) for reason, due in sorted(charge.common.items())]
         credit += [(ledger.platform(app), charge.platform)]
         debit = (
@@ -384,11 +383,11 @@ class _Close:
 
     def _plain_lines(self, work: str, split: SplitSet, party: str, ppm: int) -> list[StatementLine]:
         """Return the same of a work that no claim holds, where no app was a creator's own: nearly always."""
-        rows = list(self.rollup.uses.rows(work))
-        dues = [row[4] for row in rows]
+        rests, *sums = self.rollup.uses.columns(work)
+        dues = sums[3]
         share = self._shares(work, split, sum(dues))[party]
         seed = f"{self.label}|{work}|{split.version}|{party}"
-        nets = apportion(share, dues, seed, lambda place: seed_of(work, Use(*rows[place][0])))
+        nets = apportion(share, dues, seed, lambda place: seed_of(work, Use(*rests[place])))
         title, version = split.title, split.version
         return [
             StatementLine(
@@ -408,8 +407,8 @@ class _Close:
                 split_ppm=ppm,
                 net_grains=net,
             )
-            for ((app, model, day, scheme, verdict, _), answers, used, price, due, rate), net in zip(
-                rows, nets, strict=True
+            for (app, model, day, scheme, verdict, _), answers, used, price, due, rate, net in zip(
+                rests, *sums, nets, strict=True
             )
         ]
 

@@ -16,7 +16,7 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -192,22 +192,22 @@ class Uses:
 
     def of(self, work: str) -> list[Use]:
         """Return the uses of a work, in the order of their values; none of a work that was not used."""
-        return [Use(*rest, *sums) for rest, *sums in self.rows(work)]
+        return [Use(*rest, *sums) for rest, *sums in zip(*self.columns(work), strict=True)]
 
-    def rows(self, work: str) -> Iterator[tuple[Rest, int, int, int, int, int]]:
-        """Yield the same as (rest, answers, ppm, price, due, rate): who makes millions needs no more."""
+    def columns(self, work: str) -> tuple[list[Rest], list[int], list[int], list[int], list[int], list[int]]:
+        """Return the same as columns (rests, answers, ppm, prices, dues, rates): for who makes millions."""
         place = self._places.get(work)
         if place is None:
-            return
+            return [], [], [], [], [], []
         first, count = int(self._first[place]), int(self._count[place])
         if self._file is None:
             rows = self._whole[first : first + count]
         else:
             said = os.pread(self._file.fileno(), count * _ROW_BYTES, first * _ROW_BYTES)
             rows = np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
+        keys, answers, ppm, prices, dues, rates = cast("list[list[int]]", rows.T.tolist())
         rests = self._rests
-        for key, answers, ppm, price, due, rate in rows.tolist():
-            yield rests[key & _REST_MASK], answers, ppm, price, due, rate
+        return [rests[key & _REST_MASK] for key in keys], answers, ppm, prices, dues, rates
 
     def dues(self) -> Iterator[tuple[str, int]]:
         """Yield (work, what its uses are due together), works in order."""
@@ -247,7 +247,8 @@ class Uses:
         if not self._taken[0]:
             return
         rows = _summed(self._columns())
-        parts = (rows[:, _KEY] >> _REST_BITS) % PARTS
+        # As bytes, which are sorted without comparing; stable, so that keys stay in order within a part.
+        parts = ((rows[:, _KEY] >> _REST_BITS) % PARTS).astype(np.uint8)
         at = self._parts.tell()
         self._parts.write(rows[np.argsort(parts, kind="stable")].tobytes())
         for part, count in enumerate(np.bincount(parts, minlength=PARTS).tolist()):
