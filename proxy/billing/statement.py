@@ -37,7 +37,8 @@ class SplitSet(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse a split that gives more or less than everything."""
-        if sum(ppm for _, ppm in self.parties) != PPM or any(ppm < 0 for _, ppm in self.parties):
+        parts = [ppm for _, ppm in self.parties]
+        if sum(parts) != PPM or min(parts) < 0:
             raise ValueError(f"a split's parties do not sum to {PPM} ppm: {self.parties}")
 
 

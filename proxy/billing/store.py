@@ -139,26 +139,26 @@ def splits_of(engine: sa.Engine, works: Collection[str], seq: int) -> dict[str, 
 def _own_splits(connection: sa.Connection, works: Collection[str], seq: int) -> dict[str, SplitSet]:
     result: dict[str, SplitSet] = {}
     for some in _chunks(sorted(works), IN_MAX):
-        titles: dict[str, str] = {}
         query = sa.select(_work.c.id, _work.c.creator_id, _work.c.title).where(_work.c.id.in_(some))
-        for work_id, creator, title in connection.execute(query):
-            titles[work_id] = title
-            # What is nobody's is never credited as paid; were it, its money would wait, and pay nobody.
-            party = UNCLAIMED if creator == COMMONS else creator
-            result[work_id] = SplitSet(0, ((party, WHOLE_PPM),), title)
+        owners = {work_id: (creator, title) for work_id, creator, title in connection.execute(query).all()}
         query = (
             sa.select(_split.c.work_id, _split.c.version, _split.c.party, _split.c.ppm)
             .where(_split.c.work_id.in_(some), _split.c.valid_from_seq <= seq)
             .order_by(_split.c.work_id, _split.c.version)
         )
         newest: dict[str, tuple[int, list[tuple[str, int]]]] = {}
-        for work_id, version, party, ppm in connection.execute(query):
+        for work_id, version, party, ppm in connection.execute(query).all():
             if work_id not in newest or newest[work_id][0] < version:
                 newest[work_id] = (int(version), [])
             newest[work_id][1].append((party, int(ppm)))
         for work_id, (version, parties) in newest.items():
             # Sorted here: the two engines sort text differently, and a statement must not.
-            result[work_id] = SplitSet(version, tuple(sorted(parties)), titles.get(work_id, ""))
+            title = owners.pop(work_id)[1] if work_id in owners else ""
+            result[work_id] = SplitSet(version, tuple(sorted(parties)), title)
+        for work_id, (creator, title) in owners.items():
+            # What is nobody's is never credited as paid; were it, its money would wait, and pay nobody.
+            party = UNCLAIMED if creator == COMMONS else creator
+            result[work_id] = SplitSet(0, ((party, WHOLE_PPM),), title)
     return result
 
 
