@@ -84,6 +84,8 @@ def inside(tmp_path_factory) -> Iterator[Inside]:
     app = create_app(settings, scorer=("true",))
     engine = app.state.running.engine
     told = furnished(settings, engine)
+    registry = app.state.running.registry
+    registry.snapshot = Catalogue(engine, clock=SystemClock(), ids=RandomIds()).snapshot(registry.snapshot)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="error", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -111,24 +113,22 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str]:
     app = create_key(engine, "app", clock=clock, ids=ids, name="Reader's companion").principal.app_id
     create_key(engine, "operator", clock=clock, ids=ids, name="Ines")
     limit_app(engine, app, lambda old: replace(old, budget_grains=PRICE * 90, currency="USD"), clock=clock)
-    Budgets(engine).reserve(
-        "rct_under_way",
-        app,
-        month=month_of(clock.now_us()),
-        grains=PRICE,
-        budget_grains=PRICE * 90,
-        now_us=clock.now_us(),
-    )
     lines = tuple(Line(work, 90_000 + 40_000 * n) for n, work in enumerate(works))
     meter(engine, [make_event(n, lines[n % 3 :], price_grains=PRICE) for n in range(1, 6)])
     billing = settings.billing
     close_period(engine, "2026-10", billing, load(), dry_run=False, now_us=clock.now_us())
     now_us = clock.now_us()
+    times, month = [now_us - (n * n % 29) * DAY_US for n in range(60)], month_of(now_us)
     meter(engine, [
-        make_event(100 + n, lines[: 1 + n % 4], price_grains=PRICE, occurred_us=now_us - (n * n % 29) * DAY_US,
+        make_event(100 + n, lines[: 1 + n % 4], price_grains=PRICE, occurred_us=times[n],
                    model=("small-writer", "large-writer")[n % 2], app_id=app)
         for n in range(60)
     ])  # fmt: skip
+    budgets, budget = Budgets(engine), {"month": month, "budget_grains": PRICE * 90, "now_us": now_us}
+    asked = sum(month_of(one) == month for one in times)
+    budgets.reserve("rct_settled", app, grains=PRICE * asked, **budget)
+    budgets.settle("rct_settled", None)
+    budgets.reserve("rct_under_way", app, grains=PRICE, **budget)
     daily, passages = DailyUses(engine), PassageUses(engine)
     for n in range(60):
         passages.add(f"rct_{100 + n:026d}", {works[0]: [(n % 7 * 131, n % 7 * 131 + 24 + 31 * (n % 2))]})
