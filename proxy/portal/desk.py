@@ -7,9 +7,8 @@ something is shown before it is done, and leads to the page that shows that it w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
@@ -37,6 +36,7 @@ from proxy.portal.creators import Office, cases_page
 from proxy.portal.operators import OPERATORS, name_of
 from proxy.portal.pages import AnyRequest
 from proxy.portal.previews import Asked, Previewer
+from proxy.portal.rulebook import changed, told_rules
 
 BATCHES_SHOWN: Final = 50
 CHECKS_SHOWN: Final = 50
@@ -64,32 +64,6 @@ def desk_pages(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]
     return (*_rules(office, prices), *_periods(office), *money)
 
 
-def changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return [(rule, as it is now, as it would be)] of the rules in which two policies differ."""
-    return [
-        (_spoken(name), _said(name, now.get(name, "")), _said(name, then.get(name, "")))
-        for name in sorted({*now, *then} - {"id", "name"})
-        if now.get(name) != then.get(name)
-    ]
-
-
-def _spoken(name: str) -> str:
-    """A rule's name as it is read: `royalty_ppm` is a royalty, and its value a percentage."""
-    return name.removesuffix("_ppm").replace("_", " ").capitalize()
-
-
-def _said(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and name.endswith("_ppm"):
-        return f"{value / 10_000:g} %"
-    if value in ("", [], {}, None):
-        return "none"
-    if isinstance(value, list):
-        return ", ".join(_said(name, one) for one in cast("list[Any]", value))
-    return value.replace("_", " ") if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
 def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
     pages, engine, billing = office.pages, office.engine, office.settings.billing
     previewer = Previewer(office.settings)
@@ -99,14 +73,15 @@ def _rules(office: Office, prices: PriceTable) -> Sequence[BaseRouteHandler]:
         """Policies with what they would change, and prices by version."""
 
         def read() -> dict[str, Any]:
+            style = pages.style(request)
             in_force = rules_row(policies_store.agenda(engine, billing).at(office.clock.now_us()))
             flat = _flat(in_force)
             known = policies_store.policies(engine)
             return {
                 "in_force": in_force,
-                "rules": [(_spoken(name), _said(name, value)) for name, value in sorted(flat.items())],
+                "rules": told_rules(flat, style),
                 "policies": [
-                    policy_row(one) | {"changes": changed(flat, _flat(rules_row(one.policy)))}
+                    policy_row(one) | {"changes": changed(flat, _flat(rules_row(one.policy)), style)}
                     for one in known
                 ],
                 "periods": [one.label for one in periods_store.summaries(engine, office.clock.now_us())],

@@ -12,18 +12,11 @@ from proxy.billing.policies import policy_of
 from proxy.billing.policies_store import Policies
 from proxy.clock import RandomIds, SystemClock
 from proxy.portal.cursors import cursor_of
-from proxy.portal.desk import changed
 from proxy.settings import Billing
 from tests.portal import portal
 from tests.proxy.portal.test_creators import statement_of, two
 
 pytestmark = pytest.mark.anyio
-
-
-def test_a_difference_is_told_rule_by_rule():
-    now, then = {"id": "a", "name": "x", "rate": "1", "pools": []}, {"id": "b", "rate": "2", "pools": [1]}
-    assert changed(now, then) == [("Pools", "none", "1"), ("Rate", "1", "2")]
-    assert changed(now, now) == []
 
 
 async def test_a_month_is_looked_at_before_it_is_closed(tmp_path):
@@ -49,12 +42,12 @@ async def test_a_policy_shows_what_it_would_change_before_it_holds(tmp_path):
         desk.add(policy_of("half", {"royalty_ppm": 500_000}))
         ines = await there.browser(there.key("operator", name="Ines")[1])
         page = await ines.get("/portal/desk/rules")
-        assert "<del>30 %</del>" in page.text
-        assert "<ins>50 %</ins>" in page.text
+        assert "<del>30%</del>" in page.text
+        assert "<ins>50%</ins>" in page.text
         place = re.search(r'action="([^"]+/activate)"', page.text).group(1)
         assert (await ines.post(place, {"since": "soon"})).status_code == 400
         assert (await ines.post(place, {"since": ""})).status_code == 303
-        assert "It says what holds now" in (await ines.get("/portal/desk/rules")).text
+        assert "It says what is in force now" in (await ines.get("/portal/desk/rules")).text
 
 
 async def test_what_a_month_would_have_paid_by_a_policy_is_seen_before_it_holds(tmp_path):
