@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from proxy.billing.closing_files import bodies
 from proxy.billing.documents import to_json
 from proxy.billing.movements import Move
 from proxy.billing.spill import Spilled
@@ -265,7 +266,7 @@ class Prover:
 def _payees(statements: Sequence[Statement], secret: bytes) -> Iterable[tuple[str, tuple[int, bytes]]]:
     """Yield (creator, (grains, commitment)) of each statement, without reading its lines."""
     named: Iterable[Any] = (
-        map(_named.decode, statements.raw()) if isinstance(statements, Spilled) else statements
+        map(_named.decode, bodies(statements)) if isinstance(statements, Spilled) else statements
     )
     for one in named:
         head = msgspec.to_builtins(Head(**{name: getattr(one, name) for name in _HEAD}))

@@ -21,10 +21,10 @@ from sqlmodel import SQLModel
 
 from proxy.billing import booking_store
 from proxy.billing.adapted import with_originals
-from proxy.billing.kept import Glance, glanced, packed, unpacked
+from proxy.billing.closing_files import Headed, headed
+from proxy.billing.kept import Glance, glanced, unpacked
 from proxy.billing.ledger import Entry, Transfer
-from proxy.billing.movements import Move
-from proxy.billing.spill import Fetched, Spilled
+from proxy.billing.spill import Fetched
 from proxy.billing.statement import UNCLAIMED, Closing, SplitSet, Statement, canonical
 from proxy.billing.tables import AccountRow, EntryRow, PeriodRow, ReportedRow, StatementRow, TransferRow
 from proxy.billing.totals import Basis, Totals
@@ -227,7 +227,7 @@ def write(
             for rows in transfers:
                 booking_store.insert(connection, rows)
             told: set[str] = set()
-            said = (_statement_row(body, told) for body in _bodies(closing.statements))
+            said = (_statement_row(one, told) for one in headed(closing.statements))
             insert_rows(connection, _statement, _STATEMENT, said, at_once=STATEMENTS_AT_ONCE)
             insert_rows(
                 connection, _reported, _REPORTED, ((transfer, closing.label) for transfer in sorted(told))
@@ -258,30 +258,10 @@ def _period_row(closing: Closing, seq: int) -> tuple[object, ...]:
     )
 
 
-class _Head(msgspec.Struct, frozen=True):
-    """What of a statement has columns of its own, read out of its bytes."""
-
-    id: str
-    period: str
-    creator: str
-    currency: str
-    opening_grains: int
-    earned_grains: int
-    closing_grains: int
-    lines_sha256: str
-    moves: tuple[Move, ...] = ()
-
-
-def _bodies(statements: Sequence[Statement]) -> Iterator[bytes]:
-    return statements.raw() if isinstance(statements, Spilled) else map(packed, statements)
-
-
-def _statement_row(body: bytes, told: set[str]) -> tuple[object, ...]:
-    """Return the row of a statement, and add to `told` the transfers that it tells of."""
-    head = msgspec.json.decode(body, type=_Head)
-    told.update(move.transfer for move in head.moves)
-    amounts = (head.opening_grains, head.earned_grains, head.closing_grains)
-    return head.id, head.period, head.creator, head.currency, *amounts, head.lines_sha256, body.decode()
+def _statement_row(one: Headed, told: set[str]) -> tuple[object, ...]:
+    """Return the values of _STATEMENT, and add to `told` the transfers that the statement tells of."""
+    told.update(one.told)
+    return *one[:-2], one.body.decode()
 
 
 # Reading what was written

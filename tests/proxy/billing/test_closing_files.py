@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from proxy.billing.closing_files import by_id, spilled_statements, spilled_transfers
+from proxy.billing.closing_files import bodies, by_id, headed, spilled_statements, spilled_transfers
 from proxy.billing.kept import packed
 from proxy.billing.ledger import Unbalanced
 from proxy.billing.statements import booked
@@ -19,7 +19,12 @@ def test_a_closing_put_in_files_is_the_closing_and_its_manifest_the_same(month, 
     assert filed.transfers == plain.transfers
     assert filed.statements == plain.statements
     assert list(booked(filed.transfers)) == list(booked(plain.transfers))
-    assert list(filed.statements.raw()) == list(map(packed, plain.statements))
+    assert (
+        list(bodies(filed.statements))
+        == list(bodies(plain.statements))
+        == list(map(packed, plain.statements))
+    )
+    assert list(headed(filed.statements)) == list(headed(plain.statements))
 
 
 def test_transfers_are_booked_in_the_order_of_their_ids_wherever_they_lie(month, close):
