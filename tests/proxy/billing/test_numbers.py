@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.billing.numbers import NAME_BYTES, Numbers
+from proxy.billing.numbers import NAME_BYTES, Found, Numbers
 
 # Few letters, so that names come again and many share their words; some that no word can hold.
 names = st.text("ab", max_size=3) | st.text("a\0é", max_size=2) | st.text("ab", min_size=30, max_size=34)
@@ -36,3 +36,19 @@ def test_a_name_that_is_cut_where_words_end_is_not_another() -> None:
     numbers, long = Numbers(), "w" * NAME_BYTES
     assert numbers.of_all([long]).tolist() == [0]
     assert numbers.of_all([f"{long}w", long, f"{long}w"]).tolist() == [1, 0, 1]
+
+
+@given(st.lists(st.lists(names, max_size=9), max_size=9), st.integers(0, 9))
+def test_what_is_known_of_a_name_is_asked_once_while_there_is_room(pages, most) -> None:
+    asked = []
+
+    def ask(new):
+        asked.extend(sorted(new))
+        return {name: len(name) for name in new}
+
+    found = Found(ask, NAME_BYTES, most)
+    for page in pages:
+        assert found.of_all(page) == list(map(len, page))
+    different = {name for page in pages for name in page}
+    assert set(asked) == different
+    assert len(different) > most or len(asked) == len(different)
