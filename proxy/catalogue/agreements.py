@@ -94,14 +94,14 @@ def split_in(rows: Iterable[tuple[str, str]]) -> Split:
             continue
         if not name:
             raise BadRequest(
-                f"{printable(number, 20)} % are nobody's", remedy="say whose they are", code="split"
+                f"{printable(number, 20)}% are nobody's", remedy="say whose they are", code="split"
             )
         parts.append(Part(name, ppm_in(number, name)))
     excess = sum(part.ppm for part in parts) - WHOLE_PPM
     if parts and excess:
         what = "too much" if excess > 0 else "missing"
         raise BadRequest(
-            f"the parts make {percent_text(WHOLE_PPM + excess)} %, {percent_text(abs(excess))} % {what}",
+            f"the parts make {percent_text(WHOLE_PPM + excess)}%, {percent_text(abs(excess))}% {what}",
             remedy="write parts that make 100 together",
             code="split",
         )

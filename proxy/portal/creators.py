@@ -34,6 +34,7 @@ from proxy.catalogue import shelf_store
 from proxy.catalogue.agreements_store import Agreements
 from proxy.catalogue.appeals_store import appeals_among
 from proxy.catalogue.ownership_store import Ownership
+from proxy.catalogue.store import Catalogue
 from proxy.catalogue.works import Use
 from proxy.clock import Clock, Ids, iso_utc
 from proxy.errors import BadRequest
@@ -352,12 +353,16 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         def read() -> dict[str, Any]:
             cases = cases_page(office, caller, before, CASES_SHOWN)
             claims = ownership(caller).claims(claimant=caller.creator_id)
+            catalogue = Catalogue(office.engine, clock=office.clock, ids=office.ids)
+            works = catalogue.works_by_id({one.work_id for one in claims})
+            titles = {work: entry.title for work, entry in works.items()}
             return {
                 "cases": cases["items"],
                 "following": cases["next_cursor"],
                 "claims": [
-                    {"id": one.id, "work": one.work_id, "state": one.state, "basis": one.basis,
-                     "opened": iso_utc(one.opened_us), "reason": one.reason}
+                    {"id": one.id, "work": one.work_id, "title": titles.get(one.work_id, ""),
+                     "state": one.state, "basis": one.basis, "opened": iso_utc(one.opened_us),
+                     "reason": one.reason}
                     for one in reversed(claims)
                 ],
             }  # fmt: skip

@@ -6,7 +6,7 @@ something is shown before it is done, and leads to the page that shows that it w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from litestar import Response, get, post
@@ -28,12 +28,11 @@ from proxy.billing.payout_answers import WORDS
 from proxy.billing.payout_rows import batch_row, check_rows, event_rows, payment_rows, unpaid_rows
 from proxy.billing.policies_store import Policies
 from proxy.billing.prices import PriceTable
-from proxy.catalogue.agreements_store import Agreements, Person
 from proxy.clock import iso_utc, parse_time_us
 from proxy.errors import BadRequest
 from proxy.portal.closing import Closer
 from proxy.portal.creators import Office, cases_page
-from proxy.portal.operators import OPERATORS, name_of
+from proxy.portal.operators import OPERATORS, name_of, named
 from proxy.portal.pages import AnyRequest
 from proxy.portal.previews import Asked, Previewer
 from proxy.portal.rulebook import changed, told_rules
@@ -174,7 +173,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         found = await of_pages(payouts_store.batches, engine, before=None, limit=BATCHES_SHOWN)
         rows = [batch_row(batch, events) for batch, events in found]
         waiting, more = await of_pages(paying.to_check, limit=CHECKS_SHOWN)
-        people = await of_pages(_named, office, {one.creator for one in waiting})
+        people = await of_pages(named, office, {one.creator for one in waiting})
         known: dict[str, Any] = {"batches": rows, "rails": paying.rails(), "done": DONE.get(done, "")}
         known |= {
             "waiting": check_rows(waiting),
@@ -305,11 +304,6 @@ def _version(form: Mapping[str, Any]) -> int:
     return int(said)
 
 
-def _named(office: Office, creators: Iterable[str]) -> dict[str, Person]:
-    """Return {creator: who that is}, of those who are creators: operators are known by their names."""
-    return Agreements(office.engine, clock=office.clock, ids=office.ids, creator="").named(creators)
-
-
 def _matters(office: Office) -> Sequence[BaseRouteHandler]:
     pages = office.pages
 
@@ -332,7 +326,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
                 "comments": [comment_row(one) for one in comments[:MATTERS_SHOWN]],
                 "more": len(comments) > MATTERS_SHOWN,
                 "labels": periods_store.periods_of(office.engine, [one.statement for one in comments]),
-                "people": _named(office, who),
+                "people": named(office, who),
             }
 
         known = await of_pages(read)
@@ -349,7 +343,7 @@ def _matters(office: Office) -> Sequence[BaseRouteHandler]:
         found = await of_pages(office.disputes(caller).case, case)
         row = case_row(*found, office.clock.now_us())
         who = {row["opened_by"], *(one["by"] for one in row["events"])}
-        known: dict[str, Any] = {"people": await of_pages(_named, office, who), "done": DONE.get(done, "")}
+        known: dict[str, Any] = {"people": await of_pages(named, office, who), "done": DONE.get(done, "")}
         return pages.page(request, "desk-matter.html.jinja", case=row, **known)
 
     @post("/desk/matters/{case:str}/answer", guards=OPERATORS)

@@ -28,7 +28,7 @@ from proxy.portal.pages import AnyRequest
 
 DONE: Final[Mapping[str, str]] = {
     "account": "Your account is kept. Somebody checks that it is yours before the first payment goes there.",
-    "tax": "Your form is kept. It holds when somebody has checked it.",
+    "tax": "Your form is kept. It counts when somebody has checked it.",
 }
 PAYMENTS_SHOWN: Final = 20
 CORRECTIONS_SHOWN: Final = 20  # the newest: each stands on the statement of its month too

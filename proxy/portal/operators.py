@@ -6,7 +6,7 @@ holds, because an operator is a person too. Money is in desk.py.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from proxy.access.sessions_store import Sessions
 from proxy.access.store import list_keys, revoke
 from proxy.asking import of_pages
 from proxy.catalogue import shelf_store
+from proxy.catalogue.agreements_store import Agreements, Person
 from proxy.catalogue.appeals_store import appeals_among
 from proxy.catalogue.ownership_store import Ownership
 from proxy.catalogue.store import Catalogue
@@ -117,6 +118,11 @@ def name_of(caller: Principal) -> str:
     return caller.name or caller.key_id
 
 
+def named(office: Office, creators: Iterable[str]) -> dict[str, Person]:
+    """Return {creator: who that is}, of those who are creators: operators are known by their names."""
+    return Agreements(office.engine, clock=office.clock, ids=office.ids, creator="").named(creators)
+
+
 def _works(office: Office, builds: Builds) -> Sequence[BaseRouteHandler]:
     pages, engine = office.pages, office.engine
 
@@ -134,6 +140,7 @@ def _works(office: Office, builds: Builds) -> Sequence[BaseRouteHandler]:
         shelf = office.shelf(caller)
         rows, following = await of_pages(shelf.page, max(after, 0), WORKS_SHOWN, creator)
         known: dict[str, Any] = {"works": rows, "following": following, "after": after, "creator": creator}
+        known["people"] = await of_pages(named, office, {one["creator"] for one in rows})
         index = await of_pages(builds.told)
         return pages.page(request, "desk-works.html.jinja", index=index, **known)
 
@@ -255,9 +262,18 @@ def _log(office: Office) -> Sequence[BaseRouteHandler]:
     @get("/desk/log", guards=OPERATORS)
     async def log(request: AnyRequest, before: FromQuery[int] = 0) -> Response[bytes]:
         """Who changed what in the registry, newest first."""
-        found = await of_pages(shelf_store.changes, office.engine, max(before, 0), CHANGES_SHOWN + 1)
-        following = found[CHANGES_SHOWN - 1].seq if len(found) > CHANGES_SHOWN else 0
-        known: dict[str, Any] = {"changes": found[:CHANGES_SHOWN], "following": following, "before": before}
-        return office.pages.page(request, "log.html.jinja", **known)
+
+        def read() -> dict[str, Any]:
+            found = shelf_store.changes(office.engine, max(before, 0), CHANGES_SHOWN + 1)
+            shown = found[:CHANGES_SHOWN]
+            catalogue = Catalogue(office.engine, clock=office.clock, ids=office.ids)
+            return {
+                "changes": shown,
+                "following": shown[-1].seq if len(found) > CHANGES_SHOWN else 0,
+                "works": catalogue.works_by_id({one.work_id for one in shown if one.work_id}),
+                "people": named(office, {one.actor for one in shown}),
+            }
+
+        return office.pages.page(request, "log.html.jinja", before=before, **await of_pages(read))
 
     return (log,)

@@ -19,11 +19,13 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.billing.locales import Amount, English, Style, preferred, style_of
 from proxy.billing.money import GRAINS_PER_MINOR, PPM
+from proxy.catalogue.agreements import percent_text
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest
 from proxy.portal.assets import Assets
 
 TEMPLATES: Final = Path(__file__).with_name("templates")
+PERMILLE_PPM: Final = PPM // 1_000  # how fine a reader's own percents are
 STYLES_KEPT: Final = 64  # locales in memory at once: more readers' languages than one machine meets
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -99,6 +101,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         spoken=_spoken,
         count=_count,
         share=_share,
+        part=_part,
         day=_day,
         moment=_moment,
         iso=iso_utc,
@@ -153,6 +156,16 @@ def _count(context: jinja2.runtime.Context, number: int) -> str:
 @jinja2.pass_context
 def _share(context: jinja2.runtime.Context, part: int, whole: int = PPM) -> str:
     return _of(context).percent(part, whole)
+
+
+@jinja2.pass_context
+def _part(context: jinja2.runtime.Context, ppm: int) -> str:
+    return whole_part(_of(context), ppm)
+
+
+def whole_part(style: Style, ppm: int) -> str:
+    """Return a part that was agreed on: as the reader writes percents, and never less than exactly."""
+    return style.percent(ppm, PPM) if ppm % PERMILLE_PPM == 0 else f"{percent_text(ppm)}%"
 
 
 @jinja2.pass_context

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from proxy.billing.locales import Style
-from proxy.billing.money import PPM
-from proxy.catalogue.agreements import percent_text
+from proxy.portal.pages import whole_part
 
 ROWS_TOLD: Final = 5  # of a rate card: the rest is in the policy itself
 # In the order in which money takes its way.
@@ -89,8 +88,7 @@ def _value(key: str, value: Any, style: Style) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and key.endswith("_ppm"):
-        # The reader's own way where tenths say it all; a rule is never told less than exactly.
-        return style.percent(value, PPM) if value % 1_000 == 0 else f"{percent_text(value)}%"
+        return whole_part(style, value)
     if isinstance(value, dict):
         return _row(cast("dict[str, Any]", value), style)
     if isinstance(value, list):

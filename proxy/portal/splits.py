@@ -144,7 +144,6 @@ def split_pages(office: Office) -> Sequence[BaseRouteHandler]:
             "shares": shares,
             "people": agreements.named(shares.people()),
             "work": work,
-            "exact": percent_text,
         }
 
     @get("/splits", guards=CREATORS)
@@ -211,9 +210,7 @@ def split_pages(office: Office) -> Sequence[BaseRouteHandler]:
         shown = await of_pages(agreements.proposal, proposal)
         people = await of_pages(agreements.named, shown.people())
         told = DONE.get(done, "")
-        return pages.page(
-            request, "split.html.jinja", shown=shown, people=people, done=told, exact=percent_text
-        )
+        return pages.page(request, "split.html.jinja", shown=shown, people=people, done=told)
 
     @post("/splits/{proposal:str}/answer", guards=CREATORS)
     async def answer(

@@ -245,12 +245,12 @@ def test_a_creator_goes_all_her_ways_by_keyboard_alone(browser, inside, tmp_path
     tab_to(page, "percent")
     page.keyboard.press("Control+a")
     page.keyboard.type("60")
-    assert page.inner_text("[data-sum] output") == "60 %, 40 % missing"
+    assert page.inner_text("[data-sum] output") == "60%, 40% missing"
     page.keyboard.press("Tab")
     page.keyboard.type("bo")
     page.keyboard.press("Tab")
     page.keyboard.type("40,5")
-    assert page.inner_text("[data-sum] output") == "100.5 %, 0.5 % too much"
+    assert page.inner_text("[data-sum] output") == "100.5%, 0.5% too much"
     tab_to(page, "Propose it")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=It was not proposed")

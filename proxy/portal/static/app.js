@@ -66,7 +66,7 @@ document.querySelectorAll("form[data-split]").forEach((form) => {
     const ppm = [...form.querySelectorAll("[name=percent]")].reduce((sum, field) => sum + parts(field.value), 0);
     const left = 1000000 - ppm;
     const text = (part) => String(part / 10000);
-    said.textContent = Number.isNaN(ppm) ? "?" : `${text(ppm)} %` + (left > 0 ? `, ${text(left)} % missing` : left < 0 ? `, ${text(-left)} % too much` : "");
+    said.textContent = Number.isNaN(ppm) ? "?" : `${text(ppm)}%` + (left > 0 ? `, ${text(left)}% missing` : left < 0 ? `, ${text(-left)}% too much` : "");
     foot.classList.toggle("whole", left === 0);
   };
   foot.hidden = false;

@@ -39,9 +39,9 @@ def test_a_form_says_a_split_with_points_or_commas_and_empty_rows():
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([("ada", "60"), ("bo", "30.5")], "make 90.5 %, 9.5 % missing"),
-        ([("ada", "60"), ("bo", "60")], "make 120 %, 20 % too much"),
-        ([("", "60"), ("bo", "40")], "60 % are nobody's"),
+        ([("ada", "60"), ("bo", "30.5")], "make 90.5%, 9.5% missing"),
+        ([("ada", "60"), ("bo", "60")], "make 120%, 20% too much"),
+        ([("", "60"), ("bo", "40")], "60% are nobody's"),
         ([("ada", "50"), ("ada", "50")], "twice"),
         ([], "1 to"),
     ],

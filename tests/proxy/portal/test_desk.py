@@ -171,7 +171,7 @@ async def test_what_creators_gave_is_checked_where_payouts_are_made(tmp_path):
         ines = await there.browser(there.key("operator", name="Ines")[1])
         page = (await ines.get("/portal/desk/payouts")).text
         assert "4321" in page
-        assert "W8BEN of DE" in page
+        assert "W-8BEN, for tax in DE" in page
         of = f"/portal/desk/payees/{creator}"
         for said, status in (({"version": "x"}, 400), ({"version": "7"}, 409)):
             assert (await ines.post(f"{of}/account", said)).status_code == status

@@ -36,12 +36,12 @@ async def test_a_form_for_tax_is_given_waits_and_is_answered(tmp_path):
         there.catalogue.add_creator("Ada", ref="ada")
         me = there.catalogue.creator("ada").id
         ada = await there.browser(there.key("creator", creator="ada")[1])
-        assert "No tax form of yours holds" in (await ada.get("/portal/money")).text
+        assert "No tax form of yours is in force" in (await ada.get("/portal/money")).text
         form = {"form": "W8BEN", "tax_country": "de", "treaty": "7,5 %", "number": "de 123 456 789"}
         given = await ada.post("/portal/money/tax", form)
         assert given.status_code == 303
         page = (await ada.get(given.headers["location"])).text
-        assert "Your form is looked at" in page
+        assert "Your form is being checked" in page
         assert "7.5" in page
         assert "123 456" not in page
         assert "ends in  789" in page
@@ -51,8 +51,8 @@ async def test_a_form_for_tax_is_given_waits_and_is_answered(tmp_path):
         await ada.post("/portal/money/tax", form | {"number": ""})
         assert paying.declarations("Ines").check(me, 3)
         page = (await ada.get("/portal/money")).text
-        assert "Your form is looked at" not in page
-        assert "W8BEN" in page
+        assert "Your form is being checked" not in page
+        assert "W-8BEN" in page
         assert paying.payees("Ines").tax_profiles(me)[0].treaty_ppm == 75_000
         assert paying.tax_numbers("Ines").known(me) == ("DE", " 789")
 
@@ -72,4 +72,4 @@ async def test_what_is_no_form_comes_back_as_it_was_typed_but_for_the_number(tmp
             assert "Your form was not kept" in reply.text
             assert NASTY not in reply.text
             assert "6789" not in reply.text
-        assert "No tax form of yours holds" in (await ada.get("/portal/money")).text
+        assert "No tax form of yours is in force" in (await ada.get("/portal/money")).text

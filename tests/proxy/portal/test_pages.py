@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from litestar import get
 from litestar.testing import create_test_client
 
+from proxy.billing.locales import English, style_of
 from proxy.portal.assets import Assets
-from proxy.portal.pages import HEADERS, AnyRequest, Pages, address, environment, guarded, reader_style
+from proxy.portal.pages import (
+    HEADERS,
+    AnyRequest,
+    Pages,
+    address,
+    environment,
+    guarded,
+    reader_style,
+    whole_part,
+)
 
 NASTY = "\"'><script>alert(1)</script>"
 
@@ -29,6 +43,7 @@ def made(text, **known):
         "{{ ui.roll([(it, it)]) }}",
         "{{ ui.bar([('paid', it, 400000)]) }}",
         "{{ ui.tag(it, it) }}",
+        "{{ ui.typed(it ~ '`' ~ it ~ '`' ~ it) }}",
         "{{ ui.pager(next=it) }}",
         "{% call ui.notice('bad', it) %}{{ it }}{% endcall %}",
         "{% call ui.table(it, [it]) %}{{ it }}{% endcall %}",
@@ -64,6 +79,16 @@ def test_money_is_whole_and_written_as_the_reader_writes_it():
 )
 def test_figures_are_for_reading(text, said):
     assert made(text) == said
+
+
+def test_what_stands_between_backticks_is_typed_somewhere():
+    assert made("{{ ui.typed(it) }}", it="run `a & b`, then look") == "run <code>a &amp; b</code>, then look"
+
+
+@given(st.integers(0, 1_000_000))
+def test_a_part_is_never_told_less_than_exactly(ppm):
+    assert Decimal(whole_part(English(), ppm).removesuffix("%")) * 10_000 == ppm
+    assert whole_part(style_of("de-DE"), 305_000) == "30,5\xa0%"
 
 
 def test_what_a_browser_asks_for_never_breaks_a_page():
