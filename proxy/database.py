@@ -77,14 +77,19 @@ def open_engine(url: str) -> sa.Engine:
 async def close_engine(engine: sa.Engine) -> None:
     """Close the engine's connections, those in use when they come back, or after CLOSE_S.
 
-    A task that is cancelled leaves its thread with a connection: closing the pool under it would leave that
-    one open until somebody collects it.
+    A task that is cancelled leaves its thread at work, with a connection or between two: closing the pool
+    under it would leave that one open until somebody collects it. So from here on none is kept.
     """
+    event.listen(engine.pool, "checkin", _keep_none)  # the pool that follows this one inherits it
     checked_out = getattr(engine.pool, "checkedout", None)
     until = time.monotonic() + CLOSE_S
     while checked_out is not None and checked_out() > 0 and time.monotonic() < until:  # noqa: ASYNC110  no event
         await asyncio.sleep(0.01)
     engine.dispose()
+
+
+def _keep_none(_connection: Any, record: Any) -> None:
+    record.invalidate()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -123,6 +123,23 @@ async def test_closing_waits_for_the_connection_that_a_thread_still_has(url):
 
 
 @pytest.mark.parametrize("where", ["url", pytest.param("postgres_url", marks=pytest.mark.postgres)])
+@pytest.mark.anyio
+async def test_a_thread_that_asks_once_more_after_the_end_leaves_no_connection_open(request, where):
+    opened, living = open_engine(request.getfixturevalue(where)), []
+    sa.event.listen(opened, "connect", lambda connection, _: living.append(connection))
+    sa.event.listen(opened, "close", lambda connection, _: living.remove(connection))
+    ping(opened)
+    held = opened.connect()
+    closing = asyncio.get_running_loop().create_task(close_engine(opened))
+    await asyncio.wait([closing], timeout=0.05)
+    held.close()
+    await closing
+    assert living == []
+    ping(opened)
+    assert living == []
+
+
+@pytest.mark.parametrize("where", ["url", pytest.param("postgres_url", marks=pytest.mark.postgres)])
 def test_rows_go_in_by_the_thousand_and_those_that_are_there_are_passed_over_or_refused(request, where):
     engine = open_engine(request.getfixturevalue(where))
     table = sa.Table(
