@@ -145,7 +145,8 @@ def _model(about: Mapping[str, Any], month: Mapping[str, Any]) -> str:
     """Return a model that this app can ask for, as far as we know; plain enough to stand in quotes."""
     allowed = [model for key in about["keys"] if key["state"] == "living" for model in key["models"]]
     known = [*(one["model"] for one in month["models"]), *allowed, MODEL]
-    plain = (one for one in known if one.isascii() and not set(one) & set("*\"'\\`$ ") and one.isprintable())
+    named = (one for one in known if one and one.isascii() and one.isprintable())
+    plain = (one for one in named if not set(one) & set("*\"'\\`$ "))
     return next(plain)
 
 

@@ -97,6 +97,19 @@ async def test_the_first_page_says_what_was_used_this_month_and_what_it_came_to(
         assert ids["shop"] not in (await rival.get("/portal/")).text
 
 
+async def test_examples_name_a_model_though_answers_named_none(tmp_path):
+    async with shops(tmp_path) as (there, ids):
+        unnamed = make_event(
+            5, app_id=ids["rival"], model="", price_grains=10**12, occurred_us=SystemClock().now_us()
+        )
+        meter(there.running.engine, [unnamed])
+        while DailyUses(there.running.engine).step():
+            pass
+        page = await (await there.browser(there.keys["rival"])).get("/portal/")
+        assert "1,007" in page.text
+        assert '"model": ""' not in html.unescape(page.text)
+
+
 async def test_an_answer_shows_whose_works_are_in_it_and_gives_its_receipt_to_its_own_app_only(tmp_path):
     async with shops(tmp_path) as (there, _):
         browser, rival = await there.browser(there.keys["shop"]), await there.browser(there.keys["rival"])
