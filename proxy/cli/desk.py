@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 PIPE_WIDTH = 300
+Place = tuple[int, str]
+T = TypeVar("T")
 
 
 class Desk:
@@ -101,6 +103,17 @@ class Desk:
         with Progress(*columns, console=console) as drawn:
             task = drawn.add_task(label, total=None)
             yield lambda done, total: drawn.update(task, completed=done, total=total or None)
+
+
+def every(page: Callable[[Place | None], Sequence[T]], place: Callable[[T], Place]) -> Iterator[T]:
+    """Give all rows of a list that comes a page at a time. page: gives those behind a place, None: the first.
+
+    place: (time, id) of a row.
+    """
+    behind: Place | None = None
+    while rows := page(behind):
+        yield from rows
+        behind = place(rows[-1])
 
 
 def make_private(folder: Path) -> None:

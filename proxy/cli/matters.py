@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from proxy.cli.desk import Desk, command, main
+from proxy.cli.desk import Desk, command, every, main
 from proxy.cli.payees import by_option
 from proxy.cli.registry import open_catalogue
 from proxy.clock import SystemClock
@@ -57,7 +57,9 @@ def list_comments(desk: Desk) -> None:
     """List the statements on which a creator had the last word, the longest waiting first."""
     from proxy.billing.matter_rows import comment_row
 
-    rows = (comment_row(one) for one in _comments(desk).waiting())
+    found = _comments(desk)
+    waiting = every(lambda after: found.waiting(after=after), lambda one: (one.at_us, one.statement))
+    rows = (comment_row(one) for one in waiting)
     desk.table(rows, ("statement", "at", "by", "text"), empty="no comment waits for an answer")
 
 
@@ -170,7 +172,11 @@ def list_adjustments(desk: Desk, creator: str) -> None:
     from proxy.billing.matter_rows import adjustment_row
 
     who = open_catalogue(desk).creator(creator).id if creator else ""
-    rows = (adjustment_row(*one) for one in listed(desk.engine, creator=who))
+    found = every(
+        lambda before: listed(desk.engine, creator=who, before=before),
+        lambda one: (one[0].proposed_us, one[0].id),
+    )
+    rows = (adjustment_row(*one) for one in found)
     columns = ("id", "state", "creator", "amount", "currency", "corrects", "reason")
     desk.table(rows, columns, empty="nothing was corrected")
 
@@ -267,8 +273,12 @@ def list_disputes(desk: Desk, *, open_only: bool) -> None:
     """List disputes, newest first."""
     from proxy.billing.matter_rows import case_row
 
-    now_us = SystemClock().now_us()
-    rows = (case_row(*one, now_us) for one in _disputes(desk).cases(open_only=open_only))
+    now_us, known = SystemClock().now_us(), _disputes(desk)
+    found = every(
+        lambda before: known.cases(open_only=open_only, before=before),
+        lambda one: (one[0].opened_us, one[0].id),
+    )
+    rows = (case_row(*one, now_us) for one in found)
     columns = ("id", "state", "overdue", "period", "creator", "held", "currency", "due", "reason")
     desk.table(rows, columns, empty="nothing is disputed")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from proxy.cli.desk import Desk, command, main
+from proxy.cli.desk import Desk, command, every, main
 from proxy.cli.payees import RAILS, by_option, open_paying
 from proxy.errors import Problem
 
@@ -220,21 +220,14 @@ def give_back(desk: Desk, payment: str, reason: str, code: str, amount: str, by:
 def list_batches(desk: Desk) -> None:
     """List batches, newest first."""
     from proxy.billing.payout_rows import batch_row
+    from proxy.billing.payouts_store import batches
 
-    rows = (batch_row(batch, events) for batch, events in _all(desk))
+    found = every(
+        lambda before: batches(desk.engine, before=before), lambda one: (one[0].created_us, one[0].id)
+    )
+    rows = (batch_row(batch, events) for batch, events in found)
     columns = ("id", "state", "rail", "payments", "net", "currency", "created_by", "approved_by", "created")
     desk.table(rows, columns, empty="no batches; `endcredits payouts create` proposes one")
-
-
-def _all(desk: Desk) -> Any:
-    from proxy.billing.payouts_store import LISTED_MAX, batches
-
-    before: tuple[int, str] | None = None
-    while page := batches(desk.engine, before=before):
-        yield from page
-        if len(page) < LISTED_MAX:
-            return
-        before = (page[-1][0].created_us, page[-1][0].id)
 
 
 @command(payouts)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from proxy.cli.desk import every
 from tests.commands import Commands
 
 
@@ -56,3 +59,11 @@ def test_a_data_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     assert ran.status == 1
     assert "--data" in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@given(st.sets(st.tuples(st.integers(0, 5), st.text(max_size=1)), max_size=12), st.integers(1, 5))
+def test_a_list_that_comes_in_pages_is_told_whole(rows, at_once):
+    def page(behind):
+        return sorted(row for row in rows if behind is None or row > behind)[:at_once]
+
+    assert list(every(page, lambda row: row)) == sorted(rows)
