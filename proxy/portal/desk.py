@@ -26,6 +26,7 @@ from proxy.billing.money import PPM
 from proxy.billing.payees import Rail
 from proxy.billing.payout_answers import WORDS
 from proxy.billing.payout_rows import batch_row, check_rows, event_rows, payment_rows, unpaid_rows
+from proxy.billing.payouts import Batch
 from proxy.billing.policies_store import Policies
 from proxy.billing.prices import PriceTable
 from proxy.clock import iso_utc, parse_time_us
@@ -195,6 +196,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
         if dry_run or not batch.payments:
             known: dict[str, Any] = {
                 "batch": batch_row(batch, []),
+                "people": await of_pages(named, office, _creators(batch)),
                 "payments": payment_rows(batch, []),
                 "unpaid": unpaid_rows(batch),
                 "events": [],
@@ -212,6 +214,7 @@ def _payouts(office: Office) -> Sequence[BaseRouteHandler]:
             found, events = payouts_store.batch(engine, batch)
             return {
                 "batch": batch_row(found, events),
+                "people": named(office, _creators(found)),
                 "payments": payment_rows(found, events, paying.accounts(found)),
                 "unpaid": unpaid_rows(found),
                 "events": event_rows(events),
@@ -295,6 +298,10 @@ def _singly(office: Office) -> Sequence[BaseRouteHandler]:
         return Redirect(f"/portal/desk/payouts?done={'refused' if why else 'checked'}", status_code=303)
 
     return (returned, account, tax)
+
+
+def _creators(batch: Batch) -> set[str]:
+    return {one.creator for one in batch.payments} | {one.creator for one in batch.unpaid}
 
 
 def _version(form: Mapping[str, Any]) -> int:

@@ -19,6 +19,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.billing.locales import Amount, English, Style, preferred, style_of
 from proxy.billing.money import GRAINS_PER_MINOR, PPM
+from proxy.billing.words import REASONS
 from proxy.catalogue.agreements import percent_text
 from proxy.clock import iso_utc
 from proxy.errors import BadRequest
@@ -102,6 +103,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         count=_count,
         share=_share,
         part=_part,
+        reason=_reason,
         day=_day,
         moment=_moment,
         iso=iso_utc,
@@ -136,6 +138,11 @@ def address(path: str, **query: object) -> str:
 def _of(context: jinja2.runtime.Context) -> Style:
     style: Style = context["style"]
     return style
+
+
+def _reason(reason: str) -> str:
+    """Why money is in the common account, as statements say it."""
+    return REASONS[reason][0] if reason in REASONS else reason.replace("_", " ").capitalize()
 
 
 @jinja2.pass_context

@@ -32,6 +32,49 @@ def test_what_a_month_would_have_paid_is_laid_side_by_side(browser, inside, sche
     assert troubles == []
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
+def test_what_a_close_or_a_batch_would_do_is_looked_at_first(browser, inside, scheme, width):  # noqa: F811
+    page, troubles = opened(
+        browser, inside.base, viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+    entered(inside, page, "operator", name="Omar")
+    page.goto(f"{inside.base}/portal/desk/periods")
+    page.get_by_role("button", name="Show what that would book").click()
+    page.wait_for_selector("text=I looked at this")
+    looked_at(page, "operator-close", scheme, width)
+    page.goto(f"{inside.base}/portal/desk/payouts")
+    page.get_by_role("button", name="Show who would be paid").click()
+    page.wait_for_selector("text=Only a look")
+    looked_at(page, "operator-batch-look", scheme, width)
+    page.context.close()
+    assert troubles == []
+
+
+def test_a_batch_goes_to_the_bank_and_a_payment_comes_back_by_what_the_page_offers(browser, inside):  # noqa: F811
+    page, troubles = opened(browser, inside.base, viewport={"width": 360, "height": 900})
+    entered(inside, page, "operator", name="Omar")
+    page.goto(f"{inside.base}/portal/desk/payouts")
+    page.get_by_role("table").get_by_role("link").click()
+    page.get_by_role("button", name="Approve it").click()
+    page.wait_for_url("**done=approved")
+    with page.expect_download() as file:
+        page.get_by_role("button", name="Write the file for the bank").click()
+    assert file.value.suggested_filename.endswith(".csv")
+    page.goto(f"{inside.base}/portal/desk/payouts/{inside.batch}")
+    page.get_by_role("button", name="The bank has paid all of it").click()
+    page.wait_for_url("**done=paid")
+    page.get_by_text("One of them was refused").click()
+    looked_at(page, "operator-batch-paid", "light", 360)
+    page.get_by_label("What came back").fill("42.00")
+    page.get_by_label("The bank's code").select_option("AC04")
+    page.get_by_role("button", name="Book it back").click()
+    page.wait_for_url("**done=returned")
+    assert "Came back" in page.inner_text("main")
+    looked_at(page, "operator-batch-returned", "light", 360)
+    page.context.close()
+    assert troubles == []
+
+
 def test_an_operator_works_without_scripts_on_a_phone(browser, inside):  # noqa: F811
     page, troubles = opened(
         browser, inside.base, java_script_enabled=False, viewport={"width": 360, "height": 800}

@@ -70,6 +70,7 @@ class Inside:
     work: str
     held: str
     split: str
+    batch: str
 
     def link(self, role: Any, **who: str) -> str:
         sessions = Sessions(self.engine, clock=SystemClock(), session_hours=1, link_hours=1)
@@ -98,8 +99,8 @@ def inside(tmp_path_factory) -> Iterator[Inside]:
     engine.dispose()
 
 
-def furnished(settings, engine) -> tuple[str, str, str, str, str]:
-    """Two creators with works, a closed month, an open one, a dispute, a comment, a claim and what is held."""
+def furnished(settings, engine) -> tuple[str, str, str, str, str, str]:
+    """Two creators with works, a closed month, an open one, a dispute, a claim, what is held and a payment."""
     clock, ids = SystemClock(), RandomIds()
     catalogue = Catalogue(engine, clock=clock, ids=ids)
     catalogue.add_creator("Ada Lindqvist", ref="ada")
@@ -143,17 +144,17 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str]:
     ownership = Ownership(engine, clock=clock, ids=ids)
     ownership.record_held([Held(works[1], "copy", "Most of it stands in an older work.", works[4], 820_000)])
     Ownership(engine, clock=clock, ids=ids, creator=bo).open_claim(works[0], bo, "I sang it in 1999.")
-    account = payees.account("manual", "as agreed 1234", holder="Ada", country_code="SE")
-    Paying(engine, settings, clock=clock, ids=ids).enter(ada, account, minimum="5", by=ada, verified=False)
     Policies(engine, clock=clock, by="Omar", currency="USD").add(policy_of("half", {"royalty_ppm": 500_000}))
-    Adjustments(engine, clock=clock, by="Omar").propose(
-        corrects=statement,
-        creator=ada,
-        currency="USD",
-        grains=5 * 10**8,
-        other="platform",
-        reason="A late answer.",
-    )
+    for who, grains in ((ada, 5 * 10**8), (bo, 42 * 10**9)):
+        Adjustments(engine, clock=clock, by="Omar").propose(
+            corrects=next(one.id for one in list_statements(engine, creator=who)),
+            creator=who,
+            currency="USD",
+            grains=grains,
+            other="platform",
+            reason="A late answer.",
+        )
+    batch = paid_out(Paying(engine, settings, clock=clock, ids=ids), ada, bo)
     for who, work, other in ((ada, works[2], works[0]), (bo, works[4], works[0]), (ada, works[0], works[1])):
         Links(engine, clock=clock, creator=who).state(work, "translation_of", other)
     form = payees.TaxProfile("W8BEN", "SE", 75_000, dt.date(2026, 1, 1))
@@ -162,7 +163,17 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str]:
     proposed = Agreements(engine, **bo_has).propose(
         works[4], split_in([("bo", "66.6667"), ("ada", "33.3333")]), f"As we said in the studio. {MARKUP}"
     )
-    return statement, case.id, works[0], works[1], proposed.proposal.id
+    return statement, case.id, works[0], works[1], proposed.proposal.id, batch
+
+
+def paid_out(paying: Paying, ada: str, bo: str) -> str:
+    """Propose to pay Bo, whose account was checked; Ada's was not. Return the batch, which waits for another."""
+    hers = payees.account("manual", "as agreed 1234", holder="Ada", country_code="SE")
+    his = payees.account("manual", "as agreed 5678", holder="Bo", country_code="NG")
+    paying.enter(ada, hers, minimum="5", by=ada, verified=False)
+    paying.enter(bo, his, minimum="", by="Omar", verified=True)
+    batch, _ = paying.propose("manual", by="Ines")
+    return batch.id
 
 
 def entered(inside: Inside, page: Page, role: Any, **who: str) -> None:
@@ -174,14 +185,17 @@ def entered(inside: Inside, page: Page, role: Any, **who: str) -> None:
 PAGES = {
     "creator": {
         "overview": "/portal/", "works": "/portal/works", "work": "/portal/works/{work}",
-        "held": "/portal/works/{held}", "passages": "/portal/works/{work}/passages", "history": "/portal/works/{work}/changes",
-        "shares": "/portal/splits", "split": "/portal/splits/{split}", "work-splits": "/portal/works/{work}/splits", "uses": "/portal/uses", "statements": "/portal/statements",
+        "held": "/portal/works/{held}", "passages": "/portal/works/{work}/passages",
+        "history": "/portal/works/{work}/changes",
+        "shares": "/portal/splits", "split": "/portal/splits/{split}",
+        "work-splits": "/portal/works/{work}/splits", "uses": "/portal/uses", "statements": "/portal/statements",
         "statement": "/portal/statements/{statement}", "money": "/portal/money", "matters": "/portal/matters",
         "matter": "/portal/matters/{case}", "wrong": "/portal/works/w_nobody",
     },
     "operator": {
         "health": "/portal/", "desk-works": "/portal/desk/works", "review": "/portal/desk/review",
         "rules": "/portal/desk/rules", "periods": "/portal/desk/periods", "payouts": "/portal/desk/payouts",
+        "batch": "/portal/desk/payouts/{batch}",
         "desk-matters": "/portal/desk/matters", "desk-matter": "/portal/desk/matters/{case}",
         "people": "/portal/desk/people", "log": "/portal/desk/log", "me": "/portal/me",
     },

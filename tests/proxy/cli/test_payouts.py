@@ -217,7 +217,7 @@ def test_who_is_not_paid_is_told_with_why(ec):
     )  # fmt: skip
     ran = ec("payouts", "create", "--by", "Ada")
     assert "1: below the minimum" in ran.err
-    assert "another rail" not in ran.err
+    assert "another way" not in ran.err
     (row,) = ec.json("payouts", "list").rows
     assert [one["reason"] for one in ec.json("payouts", "show", row["id"]).row["unpaid_rows"]] == [
         "other_rail"
