@@ -50,7 +50,7 @@ def test_what_a_close_or_a_batch_would_do_is_looked_at_first(browser, inside, sc
     assert troubles == []
 
 
-def test_a_batch_goes_to_the_bank_and_a_payment_comes_back_by_what_the_page_offers(browser, inside):  # noqa: F811
+def test_a_batch_is_paid_and_booked_back_by_what_the_page_offers(browser, inside):  # noqa: F811
     page, troubles = opened(browser, inside.base, viewport={"width": 360, "height": 900})
     entered(inside, page, "operator", name="Omar")
     page.goto(f"{inside.base}/portal/desk/payouts")

@@ -100,7 +100,7 @@ def inside(tmp_path_factory) -> Iterator[Inside]:
 
 
 def furnished(settings, engine) -> tuple[str, str, str, str, str, str]:
-    """Two creators with works, a closed month, an open one, a dispute, a claim, what is held and a payment."""
+    """Two creators with works, months closed and open, a dispute, a claim, what is held and a payment."""
     clock, ids = SystemClock(), RandomIds()
     catalogue = Catalogue(engine, clock=clock, ids=ids)
     catalogue.add_creator("Ada Lindqvist", ref="ada")
@@ -167,7 +167,7 @@ def furnished(settings, engine) -> tuple[str, str, str, str, str, str]:
 
 
 def paid_out(paying: Paying, ada: str, bo: str) -> str:
-    """Propose to pay Bo, whose account was checked; Ada's was not. Return the batch, which waits for another."""
+    """Propose to pay Bo, whose account was checked; Ada's was not. Return the batch."""
     hers = payees.account("manual", "as agreed 1234", holder="Ada", country_code="SE")
     his = payees.account("manual", "as agreed 5678", holder="Bo", country_code="NG")
     paying.enter(ada, hers, minimum="5", by=ada, verified=False)
