@@ -14,9 +14,11 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
+from proxy.billing import repricing_store
 from proxy.billing import store as books
 from proxy.billing.documents import to_json
 from proxy.billing.export_store import each
+from proxy.billing.prices import PriceTable
 from proxy.errors import Conflict, NotFound, Problem
 from proxy.metering.store import answers_of
 from proxy.receipts import history_store, manifest_store, store
@@ -26,6 +28,7 @@ from proxy.receipts.issuing import Issuer
 from proxy.receipts.receipt import ordered, payload
 from proxy.receipts.sums import CHUNK, Kind
 from proxy.receipts.verify import b64url, canonical, from_b64url
+from proxy.settings import Billing
 
 AT_ONCE: Final = 500  # answers, or entries of the log: some hundred kB
 PIECE_BYTES: Final = 1 << 20
@@ -34,9 +37,13 @@ PIECE_BYTES: Final = 1 << 20
 class Bundle:
     """A closed period's parts. Raises NotFound (code "not_signed") for one without a manifest."""
 
-    def __init__(self, engine: sa.Engine, issuer: Issuer, label: str) -> None:
-        """Find the period; `log` is as it is now."""
+    def __init__(
+        self, engine: sa.Engine, issuer: Issuer, label: str, billing: Billing, prices: PriceTable
+    ) -> None:
+        """Find the period; the log is as it is now. billing, prices: by which it was closed."""
         self._engine, self._issuer, self._label = engine, issuer, label
+        self._billing, self._prices = billing, prices
+        self._works: set[str] = set()  # of the receipts that were read
         periods = {one.label: one for one in books.list_periods(engine)}
         signed = [one for name in reversed(periods) if (one := manifest_store.read(engine, name)) is not None]
         labels = [one.label for one in signed]
@@ -82,6 +89,7 @@ class Bundle:
                         code="usage_trimmed",
                     )
                 secrets = self._issuer.kept_secrets_of(event.occurred_us)
+                self._works.update(line.work for line in event.lines)
                 lines = [
                     {
                         "ppm": line.ppm,
@@ -122,6 +130,26 @@ class Bundle:
         read = manifest_store.chunks(self._engine, self._label, kind)
         return (read(0, number) for number in range(-(-size // CHUNK)))
 
+    def _rules(self) -> Iterator[bytes]:
+        """Yield what the period was priced by, read again. Raises Conflict where it is not what was signed.
+
+        The receipts come before it: their works are those whose splits are told.
+        """
+        signed = msgspec.json.decode(_payload(self._signed[-1].jws)).get("rules")
+        if signed is None:
+            return
+        basis, totals = self._period.basis, self._period.totals
+        found = repricing_store.rules(self._engine, self._billing, self._prices, basis, totals)
+        splits = books.splits_of(self._engine, self._works, basis.registry_seq)
+        claimed = books.claimed_works(self._engine, basis.registry_seq)
+        if found.digest(sorted(self._works), splits, claimed) != signed:
+            raise Conflict(
+                f"{self._label} was closed by other rules or price files than the settings name now",
+                remedy="bundle it with the [billing] settings and the price files of its close",
+                code="rules_changed",
+            )
+        yield from found.rows(sorted(self._works), splits, claimed)
+
     def _secret(self) -> Iterator[bytes]:
         yield self._issuer.kept_secrets_of(self._period.closed_us).tree(self._label)
 
@@ -149,7 +177,7 @@ def reading(file: zipfile.ZipFile) -> Read:
 
     def read(part: str) -> Iterator[bytes]:
         with file.open(part) as opened:
-            if part in {"manifests", "receipts", "changes", "statements"}:
+            if part in {"manifests", "receipts", "changes", "statements", "rules"}:
                 yield from opened
             else:
                 while piece := opened.read(PIECE_BYTES):

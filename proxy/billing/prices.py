@@ -18,7 +18,8 @@ import hashlib
 import itertools
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -71,6 +72,7 @@ class PriceList:
     currency: str
     effective_from_us: int
     models: tuple[ModelPrice, ...]
+    text: str = field(default="", repr=False, compare=False)  # as it was written, for who prices again
 
     def find(self, model: str) -> ModelPrice | None:
         """Return the most specific row that matches, or None."""
@@ -105,7 +107,17 @@ class PriceTable:
                 f"{place}: {len(files)} price files (*.toml), expected 1 to {FILES_MAX}",
                 remedy="point [billing] prices_dir at a folder of price files, or empty it for the demo",
             )
-        lists = sorted((_read(file) for file in files), key=lambda entry: entry.effective_from_us)
+        return cls.of(place, [_read(file) for file in files])
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> PriceTable:
+        """Return the table of these files' texts. Raises SettingsError as `load` does."""
+        return cls.of(Path(), [_parsed(Path(f"prices[{n}]"), one.encode()) for n, one in enumerate(texts)])
+
+    @classmethod
+    def of(cls, place: Path, lists: Iterable[PriceList]) -> PriceTable:
+        """Return the table of some files, each with its own time. Raises SettingsError naming their place."""
+        lists = sorted(lists, key=lambda entry: entry.effective_from_us)
         for earlier, later in itertools.pairwise(lists):
             if earlier.effective_from_us == later.effective_from_us:
                 raise SettingsError(
@@ -142,11 +154,17 @@ def _read(file: Path) -> PriceList:
         raw = file.read_bytes()
         if len(raw) > FILE_BYTES_MAX:
             raise SettingsError(f"{file}: larger than {FILE_BYTES_MAX} bytes", remedy="split it by date")
-        table = tomllib.loads(raw.decode("utf-8"))
     except OSError as error:
         raise SettingsError(
             f"{file}: cannot be read ({error.strerror})", remedy="check its permissions"
         ) from error
+    return _parsed(file, raw)
+
+
+def _parsed(file: Path, raw: bytes) -> PriceList:
+    try:
+        text = raw.decode("utf-8")
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: not TOML: {error}", remedy=_SHAPE) from error
     _refuse_unknown(file, table, FILE_KEYS, "")
@@ -171,6 +189,7 @@ def _read(file: Path) -> PriceList:
         currency=currency,
         effective_from_us=_effective(file, table.get("effective_from")),
         models=tuple(models),
+        text=text,
     )
 
 

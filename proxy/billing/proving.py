@@ -97,8 +97,11 @@ class Prover:
         self._log = (state.size, state.root)
         return {**start, **{shard: max(end, start.get(shard, 0)) for shard, end in state.positions.items()}}
 
-    def sign(self, connection: sa.Connection, closing: Closing, seq: int) -> None:
-        """Write the manifest of a closing that this transaction writes as the period of number `seq`."""
+    def sign(self, connection: sa.Connection, closing: Closing, seq: int, rules: str = "") -> None:
+        """Write the manifest of a closing that this transaction writes as the period of number `seq`.
+
+        rules: sha256 of what it was priced by, hex (repricing.py).
+        """
         secret = self._issuer.secrets_of(closing.closed_us).tree(closing.label)
         payees = SumTree("payee", dict(_payees(closing.statements, secret)), secret)
         charges = {app: (sum_, _charged(closing, app, sum_)) for app, sum_ in closing.charged_by_app.items()}
@@ -113,6 +116,7 @@ class Prover:
             books=closing.manifest_sha256,
             log=self._log,
             previous=manifest_store.previous(connection, seq).hex(),
+            rules=rules,
         )
         said = manifest.payload(period, payees, apps)
         made = manifest_store.Manifest(

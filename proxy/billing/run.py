@@ -28,6 +28,7 @@ from proxy.billing import (
     periods_store,
     policies_store,
     pools_store,
+    repricing_store,
     store,
 )
 from proxy.billing.closing_files import spilled_statements, spilled_transfers
@@ -152,6 +153,7 @@ def _close(
     opening = movements_store.opening(engine, terms.currency)
     moves = movements_store.unreported(engine, terms.currency)
     creators = {party for split in splits.values() for party, _ in split.parties if party != UNCLAIMED}
+    claimed = store.claimed_works(engine, registry_seq)
     books = Books(
         splits=splits,
         creator_names=store.creator_names(engine, creators | opening.keys() | moves.keys()),
@@ -159,7 +161,7 @@ def _close(
         opening_grains=opening,
         registry_seq=registry_seq,
         pending_events=store.count_pending(engine),
-        claimed=store.claimed_works(engine, registry_seq),
+        claimed=claimed,
         waiting=waiting,
         moves=moves,
         unclaimed=unclaimed,
@@ -176,8 +178,12 @@ def _close(
         transfers=spilled_transfers(folder),
         statements=spilled_statements(folder),
     )
+    rules = ""
+    if prover is not None and not dry_run:
+        found = repricing_store.rules(engine, billing, prices, closing.basis, closing.totals)
+        rules = found.digest(rollup.uses.works, splits, claimed)
     # What it was computed of: its room is wanted for the store's pages while it is written.
-    del pages, rollup, waiting, unclaimed, works, splits, opening, moves, creators, books
+    del pages, rollup, waiting, unclaimed, works, splits, opening, moves, creators, claimed, books
     if not dry_run:
         until_us = window_end(now_us, billing.comment_days)
 
@@ -185,7 +191,7 @@ def _close(
             pools_store.refuse_changed(connection, label, closing.totals.pools)
             periods_store.open_window(connection, label, until_us)
             if prover is not None:
-                prover.sign(connection, closing, after_seq + 1)
+                prover.sign(connection, closing, after_seq + 1, rules)
 
         store.write(engine, closing, after_seq=after_seq, folder=folder, also=beside)
         if prover is not None:

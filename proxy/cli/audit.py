@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.cli.desk import Desk, command, main
-from proxy.cli.money import periods
+from proxy.cli.money import load_prices, periods
 from proxy.cli.proofs import KEYS, issuer_of, known_keys
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def audit(desk: Desk, bundle: Path | None, keys: Path | None) -> int:
     """Check every invariant of the books on a live store: ok, or the rows that break it.
 
-    With BUNDLE, a file of `periods bundle`: recompute that period offline from its receipts, as somebody does
-    who has nothing but the operator's public keys.
+    With BUNDLE, a file of `periods bundle`: recompute that period offline from its receipts, and price each
+    again, as somebody does who has nothing but the operator's public keys.
     """
     if bundle is not None:
         return _of_bundle(desk, bundle, keys)
@@ -49,7 +49,8 @@ def bundle(desk: Desk, label: str, out: Path) -> None:
     """
     from proxy.billing.bundling import Bundle, write_bundle
 
-    write_bundle(Bundle(desk.engine, issuer_of(desk), label), out)
+    parts = Bundle(desk.engine, issuer_of(desk), label, desk.settings.billing, load_prices(desk))
+    write_bundle(parts, out)
     desk.say({"file": str(out)}, str(out))
 
 
@@ -57,17 +58,22 @@ def _of_bundle(desk: Desk, bundle: Path, keys: Path | None) -> int:
     import zipfile
 
     from proxy.billing.bundling import reading
+    from proxy.billing.repricing import reprice
     from proxy.receipts.bundle import check_bundle
     from proxy.receipts.verify import Invalid
 
     try:
         with zipfile.ZipFile(bundle) as file:
-            proven = check_bundle(reading(file), known_keys(desk, keys))
+            known, read = known_keys(desk, keys), reading(file)
+            proven = check_bundle(read, known)
+            priced = reprice(read, known)
     except (Invalid, KeyError, zipfile.BadZipFile) as error:
         desk.say({"file": str(bundle), "holds": False, "why": str(error)}, f"does not hold: {error}")
         return 1
-    desk.say({"file": str(bundle), "holds": True, "proven": proven}, "\n".join(proven))
-    return 0
+    found = [one.text for one in priced.findings]
+    row = {"file": str(bundle), "holds": not found, "proven": [*proven, *priced.proven], "findings": found}
+    desk.say(row, "\n".join([*proven, *priced.proven, *(f"does not hold: {one}" for one in found)]))
+    return int(bool(found))
 
 
 def _line(one: Checked) -> str:

@@ -8,7 +8,8 @@ Parts, each read once from beginning to end: `checkpoint` (a signed note), `entr
 log), `manifests` (JSON Lines, all periods up to this one), `receipts` (JSON Lines in the log's order, every
 line opened by its salt), `changes` (JSON Lines: the batches of the registry's changes between them),
 `statements` (JSON Lines), `charges` (JSON: {app: grains}), `payees` and `apps` (the trees' leaves, 104 bytes
-each), `secret` (what parts and salts the period's sums).
+each), `secret` (what parts and salts the period's sums), `rules` (JSON Lines: what answers are priced by;
+billing/repricing.py reads it).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from proxy.receipts.verify import (
 
 PARTS_OF_A_BUNDLE: Final = (
     "checkpoint", "entries", "manifests", "receipts", "changes", "statements", "charges", "payees", "apps",
-    "secret",
+    "secret", "rules",
 )  # fmt: skip
 ENTRY_BYTES: Final = 33
 CHANGES_MARK: Final = b"\x03"

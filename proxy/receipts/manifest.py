@@ -26,7 +26,8 @@ NONCE_BYTES: Final = 16
 class Period:
     """A closed period as its manifest says it. log: (entries, root) that it ends with; books: sha256, hex.
 
-    basis, totals: as statements print them; previous: sha256 of the manifest before, hex, or "".
+    basis, totals: as statements print them; previous: sha256 of the manifest before, hex, or "". rules:
+    sha256 of what the period was priced by, hex.
     """
 
     label: str
@@ -38,13 +39,15 @@ class Period:
     books: str
     log: tuple[int, bytes]
     previous: str
+    rules: str = ""
 
 
 def payload(period: Period, payees: SumTree, apps: SumTree) -> bytes:
     """Return the bytes that are signed.
 
     apps, payees: the trees, null over nobody; basis; books: hash over every transfer and line; closed:
-    microseconds; cur; log: how far it reached; period; prev; seq: its number, from 1; totals; v.
+    microseconds; cur; log: how far it reached; period; prev; rules: not in older ones; seq: its number, from
+    1; totals; v.
     """
     size, root = period.log
     return canonical(
@@ -58,6 +61,7 @@ def payload(period: Period, payees: SumTree, apps: SumTree) -> bytes:
             "payees": _tree(payees),
             "period": period.label,
             "prev": period.previous,
+            **({"rules": period.rules} if period.rules else {}),
             "seq": period.seq,
             "totals": period.totals,
             "v": VERSION,

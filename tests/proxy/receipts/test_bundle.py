@@ -13,11 +13,11 @@ from proxy.metering.usage import Line
 from proxy.receipts.bundle import PARTS_OF_A_BUNDLE, check_bundle
 from proxy.receipts.issuing import Issuer
 from proxy.receipts.verify import Invalid, Keys, canonical
-from tests.books import Bookkeeping, a_year_of_everything
+from tests.books import PRICES, RULES, Bookkeeping, a_year_of_everything
 from tests.stores import lay
 
 ORIGIN = "credits.example/log"
-JSON_LINES = {"manifests", "receipts", "changes", "statements"}
+JSON_LINES = {"manifests", "receipts", "changes", "statements", "rules"}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def made(tmp_path_factory):
     books.answer([Line("w_0", 5)])  # of the period that is still open
     books.prover.log()
     bundles = {
-        label: {name: b"".join(pieces) for name, pieces in Bundle(engine, issuer, label).parts()}
+        label: {
+            name: b"".join(pieces) for name, pieces in Bundle(engine, issuer, label, RULES, PRICES).parts()
+        }
         for label in ("2026-11", "2026-12")
     }
     engine.dispose()
