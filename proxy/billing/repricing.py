@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -163,7 +164,7 @@ def reprice(read: Read, keys: Keys) -> Repriced:
         assert rollup is not None
         closing = _closed(rollup, rules, said)
         lines, skipped = _statements(read, closing, pooled, said, found)
-        _sums(read, closing, said, found, is_pooled=bool(pooled))
+        _sums(read, closing, said, found, apps_of_pools={*pooled, *_declared(said)})
     except Problem as problem:
         raise Invalid(f"the period's rules price nothing: {problem.cause}") from problem
     except (KeyError, TypeError, ValueError, AttributeError, Unbalanced) as error:
@@ -340,7 +341,7 @@ def _statements(
 ) -> tuple[int, int]:
     """Return (lines that were compared, lines that cannot be); name each that is not what its answers pay."""
     basis = canonical(msgspec.to_builtins(closing.basis))
-    if not pooled and basis != canonical(said["basis"]):
+    if not pooled and not _declared(said) and basis != canonical(said["basis"]):
         found.add(said["period"], "its `basis` is not what the rules make", "compare it with `rules`")
     left_out = set[str]().union(*pooled.values())
     made = {one.creator: place for place, one in enumerate(closing.statements)}
@@ -414,11 +415,18 @@ def _use(line: Mapping[str, Any]) -> tuple[Any, ...]:
     return line["work"], line["app"], line["model"], line["day"]
 
 
-def _sums(read: Read, closing: Closing, said: Mapping[str, Any], found: Repriced, *, is_pooled: bool) -> None:
+def _declared(said: Mapping[str, Any]) -> list[str]:
+    """Return the apps whose declared revenue was divided, used or not."""
+    return [str(pool["app"]) for pool in said["totals"].get("pools", ())]
+
+
+def _sums(
+    read: Read, closing: Closing, said: Mapping[str, Any], found: Repriced, *, apps_of_pools: AbstractSet[str]
+) -> None:
     """Name what apps were charged, and sums of the period, that its answers do not come to."""
     totals, own = said["totals"], msgspec.to_builtins(closing.totals)
     is_own = not totals.get("released_grains")  # what was let go comes from earlier periods
-    names = _OWN_SUMS + (() if is_pooled else _ALL_SUMS + (_SPLIT_SUMS if is_own else ()))
+    names = _OWN_SUMS + (() if apps_of_pools else _ALL_SUMS + (_SPLIT_SUMS if is_own else ()))
     for name in names:
         if totals.get(name, 0) != own.get(name, 0):
             found.add(
@@ -426,8 +434,8 @@ def _sums(read: Read, closing: Closing, said: Mapping[str, Any], found: Repriced
                 f"{totals.get(name, 0)} was signed, and its answers come to {own.get(name, 0)}",
                 "compare the statements and charges above",
             )
-    charges: dict[str, int] = {} if is_pooled else json.loads(b"".join(read("charges")))
-    for app in () if is_pooled else sorted({*charges, *closing.charged_by_app}):
+    charges: dict[str, int] = json.loads(b"".join(read("charges")))
+    for app in sorted({*charges, *closing.charged_by_app} - apps_of_pools):
         pays, asked = closing.charged_by_app.get(app, 0), charges.get(app, 0)
         if pays != asked:
             found.add(app, f"it was charged {asked} grains, and its answers cost {pays}", "have it refunded")

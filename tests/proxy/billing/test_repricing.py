@@ -30,7 +30,7 @@ from proxy.receipts.verify import (
     open_manifest,
 )
 from proxy.settings import Scheme
-from tests.books import NOVEMBER_US, PRICES, RULES, Bookkeeping
+from tests.books import NOVEMBER_US, PRICES, RULES, Bookkeeping, a_year_of_everything
 from tests.stores import lay
 
 JSON_LINES = {"manifests", "receipts", "changes", "statements", "rules"}
@@ -56,12 +56,17 @@ def template(tmp_path_factory):
     return url.removeprefix("sqlite:///")
 
 
-def opened(template, folder):
-    shutil.copyfile(template, folder / "store.db")
+def signing(folder):
     engine = open_engine(f"sqlite:///{folder / 'store.db'}")
     made = Signed(engine)
     made.issuer = Issuer(folder, "credits.example/log", made.clock)
     made.prover = Prover(engine, made.issuer)
+    return made
+
+
+def opened(template, folder):
+    shutil.copyfile(template, folder / "store.db")
+    made = signing(folder)
     made.split("w_1", [("c_1", 600_001), ("c_2", 399_999)])
     made.answer([Line("w_0", 400_000), Line("w_1", 100_000), Line("w_2", 50_000, "free")])
     made.answer([Line("w_1", 333_333)], app="app_1", day=1)
@@ -155,6 +160,30 @@ def test_lines_of_a_pool_are_said_not_to_be_priced_again(books):
         "prices: 2 receipts and 2 lines agree, priced again by the signed rules",
         "prices: 4 lines NOT priced again (pools, and what claims let go)",
     ]
+
+
+def test_claims_releases_resplits_and_unclaimed_works_are_priced_again(template, tmp_path):
+    shutil.copyfile(template, tmp_path / "store.db")
+    books = signing(tmp_path)
+    a_year_of_everything(books, paid=False)  # a table's prices are too small to pay out
+    for label, skipped in (("2026-11", 0), ("2026-12", 1)):
+        found = audited(books, bundled(books, label))
+        assert not found.findings
+        assert len(found.proven) == 1 + skipped
+    books.engine.dispose()
+
+
+def test_a_pool_that_nobody_used_is_no_difference(books):
+    ada, bob = (
+        Pools(books.engine, clock=books.clock, ids=books.ids, by=name, currency="USD")
+        for name in ("ada", "bob")
+    )
+    rules = msgspec.structs.replace(RULES, schemes=[Scheme(app="app_0", scheme="pool")])
+    books.close("a")
+    bob.decide(ada.declare("app_0", "b", "20", users=4).id, "approved")
+    books.answer([Line("w_1", 333_333)], app="app_1", day=2)
+    books.close("b", rules)
+    assert not audited(books, bundled(books, "b", rules=rules)).findings
 
 
 WRONG_RECEIPTS = {

@@ -67,3 +67,13 @@ def test_a_bundle_is_recomputed_without_the_store(tmp_path):
     cut = elsewhere.json("audit", tmp_path / "b.zip", "--keys", tmp_path / "keys.json")
     assert (cut.status, cut.row["holds"]) == (1, False)
     assert ec.json("periods", "bundle", "c", "--out", tmp_path / "c.zip").row["error"] == "not_signed"
+
+
+def test_a_price_that_no_file_makes_is_named_with_its_receipt_and_the_audit_fails(closed, tmp_path):
+    about = Issuer(closed.data, "endcredits.local/log", SystemClock()).about()
+    (tmp_path / "keys.json").write_bytes(canonical(about))
+    assert closed("periods", "bundle", "2026-11", "--out", tmp_path / "a.zip").status == 0
+    found = closed.json("audit", tmp_path / "a.zip", "--keys", tmp_path / "keys.json")
+    assert (found.status, found.row["holds"]) == (1, False)
+    assert [one.split(":")[0] for one in found.row["findings"]] == ["rct_1", "rct_2"]
+    assert "does not hold: rct_1" in closed("audit", tmp_path / "a.zip").out

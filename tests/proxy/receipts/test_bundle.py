@@ -104,6 +104,18 @@ CHANGES = {
     "leaves in another order": lambda p: {"payees": p["payees"][104:] + p["payees"][:104]},
     "an app's leaves": lambda p: {"apps": p["apps"][:-104]},
     "another secret": lambda p: {"secret": bytes(32)},
+    "the registry's changes left out": lambda p: {"changes": b""},
+    "a batch of changes left out": lambda p: {"changes": b"".join(rows(p, "changes")[1:])},
+    "a batch of changes twice": lambda p: {"changes": p["changes"] + rows(p, "changes")[-1]},
+    "a batch's first number": lambda p: {
+        "changes": changed_row(p, "changes", 0, lambda said: said.update(first=said["first"] + 1))
+    },
+    "a batch with a change fewer": lambda p: {
+        "changes": changed_row(p, "changes", 0, lambda said: said.update(n=said["n"] - 1))
+    },
+    "another root of a batch": lambda p: {
+        "changes": changed_row(p, "changes", 0, lambda said: said.update(root="A" * 43))
+    },
     "no manifest": lambda p: {"manifests": b""},
     "the manifest before left out": lambda p: {"manifests": rows(p, "manifests")[-1]},
     "manifests in another order": lambda p: {"manifests": b"".join(reversed(rows(p, "manifests")))},
