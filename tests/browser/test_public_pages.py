@@ -25,7 +25,10 @@ from proxy.database import open_engine
 from proxy.demo.answers import CATALOGUE_DIR
 from proxy.demo.children import child, command
 from proxy.demo.journey import CONFIG
+from proxy.receipts.verify import canonical
 from proxy.settings import load_settings
+from tests.proxy.portal.test_verifying import changed, saved
+from tests.proxy.receipts.making import KEY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -301,6 +304,38 @@ def test_a_saved_verifier_says_yes_and_exactly_why_not_without_a_network(browser
         page.wait_for_selector(f"#verdict h2:text-is('{says}')")
         looked_at(page, f"verified-{name}-{says.replace(' ', '-')}", "light", 1280)
     assert len(page.inner_text("#verdict p")) > 20
+    assert troubles == []
+    page.context.close()
+
+
+def test_a_saved_verifier_shows_a_change_of_the_registry_and_refuses_an_altered_one(
+    browser, saved_page, tmp_path
+):
+    (tmp_path / "keys.json").write_text(saved(KEY))
+    good = changed()
+    told = json.loads(good)
+    path = [told["salt"], *told["path"][1:]]
+    files = [(good, "It holds")] + [
+        (canonical({**told, **other}).decode(), "It does not hold")
+        for other in (
+            {"change": {**told["change"], "seq": told["change"]["seq"] + 1}},
+            {"change": {**told["change"], "actor": "c_2"}},
+            {"said": {"work": "w_3"}},
+            {"batch": {**told["batch"], "first": 2}},
+            {"path": path},
+            {"proof": told["proof"].replace("index 1", "index 0")},
+        )
+    ]
+    page, troubles = opened(browser, "file:", offline=True)
+    page.goto(saved_page.as_uri())
+    page.set_input_files("#keys", tmp_path / "keys.json")
+    for number, (text, says) in enumerate(files):
+        (tmp_path / f"{number}.json").write_text(text)
+        page.set_input_files("#file", tmp_path / f"{number}.json")
+        page.get_by_role("button", name="Check it").click()
+        page.wait_for_selector(f"#verdict h2:text-is('{says}')")
+        assert ("It is change 2 " in page.inner_text("#verdict")) == (number == 0)
+        page.evaluate("document.querySelector('#verdict').replaceChildren()")
     assert troubles == []
     page.context.close()
 
