@@ -74,7 +74,6 @@ class Rules:
             "default": self.default,
             "floors": dict(self.asked.floors),
             "links": dict(self.links),
-            "owners": dict(self.asked.owners),
             "policy_seq": self.policy_seq,
             "prices": self.prices,
             "rates": dict(self.asked.rates),
@@ -86,6 +85,7 @@ class Rules:
             split = splits.get(work)
             row = {
                 "claimed": int(work in claimed),
+                "owner": self.asked.owners.get(work, ""),
                 "parties": split.parties if split else None,
                 "version": split.version if split else 0,
                 "work": work,
@@ -191,13 +191,15 @@ def _rules(read: Read, said: Mapping[str, Any]) -> _Priced:
     hashed, rows = hashlib.sha256(), iter(_rows(read))
     first = next(rows, b"")
     hashed.update(first)
-    splits, claimed = dict[str, SplitSet](), set[str]()
+    splits, claimed, owners = dict[str, SplitSet](), set[str](), dict[str, str]()
     for row in rows:
         hashed.update(row)
         one = from_canonical(row.strip(), "a split")
         if one["parties"] is not None:
             parties = tuple((str(party), int(ppm)) for party, ppm in one["parties"])
             splits[str(one["work"])] = SplitSet(int(one["version"]), parties)
+        if one["owner"]:
+            owners[str(one["work"])] = str(one["owner"])
         if one["claimed"]:
             claimed.add(str(one["work"]))
     if hashed.hexdigest() != said["rules"]:
@@ -212,7 +214,7 @@ def _rules(read: Read, said: Mapping[str, Any]) -> _Priced:
     policy_seq = basis.get("policy_seq", 0)
     if numbers != (basis["registry_seq"], policy_seq, policy_seq):
         raise Invalid("the rules are of another number of the registry or of policies than the period's")
-    asked = Asked(_history(head["floors"]), _history(head["rates"]), head["owners"])
+    asked = Asked(_history(head["floors"]), _history(head["rates"]), owners)
     return _Priced(
         terms=Terms.of_agenda(agenda, asked),
         prices=PriceTable.parse(head["prices"]),

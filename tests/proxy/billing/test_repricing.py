@@ -11,9 +11,10 @@ import pytest
 
 from proxy.access.links_store import link_app
 from proxy.billing.bundling import Bundle
+from proxy.billing.floors import Asked
 from proxy.billing.pools_store import Pools
 from proxy.billing.proving import Prover
-from proxy.billing.repricing import reprice
+from proxy.billing.repricing import Rules, reprice
 from proxy.database import open_engine
 from proxy.errors import Conflict
 from proxy.metering.usage import Line
@@ -235,6 +236,10 @@ OTHER_RULES = {
     "a change of the registry dropped": lambda head, _: head.update(registry_seq=head["registry_seq"] - 1),
     "a floor": lambda head, _: head.update(floors={"w_0": [[0, 10**15]]}),
     "somebody's own app": lambda head, _: head.update(links={"app_0": [[0, "c_0"]]}),
+    "a creator's floor": lambda head, splits: (
+        head.update(floors={"c_9": [[0, 10**15]]}),
+        splits["w_0"].update(owner="c_9"),
+    ),
     "another version of a split": lambda _, splits: splits["w_1"].update(version=9),
     "other parties of a split": lambda _, splits: splits["w_1"].update(
         parties=[["c_1", 600_000], ["c_2", 400_000]]
@@ -284,6 +289,13 @@ def test_a_line_that_differs_names_what_it_says_and_the_receipts_behind_it(close
     texts = [one.text for one in found.findings]
     assert any("w_1 in app_0" in one and "split_ppm 600001 and not 600000" in one for one in texts)
     assert any(f"its receipts: rct_{1:026d}" in one for one in texts)
+
+
+def test_a_work_that_was_registered_since_changes_nothing_of_a_periods_rules():
+    asked = Asked(floors={"c_1": ((1, 5),)}, owners={"w_1": "c_1"})
+    later = Asked(floors=asked.floors, owners={"w_1": "c_1", "w_9": "c_1"})
+    first, again = (Rules(1, 0, "{}", asked=one).digest(["w_1"], {}, frozenset()) for one in (asked, later))
+    assert first == again != Rules(1, 0, "{}").digest(["w_1"], {}, frozenset())
 
 
 def test_rules_that_were_left_out_are_missed(closed):
