@@ -40,6 +40,7 @@ SQLModel.metadata.naming_convention = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+_MIGRATIONS = Path(__file__).with_name("migrations")
 CLOSE_S = 5.0  # what a thread at work on the store may take to end; as long as SQLite waits for a lock
 # What a value of COPY's text format may not hold as it is.
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -112,7 +113,7 @@ def _alembic(url: str) -> Config:
     from alembic.config import Config  # noqa: PLC0415  # see above
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["url"] = url
     return config
 
@@ -122,12 +123,11 @@ def upgrade(url: str) -> None:
 
     Raises Unavailable when the store cannot be reached, or was written by a newer version.
     """
-    from alembic import command  # noqa: PLC0415  # see above
-    from alembic.util.exc import CommandError  # noqa: PLC0415  # likewise
-
     try:
-        command.upgrade(_alembic(url), "head")
-    except CommandError as error:
+        if _is_current(url):
+            return
+        _migrate(url)
+    except _Newer as error:
         raise Unavailable(
             f"the store was written by a newer version of Endcredits ({error})",
             remedy="run that version, or restore a backup made before it",
@@ -141,15 +141,39 @@ def upgrade(url: str) -> None:
         ) from error
 
 
+class _Newer(Exception):
+    """The store's schema is none that this version knows."""
+
+
+def _is_current(url: str) -> bool:
+    """Whether the schema is this version's: what nearly every start finds, and loading alembic is slow."""
+    made = sa.make_url(url)
+    if made.get_backend_name() == "sqlite" and not Path(made.database or "").is_file():
+        return False  # to look would create it
+    engine = open_engine(url)
+    try:
+        found, wanted = versions(engine)
+    finally:
+        engine.dispose()
+    return found == wanted
+
+
+def _migrate(url: str) -> None:
+    from alembic import command  # noqa: PLC0415  # see above
+    from alembic.util.exc import CommandError  # noqa: PLC0415  # likewise
+
+    try:
+        command.upgrade(_alembic(url), "head")
+    except CommandError as error:
+        raise _Newer(str(error)) from error
+
+
 def versions(engine: sa.Engine) -> tuple[str | None, str]:
     """Return (schema version found in the store, version this code wants)."""
-    from alembic.migration import MigrationContext  # noqa: PLC0415  # see above
-    from alembic.script import ScriptDirectory  # noqa: PLC0415  # likewise
-
-    head = ScriptDirectory.from_config(_alembic(str(engine.url))).get_current_head()
     with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    return found, str(head)
+        is_empty = not sa.inspect(connection).has_table("alembic_version")
+        found = None if is_empty else connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found, max(path.stem for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 # Readers poll max(seq) and load what is newer. That is right only if numbers appear in the order they are

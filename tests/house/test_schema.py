@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 from proxy.database import open_engine, upgrade, versions
@@ -53,6 +54,11 @@ def sqlite_triggers(engine) -> set[str]:
 def test_the_store_is_at_the_version_this_code_wants(sqlite):
     found, wanted = versions(sqlite)
     assert found == wanted
+
+
+def test_the_wanted_version_is_the_last_of_one_unbroken_line_of_migrations(sqlite):
+    scripts = ScriptDirectory(ROOT / "proxy" / "migrations")
+    assert [versions(sqlite)[1]] == scripts.get_heads()
 
 
 def test_an_upgrade_of_an_upgraded_store_changes_nothing(sqlite):
