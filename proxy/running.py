@@ -253,13 +253,13 @@ class Running:
         return self.registry.snapshot.works_at(address)
 
     def price_of(
-        self, model: str, occurred_us: int, tokens_in: int, tokens_out: int
+        self, model: str, occurred_us: int, tokens_in: int, tokens_out: int, images: int, milliseconds: int
     ) -> tuple[str, int | None, str]:
         """Return (price table's version, grains or None, currency) for one answer."""
         in_force = self.prices.at(occurred_us)
         if in_force is None:
             return "", None, self.settings.billing.currency
-        price = in_force.price(model, tokens_in, tokens_out)
+        price = in_force.price(model, tokens_in, tokens_out, images, milliseconds)
         if price is None:
             return in_force.version, None, self.settings.billing.currency
         return price.version, price.grains, price.currency

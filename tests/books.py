@@ -18,7 +18,7 @@ from proxy.billing.payees import TaxProfile
 from proxy.billing.payees_store import Payees
 from proxy.billing.payouts import Batch, Debtor, Rules
 from proxy.billing.payouts_store import Payouts
-from proxy.billing.prices import load
+from proxy.billing.prices import PriceTable, load
 from proxy.billing.proving import Prover
 from proxy.billing.run import close_period
 from proxy.billing.statement import Closing
@@ -140,11 +140,11 @@ class Bookkeeping:
 
     # Money
 
-    def close(self, label: str, billing: Billing = RULES) -> Closing:
+    def close(self, label: str, billing: Billing = RULES, prices: PriceTable = PRICES) -> Closing:
         """Close a period; its comment window ends at once."""
         self.clock.advance(1)
         now_us, by = self.clock.now_us(), self.prover
-        made = close_period(self.engine, label, billing, PRICES, dry_run=False, now_us=now_us, prover=by)
+        made = close_period(self.engine, label, billing, prices, dry_run=False, now_us=now_us, prover=by)
         self.clock.advance(1)
         return made
 

@@ -95,7 +95,7 @@ class World:
             "attributing": self.attributing,
             "credit_of": self.credits.get,
             "registry_seq": lambda: 5,
-            "price_of": lambda model, at, i, o: ("p1", 10 * i + 20 * o, "USD"),
+            "price_of": lambda model, at, i, o, images, ms: ("p1", 10 * i + 20 * o, "USD"),
             "issuer": fakes.StillIssuer(),
             "clock": self.clock,
             "ids": fakes.CountingIds(),

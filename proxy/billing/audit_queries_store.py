@@ -217,6 +217,8 @@ INTEGERS: Final = (
     ("event", "price_grains"),
     ("event", "input_tokens"),
     ("event", "output_tokens"),
+    ("event", "images"),
+    ("event", "milliseconds"),
     ("event_line", "ppm"),
     ("attributed", "unattributed_ppm"),
     ("split", "ppm"),

@@ -2,8 +2,8 @@
 
 Two documents of a closed period, with the same columns and the same sum. The *invoice* has one row for each
 place where an app's money went, as the ledger has it. The *usage* has one row for each day, model, endpoint
-and scheme, with answers and tokens. Every mandatory column of FOCUS 1.2 is there; what is ours is in columns
-that begin with `x_`, among them each cost in grains, so that a sum is a sum of integers.
+and scheme, with answers and what they used. Every mandatory column of FOCUS 1.2 is there; what is ours is in
+columns that begin with `x_`, among them each cost in grains, so that a sum is a sum of integers.
 
 Source: FinOps Open Cost and Usage Specification 1.2, "Cost and Usage". docs/money.md, "Usage and invoices of
 apps", says how each column is filled, and why some are left out.
@@ -33,7 +33,7 @@ COLUMNS: Final = (
     "ContractedCost", "EffectiveCost", "InvoiceId", "InvoiceIssuerName", "ListCost", "PricingQuantity",
     "PricingUnit", "ProviderName", "PublisherName", "ServiceCategory", "ServiceName", "ServiceSubcategory",
     "x_Period", "x_CostGrains", "x_GoesTo", "x_Scheme", "x_Model", "x_Endpoint", "x_InputTokens",
-    "x_OutputTokens", "x_EstimatedRequests",
+    "x_OutputTokens", "x_EstimatedRequests", "x_Images", "x_Milliseconds",
 )  # fmt: skip
 WORKS: Final = "works"
 PLATFORM: Final = "platform"
@@ -74,6 +74,8 @@ class Used:
     input_tokens: int = 0
     output_tokens: int = 0
     grains: int = 0
+    images: int = 0
+    milliseconds: int = 0
 
 
 # app, day (days since the epoch), model, endpoint, scheme
@@ -101,6 +103,8 @@ def add(uses: dict[UseKey, Used], event: MeteredEvent, rated: Rated) -> None:
     used.estimated += event.estimated
     used.input_tokens += event.input_tokens
     used.output_tokens += event.output_tokens
+    used.images += event.images
+    used.milliseconds += event.milliseconds
     used.grains += sum(rated.dues) + sum(grains for _, grains in rated.common) + rated.platform_grains
 
 
@@ -123,6 +127,8 @@ def usage_rows(frame: Frame, charged: Charged, uses: Mapping[UseKey, Used]) -> I
             "x_InputTokens": str(used.input_tokens),
             "x_OutputTokens": str(used.output_tokens),
             "x_EstimatedRequests": str(used.estimated),
+            "x_Images": str(used.images),
+            "x_Milliseconds": str(used.milliseconds),
         }
         described = f"Credits for answers of {model} ({endpoint}), by {scheme}"
         yield _row(

@@ -102,6 +102,8 @@ def usage_event(event: MeteredEvent, source: str) -> Row:
         "occurred": iso_utc(event.occurred_us),
         "outcome": event.outcome,
         "tokens": {"input": event.input_tokens, "output": event.output_tokens, "estimated": event.estimated},
+        "images": event.images,
+        "milliseconds": event.milliseconds,
         "unattributed_ppm": event.unattributed_ppm,
         "works": [{"work": line.work, "ppm": line.ppm, "verdict": line.verdict} for line in event.lines],
         "reason": event.reason,

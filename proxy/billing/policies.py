@@ -171,6 +171,6 @@ def check(policy: Policy) -> None:
 def medium_of(endpoint: str) -> Medium:
     """Return what kind of answer an endpoint gives, in a batch too: what is no picture or sound is text."""
     name = endpoint.removeprefix("batch.")
-    if name.startswith("images."):
+    if name.partition(".")[0] == "images":
         return "picture"
     return "sound" if name in {"audio.speech", "realtime"} else "text"

@@ -6,8 +6,8 @@ another version, and an event that was priced says which. A model that no patter
 is not a price of 0: its events are kept, and a period that holds them refuses to close until a price is
 given.
 
-A price is exact (tokens times grains per million tokens) and then rounded up to a whole grain: the odd grain
-goes to the creators' side of the sum.
+A price is exact (tokens times grains per million of them, images and seconds times grains for each) and then
+rounded up to a whole grain, once: the odd grain goes to the creators' side of the sum.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
-    """One [[models]] row. Grains per million tokens, per image, per second of sound."""
+    """One [[models]] row. Grains per million tokens, per image, per second of sound or video."""
 
     pattern: str
     matcher: re.Pattern[str]
@@ -55,13 +55,25 @@ class ModelPrice:
     per_image_grains: int
     per_second_grains: int
 
-    def grains(self, input_tokens: int, output_tokens: int) -> int | None:
-        """Return the price, rounded up; None where only images or seconds have one and no token was used."""
-        if not input_tokens and not output_tokens and (self.per_image_grains or self.per_second_grains):
+    def grains(
+        self, input_tokens: int, output_tokens: int, images: int = 0, milliseconds: int = 0
+    ) -> int | None:
+        """Return the price, rounded up once; None beyond 64 bits, and where nothing was counted of an answer
+        that images or seconds are the price of.
+        """
+        if not (input_tokens or output_tokens or images or milliseconds) and self._is_of_media:
             return None
-        exact = input_tokens * self.input_per_million_grains + output_tokens * self.output_per_million_grains
-        grains = -(-exact // 1_000_000)
+        millionths = input_tokens * self.input_per_million_grains
+        millionths += output_tokens * self.output_per_million_grains
+        millionths += images * self.per_image_grains * 1_000_000
+        millionths += milliseconds * self.per_second_grains * 1_000
+        grains = -(-millionths // 1_000_000)
         return grains if grains <= GRAINS_MAX else None
+
+    @property
+    def _is_of_media(self) -> bool:
+        by_token = self.input_per_million_grains or self.output_per_million_grains
+        return bool(self.per_image_grains or self.per_second_grains) and not by_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +93,12 @@ class PriceList:
                 return row
         return None
 
-    def price(self, model: str, input_tokens: int, output_tokens: int) -> Price | None:
+    def price(
+        self, model: str, input_tokens: int, output_tokens: int, images: int = 0, milliseconds: int = 0
+    ) -> Price | None:
         """Return what an answer cost by this file, or None when it does not know the model's price."""
         row = self.find(model)
-        grains = row.grains(input_tokens, output_tokens) if row else None
+        grains = row.grains(input_tokens, output_tokens, images, milliseconds) if row else None
         return None if grains is None else Price(grains, self.currency, self.version)
 
 
@@ -133,10 +147,18 @@ class PriceTable:
                 return entry
         return None
 
-    def price(self, model: str, occurred_us: int, input_tokens: int, output_tokens: int) -> Price | None:
+    def price(
+        self,
+        model: str,
+        occurred_us: int,
+        input_tokens: int,
+        output_tokens: int,
+        images: int = 0,
+        milliseconds: int = 0,
+    ) -> Price | None:
         """Return what an answer cost, or None when no price is known: never 0 for want of one."""
         entry = self.at(occurred_us)
-        return entry.price(model, input_tokens, output_tokens) if entry else None
+        return entry.price(model, input_tokens, output_tokens, images, milliseconds) if entry else None
 
     @property
     def version(self) -> str:

@@ -284,6 +284,8 @@ def _event(shown: Mapping[str, Any]) -> MeteredEvent:
         method=said["att"],
         registry_seq=said["reg"],
         policy_seq=said.get("pol"),
+        images=said.get("img", 0),
+        milliseconds=said.get("ms", 0),
     )
 
 
@@ -311,15 +313,23 @@ def _check_price(event: MeteredEvent, rules: _Priced, found: Repriced) -> None:
             "ask for the price file in force at that time; an answer is priced by it and by no other",
         )
         return
-    price = listed.price(event.model, event.input_tokens, event.output_tokens)
+    price = listed.price(
+        event.model, event.input_tokens, event.output_tokens, event.images, event.milliseconds
+    )
     if price is None or (price.grains, price.currency) != (event.price_grains, event.currency):
         expected = f"{price.grains} grains in {price.currency}" if price else "no price"
         found.add(
             event.id,
             f"it says {event.price_grains} grains in {event.currency}; by {listed.version} {event.model} "
-            f"costs {expected} for {event.input_tokens} tokens in and {event.output_tokens} out",
+            f"costs {expected} for {_counted(event)}",
             "have the answer adjusted by the difference",
         )
+
+
+def _counted(event: MeteredEvent) -> str:
+    said = f"{event.input_tokens} tokens in and {event.output_tokens} out"
+    said += f", {event.images} images" if event.images else ""
+    return said + (f", {event.milliseconds} ms of sound or video" if event.milliseconds else "")
 
 
 def _closed(rollup: Rollup, rules: _Priced, said: Mapping[str, Any]) -> Closing:

@@ -330,7 +330,14 @@ def _price(event: MeteredEvent, terms: Terms, prices: PriceTable) -> tuple[int, 
         return 0, ""  # nothing was given, so nothing is owed, whatever the model would have cost
     if event.price_grains is not None:
         return (event.price_grains, event.price_version) if event.currency == terms.currency else None
-    price = prices.price(event.model, event.occurred_us, event.input_tokens, event.output_tokens)
+    price = prices.price(
+        event.model,
+        event.occurred_us,
+        event.input_tokens,
+        event.output_tokens,
+        event.images,
+        event.milliseconds,
+    )
     if price is None:
         return None
     if price.currency != terms.currency:

@@ -38,6 +38,8 @@ class Answered:
     outcome: str
     input_tokens: int
     output_tokens: int
+    images: int
+    milliseconds: int
 
 
 def app_named(engine: sa.Engine, app: str) -> str:
@@ -58,7 +60,7 @@ def answers_of(engine: sa.Engine, keys: SubjectKeys, app_id: str, subject: str) 
         return [
             Answered(
                 row.id, periods[row.subject_digest], row.occurred_us, row.model, row.endpoint,
-                row.outcome, row.input_tokens, row.output_tokens,
+                row.outcome, row.input_tokens, row.output_tokens, row.images, row.milliseconds,
             )
             for row in connection.execute(query.order_by(_event.c.occurred_us, _event.c.id))
         ]  # fmt: skip

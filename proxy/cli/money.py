@@ -71,6 +71,8 @@ def event_line(event: MeteredEvent, app_names: dict[str, str]) -> dict[str, Any]
         "outcome": event.outcome,
         "status": event.status,
         "tokens": {"input": event.input_tokens, "output": event.output_tokens, "estimated": event.estimated},
+        "images": event.images,
+        "milliseconds": event.milliseconds,
         "price_grains": event.price_grains,
         "price_version": event.price_version,
         "policy_seq": event.policy_seq,

@@ -123,6 +123,7 @@ def export_user(desk: Desk, subject: str, app: str) -> None:
         {
             "id": one.id, "occurred": iso_utc(one.occurred_us), "model": one.model, "endpoint": one.endpoint,
             "outcome": one.outcome, "input_tokens": one.input_tokens, "output_tokens": one.output_tokens,
+            "images": one.images, "milliseconds": one.milliseconds,
         }
         for one in found
     )  # fmt: skip

@@ -26,7 +26,7 @@ _ANSWERS: Final = """
 SELECT a.idx, a.event_id, e.id, e.occurred_us, e.app_id, e.backend, e.model, e.endpoint, e.outcome,
   e.input_tokens, e.output_tokens, e.estimated, e.output_digest, e.subject_digest, e.price_version,
   e.price_grains, e.currency, a.unattributed_ppm, a.reason, a.method, a.registry_seq,
-  e.policy_seq
+  e.policy_seq, e.images, e.milliseconds
 FROM attributed a LEFT JOIN event e ON e.id = a.event_id
 WHERE a.shard_id = ? AND a.idx >= ? AND a.idx < ? ORDER BY a.idx"""
 _LINES: Final = """
@@ -118,6 +118,7 @@ def _answer(row: Sequence[Any], lines: Sequence[Line]) -> MeteredEvent:
     (
         _, _, event_id, occurred_us, app_id, backend, model, endpoint, outcome, tokens_in, tokens_out,
         estimated, digest, subject, version, grains, currency, unattributed, reason, method, seq, policy_seq,
+        images, milliseconds,
     ) = row  # fmt: skip
     return MeteredEvent(
         id=event_id,
@@ -140,6 +141,8 @@ def _answer(row: Sequence[Any], lines: Sequence[Line]) -> MeteredEvent:
         method=method,
         registry_seq=seq,
         policy_seq=policy_seq,
+        images=images,
+        milliseconds=milliseconds,
         lines=tuple(lines),
     )
 

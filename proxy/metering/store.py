@@ -65,6 +65,10 @@ class EventRow(SQLModel, table=True):
     price_grains: int | None = Field(sa_type=sa.BigInteger)
     currency: str
     policy_seq: int | None = Field(sa_type=sa.BigInteger)
+    images: int = Field(default=0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": sa.text("0")})
+    milliseconds: int = Field(
+        default=0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": sa.text("0")}
+    )
     body_sha256: str
 
 
@@ -255,6 +259,8 @@ def _rows(shard_id: str, frames: Iterable[Frame]) -> _Batch:
                         record.price_grains,
                         record.currency,
                         record.policy_seq,
+                        record.images,
+                        record.milliseconds,
                         body,
                     )
                 )
@@ -445,5 +451,7 @@ def _answer(row: Mapping[str, Any], lines: Mapping[str, list[Line]]) -> MeteredE
         method="" if pending else row["method"],
         registry_seq=0 if pending else row["registry_seq"],
         policy_seq=row["policy_seq"],
+        images=row["images"],
+        milliseconds=row["milliseconds"],
         lines=tuple(lines.get(row["id"], ())),
     )

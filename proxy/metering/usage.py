@@ -35,7 +35,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 def _check_integers(answer_id: str, *integers: int) -> None:
     for integer in integers:
         if not 0 <= integer <= INTEGER_MAX:
-            raise ValueError(f"a time, token count or price of {answer_id} is negative or beyond 64 bits")
+            raise ValueError(f"a time, count or price of {answer_id} is negative or beyond 64 bits")
 
 
 class Begun(msgspec.Struct, frozen=True, tag="begun", kw_only=True):
@@ -62,6 +62,8 @@ class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
     price_version: the table in force at `occurred_us` (empty when there is none). policy_seq: up to which
     activation of a policy was known, 0 for none; None in records from before it was kept.
     output_digest: keyed digest of the output text, hex; subject_digest likewise for the end user, or empty.
+    images: that were made; milliseconds: of sound that was heard or video that was made; 0 where the backend
+    did not say, and in records from before they were counted.
     """
 
     id: str
@@ -80,11 +82,19 @@ class Used(msgspec.Struct, frozen=True, tag="used", kw_only=True):
     price_grains: int | None = None
     currency: str = "USD"
     policy_seq: int | None = None
+    images: int = 0
+    milliseconds: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what the store could never take: such a record would hold up all that come after it."""
         _check_integers(
-            self.id, self.occurred_us, self.input_tokens, self.output_tokens, self.price_grains or 0
+            self.id,
+            self.occurred_us,
+            self.input_tokens,
+            self.output_tokens,
+            self.price_grains or 0,
+            self.images,
+            self.milliseconds,
         )
 
 
@@ -155,6 +165,8 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     output_digest: str = ""
     subject_digest: str = ""
     policy_seq: int | None = None
+    images: int = 0
+    milliseconds: int = 0
 
     @classmethod
     def of(cls, used: Used, attributed: Attributed) -> MeteredEvent:
@@ -181,4 +193,6 @@ class MeteredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             output_digest=used.output_digest,
             subject_digest=used.subject_digest,
             policy_seq=used.policy_seq,
+            images=used.images,
+            milliseconds=used.milliseconds,
         )

@@ -161,6 +161,8 @@ def _receipt(event: MeteredEvent, credit: Callable[[str], WorkCredit | None]) ->
         "occurred": iso_utc(event.occurred_us),
         "outcome": event.outcome,
         "tokens": {"input": event.input_tokens, "output": event.output_tokens, "estimated": event.estimated},
+        "images": event.images,
+        "milliseconds": event.milliseconds,
         "method": event.method,
         "reason": event.reason,
         "unattributed_ppm": None if pending else event.unattributed_ppm,

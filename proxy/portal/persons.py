@@ -112,6 +112,7 @@ def persons_router(engine: sa.Engine, settings: Settings, clock: Clock) -> Route
                 "id": one.id, "occurred": iso_utc(one.occurred_us), "model": one.model,
                 "endpoint": one.endpoint, "outcome": one.outcome,
                 "tokens": {"input": one.input_tokens, "output": one.output_tokens},
+                "images": one.images, "milliseconds": one.milliseconds,
             }
             for one in found
         ]  # fmt: skip

@@ -81,10 +81,11 @@ def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
     """Return the bytes that are signed, the same whenever they are made of the same settled answer.
 
     app; att: what attributed; cur; end: endpoint; est: 1 where tokens were estimated; iat: when it was given,
-    microseconds; in and out: tokens; lroot: root over the lines; mdl; n: lines; oc: the keyed digest of the
-    output, hex, or ""; pol: up to which activation of a policy was known; price: grains, left out where there
-    is none; pver: price table; reg: the registry's number; res: complete, cut or failed; rid; unat: ppm; v;
-    why: why it was not scored, or "".
+    microseconds; img: images, and ms: milliseconds of sound or video, each left out where it is 0, so that
+    receipts from before they were counted stay what they were; in and out: tokens; lroot: root over the
+    lines; mdl; n: lines; oc: the keyed digest of the output, hex, or ""; pol: up to which activation of a
+    policy was known; price: grains, left out where there is none; pver: price table; reg: the registry's
+    number; res: complete, cut or failed; rid; unat: ppm; v; why: why it was not scored, or "".
     """
     said: dict[str, Any] = {
         "app": event.app_id,
@@ -111,6 +112,10 @@ def payload(event: MeteredEvent, secrets: Secrets) -> bytes:
         said["pol"] = event.policy_seq
     if event.price_grains is not None:
         said["price"] = event.price_grains
+    if event.images:
+        said["img"] = event.images
+    if event.milliseconds:
+        said["ms"] = event.milliseconds
     return _canonical(said)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from proxy.metering.usage import Outcome
 from proxy.relay.credits import Credited
 from proxy.wire.headers import RawHeaders, id_header, status_header
-from proxy.wire.output import TokenCounts
+from proxy.wire.output import NO_MEDIA, MediaCounts, TokenCounts
 
 
 class Forward(msgspec.Struct, frozen=True):
@@ -62,12 +62,14 @@ class Record(msgspec.Struct, frozen=True):
     """Meter the answer durably, then tell `recorded` (or `not_recorded`).
 
     counts: what the backend reported; the missing parts are estimated and marked. credits: None when late.
+    media: images and seconds that it told of, which are never estimated.
     """
 
     outcome: Outcome
     model: str
     counts: TokenCounts
     credits: Credited | None
+    media: MediaCounts = NO_MEDIA
 
 
 class Close(msgspec.Struct, frozen=True):

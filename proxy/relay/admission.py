@@ -21,11 +21,12 @@ from proxy.errors import BadRequest, Forbidden, Problem
 from proxy.metering.usage import Used
 from proxy.relay.needs import PriceOf
 from proxy.settings import Settings
-from proxy.wire import Endpoint
+from proxy.wire import Asked, Endpoint
 from proxy.wire.errors import WireError
 from proxy.wire.models import claims_in, may_use, the_one_place
 
 BYTES_PER_TOKEN = 4  # a guess for rates, which are settled by what was used
+UNREAD = Asked("")  # one answer, of which nothing is known
 
 
 class LimitReached(Problem):
@@ -124,7 +125,7 @@ class Admission:
     def check_price(self, principal: Principal, models: Iterable[str]) -> None:
         """Raise Forbidden when an app with a budget asks for what has no price."""
         if principal.limits.budget_grains is not None:
-            self._dearest(models, 0, 0, principal.limits.currency)
+            self._dearest(models, (0, 0, 0, 0), principal.limits.currency)
 
     async def reserve(
         self,
@@ -134,11 +135,12 @@ class Admission:
         models: Iterable[str] = (),
         *,
         content_type: bytes = b"",
-        choices: int = 1,
+        asked: Asked = UNREAD,
     ) -> Reserved:
         """Hold what a metered request may use at most. models: what its backends call the model.
 
-        choices: how many answers its endpoint reads in it, where that is more than its `n`.
+        asked: as its endpoint reads it, which may be of more answers than its `n`, of images or of video. How
+        long sound is that is sent nobody knows before, so its seconds are not held, and paid all the same.
 
         Raises LimitReached, Forbidden for a price that cannot be known, Unavailable when the store is away.
         """
@@ -148,7 +150,7 @@ class Admission:
         claims = claims_in(body, content_type)
         model = (claims.model if claims else None) or ""
         said = claims.output_tokens if claims else None
-        choices = max(choices, claims.choices if claims else 1)
+        choices = max(asked.choices, claims.choices if claims else 1)
         tokens = 0
         if limits.tokens_per_min:
             tokens = len(body) // BYTES_PER_TOKEN + (said or 0) * choices
@@ -161,7 +163,8 @@ class Admission:
         most = (self._assumed.output_tokens_max if said is None else said) * choices
         try:
             # A token is a byte at least, so there are no more of them in the request than bytes.
-            grains = self._dearest({model, *models}, len(body), most, limits.currency)
+            used = (len(body), most, asked.images, asked.milliseconds)
+            grains = self._dearest({model, *models}, used, limits.currency)
             await self._hold(principal, event_id, grains)
         except BaseException:
             self._give_back(principal, tokens, 0)
@@ -229,11 +232,12 @@ class Admission:
             now = filled(bucket, per_min, self._clock.now_us())
             self._tokens[principal.app_id] = given_back(now, per_min, held - used)
 
-    def _dearest(self, models: Iterable[str], input_tokens: int, output_tokens: int, currency: str) -> int:
+    def _dearest(self, models: Iterable[str], used: tuple[int, int, int, int], currency: str) -> int:
+        """Return the highest price that is known. used: tokens in and out, images, milliseconds."""
         now_us = self._clock.now_us()
         prices: list[int] = []
         for model in models:
-            _, grains, given = self._price_of(model, now_us, input_tokens, output_tokens)
+            _, grains, given = self._price_of(model, now_us, *used)
             if grains is not None and given == currency:
                 prices.append(grains)
         if prices:
@@ -283,12 +287,12 @@ def _model_not_allowed(model: str) -> Forbidden:
     )
 
 
-def choices_in(endpoint: Endpoint, body: bytes, content_type: bytes) -> int:
-    """Return how many answers a request asks for, as its endpoint reads it; one that it refuses gets none."""
+def asked_in(endpoint: Endpoint, body: bytes, content_type: bytes) -> Asked:
+    """Return what a request asks for, as its endpoint reads it; one that it refuses gets no answer."""
     try:
-        return endpoint.read_request(body, content_type).choices
+        return endpoint.read_request(body, content_type)
     except WireError:
-        return 1
+        return UNREAD
 
 
 def _unpriced(why: str) -> Forbidden:

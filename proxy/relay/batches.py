@@ -24,7 +24,7 @@ from proxy.wire.batches import BatchLine, LineCutter, RawLine, read_line
 from proxy.wire.coding import INFLATABLE, Inflater
 from proxy.wire.errors import WireError
 from proxy.wire.headers import RawHeaders, field_of
-from proxy.wire.output import TokenCounts
+from proxy.wire.output import NO_MEDIA, TokenCounts
 
 if TYPE_CHECKING:
     from proxy.relay.handler import Relay
@@ -163,7 +163,10 @@ class BatchOutput:
         made_s = line.created_s or self._made_s
         occurred_us = min(made_s * 1_000_000, now_us) if made_s else now_us
         model = line.said.model[:256]
-        version, grains, currency = relay.price_of(model, occurred_us, given or 0, output)
+        media = NO_MEDIA if line.is_refusal or line.said.media is None else line.said.media
+        version, grains, currency = relay.price_of(
+            model, occurred_us, given or 0, output, media.images, media.milliseconds
+        )
         return Used(
             id=event_id,
             occurred_us=occurred_us,
@@ -174,6 +177,8 @@ class BatchOutput:
             outcome="failed" if line.is_refusal else "complete",
             input_tokens=given or 0,
             output_tokens=output,
+            images=media.images,
+            milliseconds=media.milliseconds,
             estimated=is_estimated,
             output_digest=relay.digest_of(told, event_id, occurred_us),
             price_version=version,

@@ -30,6 +30,7 @@ from proxy.relay.actions import (
     Settle,
     own_reply,
 )
+from proxy.relay.counting import Reported
 from proxy.relay.credits import Credited, unscored
 from proxy.relay.failures import FAILURES, FailureKind
 from proxy.relay.phases import Mode, Phase
@@ -79,8 +80,7 @@ class Exchange:
         self._upstream_has_ended = False
         self._failure: FailureKind | None = None
         self._model = ""
-        self._input: int | None = None
-        self._output: int | None = None
+        self.reported = Reported()
         self._finished: set[int] = set()
         self._showing = Showing(event_id, endpoint, defaults, method)
         self._is_json = False
@@ -226,7 +226,7 @@ class Exchange:
         if self.wishes.view != "off" and not self.endpoint.unscored:
             self.status = "pending" if credits_ is None else "settled"
         self.outcome = self._judged()
-        return [Record(self.outcome, self.model, self.counts, credits_)]
+        return [Record(self.outcome, self.model, self.counts, credits_, self.reported.media(self.asked))]
 
     def recorded(self, receipt: str = "") -> list[Action]:
         """The event is durable: what was held goes out, with the receipt that was signed for it."""
@@ -273,8 +273,8 @@ class Exchange:
 
     @property
     def counts(self) -> TokenCounts:
-        """What the backend has reported so far."""
-        return TokenCounts(self._input, self._output)
+        """What the backend has reported of tokens so far."""
+        return self.reported.tokens
 
     @property
     def unscored(self) -> str:
@@ -362,10 +362,7 @@ class Exchange:
         self._tell(said.texts or (() if self.told.characters else said.whole), said.model, offers)
         self.told.cite(said.cited)
         self._finished.update(said.finished)
-        if said.counts is not None:  # the last word counts: some backends report a running total
-            given, told = said.counts.input, said.counts.output
-            self._input = self._input if given is None else given
-            self._output = self._output if told is None else told
+        self.reported.take(said)
 
     def _tell(self, texts: Sequence[TextDelta], model: str, offers: list[Action]) -> None:
         for delta in texts:

@@ -26,7 +26,7 @@ from proxy.metering.usage import Record as JournalRecord
 from proxy.observability import Metrics
 from proxy.relay import crossing, listing
 from proxy.relay.actions import own_reply
-from proxy.relay.admission import Admission, BudgetsLike, choices_in
+from proxy.relay.admission import UNREAD, Admission, BudgetsLike, asked_in
 from proxy.relay.auditing import Auditing
 from proxy.relay.backends import Backends
 from proxy.relay.batches import Batches, Known
@@ -346,9 +346,10 @@ class Relay:
         limits, kind = principal.limits, kind_of(scope["headers"])
         self.admission.check_model(principal, body, kind)
         names = self._backends.names(model_in(body, kind)) if limits.budget_grains is not None else ()
-        choices = choices_in(endpoint, body, kind) if limits.tokens_per_min or limits.budget_grains else 1
+        is_limited = limits.tokens_per_min or limits.budget_grains is not None
+        asked = asked_in(endpoint, body, kind) if is_limited else UNREAD
         reserved = await self.admission.reserve(
-            principal, event_id, body, names, content_type=kind, choices=choices
+            principal, event_id, body, names, content_type=kind, asked=asked
         )
         journey = Journey(self, exchange, principal, scope, receive, send, patience)
         try:

@@ -21,6 +21,7 @@ from proxy.errors import Problem
 from proxy.metering.usage import Begun, Outcome, Used
 from proxy.metering.usage import Record as JournalRecord
 from proxy.relay.actions import Action, Began, Begin, Close, Forward, Offer, Record, Reply, Send, Settle
+from proxy.relay.counting import complete
 from proxy.relay.credits import unscored
 from proxy.relay.exchange import Exchange
 from proxy.relay.makers import ANSWERS_US, DAY_US
@@ -370,7 +371,14 @@ class Journey:
         relay, exchange = self._relay, self._exchange
         if self._is_cut:
             wanted = msgspec.structs.replace(wanted, outcome="cut", counts=self._counts_at_cut)
-        counts = await self._counted(wanted)
+        counts = await complete(
+            wanted.counts,
+            wanted.outcome,
+            exchange.endpoint,
+            exchange.asked,
+            exchange.told,
+            relay.attributing.count_tokens,
+        )
         records = self._records(wanted, counts)
         try:
             if wanted.credits is None:
@@ -392,7 +400,9 @@ class Journey:
             actions = exchange.not_recorded()
             # The client never got its last byte; what was generated is booked when the disk takes it again.
             outcome: Outcome = "cut" if wanted.outcome == "complete" else wanted.outcome
-            for record in self._records(Record(outcome, wanted.model, counts, wanted.credits), counts):
+            for record in self._records(
+                msgspec.structs.replace(wanted, outcome=outcome, counts=counts), counts
+            ):
                 relay.journal.offer(record)
         else:
             actions = exchange.recorded(relay.receipt(exchange, records))
@@ -402,27 +412,13 @@ class Journey:
             relay.drew(exchange.id, wanted.credits)
         await self._perform(actions)
 
-    async def _counted(self, wanted: Record) -> TokenCounts:
-        """Return counts with nothing missing: what the backend did not report is counted by the scorer."""
-        counts, exchange = wanted.counts, self._exchange
-        if wanted.outcome == "failed" or (counts.input is not None and counts.output is not None):
-            return TokenCounts(counts.input or 0, counts.output or 0)
-        count = self._relay.attributing.count_tokens
-        given, told = counts.input, counts.output
-        if given is None and exchange.asked is not None:
-            given = await count(exchange.endpoint.prompt_text(exchange.asked))
-        if told is None:
-            told = 0
-            for text in exchange.told.texts().values() if exchange.endpoint.tells_text else ():
-                told += await count(text) if text else 0
-            if exchange.told.kept_characters:  # beyond the bound nothing is kept: go on at the same rate
-                told = told * exchange.told.characters // exchange.told.kept_characters
-        return TokenCounts(given, told)
-
     def _records(self, wanted: Record, counts: TokenCounts) -> list[JournalRecord]:
         relay, exchange = self._relay, self._exchange
         given, told = counts.input or 0, counts.output or 0
-        version, grains, currency = relay.price_of(wanted.model, self._occurred_us, given, told)
+        images, milliseconds = wanted.media.images, wanted.media.milliseconds
+        version, grains, currency = relay.price_of(
+            wanted.model, self._occurred_us, given, told, images, milliseconds
+        )
         used = Used(
             id=exchange.id,
             occurred_us=self._occurred_us,
@@ -433,6 +429,8 @@ class Journey:
             outcome=wanted.outcome,
             input_tokens=given,
             output_tokens=told,
+            images=images,
+            milliseconds=milliseconds,
             estimated=wanted.counts.input is None or wanted.counts.output is None,
             output_digest=relay.digest_of(exchange.told, exchange.id, self._occurred_us),
             subject_digest=relay.subject(
@@ -448,7 +446,7 @@ class Journey:
 
     def _begun(self) -> Begun:
         asked = self._exchange.asked
-        version, _, _ = self._relay.price_of(self._exchange.model, self._occurred_us, 0, 0)
+        version, _, _ = self._relay.price_of(self._exchange.model, self._occurred_us, 0, 0, 0, 0)
         return Begun(
             id=self._exchange.id,
             occurred_us=self._occurred_us,
@@ -482,7 +480,7 @@ class Journey:
             grounded, works = relay.attributing.grounded(exchange.id), relay.cited(exchange)
             with contextlib.suppress(Problem):  # a full disk: what was used is booked all the same
                 relay.pending.put(exchange.id, self._app, told.texts(), grounded, works)
-        wanted = Record("cut", exchange.model, reported, credits_)
+        wanted = Record("cut", exchange.model, reported, credits_, exchange.reported.media(exchange.asked))
         for record in self._records(wanted, TokenCounts(given, said)):
             relay.journal.offer(record)
 

@@ -18,8 +18,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 GONE = "endcredits.gone"
 # Where a page of ours says who asks: a Principal whose session was checked. No client can write into a scope.
 PRINCIPAL = "endcredits.principal"
-# (model, occurred_us, input tokens, output tokens) -> (price table's version, grains or None, currency)
-PriceOf = Callable[[str, int, int, int], tuple[str, int | None, str]]
+# (model, occurred_us, input tokens, output tokens, images, milliseconds of sound or video)
+# -> (price table's version, grains or None, currency)
+PriceOf = Callable[[str, int, int, int, int, int], tuple[str, int | None, str]]
 # (app, model, endpoint, when, an end user's id) -> the digest that is kept of the user, or "".
 SubjectOf = Callable[[str, str, str, int, str], str]
 

@@ -334,7 +334,7 @@ class Session:
         return _Answer(self._relay.new_id(), self._relay.clock.now_us())
 
     def _begun(self, principal: Principal, answer: _Answer) -> Begun:
-        version, _, _ = self._relay.price_of(self._model, answer.occurred_us, 0, 0)
+        version, _, _ = self._relay.price_of(self._model, answer.occurred_us, 0, 0, 0, 0)
         return Begun(
             id=answer.event_id,
             occurred_us=answer.occurred_us,
@@ -350,7 +350,9 @@ class Session:
         given, told = counts.input, counts.output
         if told is None:
             told = answer.characters // CHARACTERS_PER_TOKEN
-        version, grains, currency = self._relay.price_of(self._model, answer.occurred_us, given or 0, told)
+        version, grains, currency = self._relay.price_of(
+            self._model, answer.occurred_us, given or 0, told, 0, 0
+        )
         return Used(
             id=answer.event_id,
             occurred_us=answer.occurred_us,

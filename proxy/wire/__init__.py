@@ -14,7 +14,7 @@ from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.errors import WireError
 from proxy.wire.measures import Measures
 from proxy.wire.messages import Messages
-from proxy.wire.output import Said, TextDelta, TokenCounts
+from proxy.wire.output import MediaCounts, Said, TextDelta, TokenCounts
 from proxy.wire.pictures import Pictures
 from proxy.wire.responses import Compaction, Responses
 from proxy.wire.sse import Frame, SseDecoder
@@ -35,7 +35,10 @@ _PATHS: dict[str, Endpoint] = {
     "/v1/embeddings": Measures("embeddings"),
     "/v1/moderations": Measures("moderations"),
 }
-_OF_VIDEOS = frozenset({"/v1/videos/edits", "/v1/videos/extensions"})
+_OF_VIDEOS: dict[str, Endpoint] = {
+    "/v1/videos/edits": _PATHS["/v1/videos"],
+    "/v1/videos/extensions": Pictures("videos", extends=True),
+}
 ENDPOINTS = tuple(_PATHS.values())
 # Whoever asks for one of these to the letter has named no id and left no folder; nearly every request does.
 METERED_PATHS = frozenset(path.encode("ascii") for path in _PATHS)
@@ -51,7 +54,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
         return None
     path = path.removesuffix("/").lower()
     is_remix = path.startswith("/v1/videos/") and path.endswith("/remix") and path.count("/") == 4
-    return _PATHS["/v1/videos"] if is_remix or path in _OF_VIDEOS else _PATHS.get(path)
+    return _PATHS["/v1/videos"] if is_remix else _PATHS.get(path) or _OF_VIDEOS.get(path)
 
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "Asked",
     "Endpoint",
     "Frame",
+    "MediaCounts",
     "Said",
     "SseDecoder",
     "TextDelta",

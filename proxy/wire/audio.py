@@ -13,8 +13,8 @@ import msgspec
 
 from proxy.wire.endpoint import Asked, Endpoint
 from proxy.wire.multipart import fields
-from proxy.wire.output import NOTHING, Said, TextDelta, TokenCounts
-from proxy.wire.reading import Count, counts_of, decoded, tolerated
+from proxy.wire.output import NOTHING, MediaCounts, Said, TextDelta, TokenCounts
+from proxy.wire.reading import NULL, Count, counts_of, decoded, milliseconds_of, tolerated
 
 _TIMES = re.compile(r"^[\d:.,]+[ \t]+-->[ \t]+[\d:.,]+.*$")
 
@@ -24,15 +24,18 @@ class _Usage(msgspec.Struct, frozen=True):
 
     input_tokens: Count = None
     output_tokens: Count = None
+    type: msgspec.Raw = NULL
+    seconds: msgspec.Raw = NULL
 
 
 class _Reply(msgspec.Struct, frozen=True):
-    """A whole transcription, or one event of a streamed one."""
+    """A whole transcription, or one event of a streamed one. duration: seconds, in the verbose form."""
 
     type: str = ""
     text: str | None = None
     delta: str | None = None
     usage: _Usage | None = None
+    duration: msgspec.Raw = NULL
 
 
 class _Speech(msgspec.Struct, frozen=True):
@@ -63,7 +66,9 @@ class Transcriptions(Endpoint):
         """Return what a transcription says, as JSON or as text; None when its bytes are no text."""
         if body.lstrip()[:1] == b"{":
             reply = tolerated(_reply, body)
-            return None if reply is None else Said(_told(reply.text), (0,), _counts(reply.usage))
+            if reply is None:
+                return None
+            return Said(_told(reply.text), (0,), _counts(reply.usage), media=_heard(reply))
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError:
@@ -78,7 +83,8 @@ class Transcriptions(Endpoint):
         if event.type == "transcript.text.delta":
             return Said(_told(event.delta))
         if event.type == "transcript.text.done":
-            return Said((), (0,), _counts(event.usage), whole=_told(event.text), is_end=True)
+            counts, media = _counts(event.usage), _heard(event)
+            return Said((), (0,), counts, whole=_told(event.text), is_end=True, media=media)
         return NOTHING
 
     def prompt_text(self, asked: Asked) -> str:
@@ -138,3 +144,11 @@ def _told(text: str | None) -> tuple[TextDelta, ...]:
 
 def _counts(usage: _Usage | None) -> TokenCounts | None:
     return None if usage is None else counts_of(usage.input_tokens, usage.output_tokens)
+
+
+def _heard(reply: _Reply) -> MediaCounts | None:
+    """Return how long the sound was: what usage counts, else the duration that the verbose form tells."""
+    usage = reply.usage
+    counted = usage.seconds if usage is not None and bytes(usage.type) == b'"duration"' else NULL
+    milliseconds = milliseconds_of(counted) or milliseconds_of(reply.duration)
+    return MediaCounts(milliseconds=milliseconds) if milliseconds else None

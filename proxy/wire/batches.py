@@ -2,9 +2,9 @@
 
 A line names the request it answers (`custom_id`) and holds the reply as its endpoint would have given it, so
 it is read by that endpoint. What the reply is says its `object`, because the line does not say where it was
-asked; Anthropic's hold messages only, and their batch has results in place of a file. A file may have any
-size, a line may not: of one that is longer than LINE_BYTES_MAX only the beginning and the end are kept, where
-its name and its usage stand.
+asked (images have none, and are known by themselves); Anthropic's hold messages only, and their batch has
+results in place of a file. A file may have any size, a line may not: of one that is longer than
+LINE_BYTES_MAX only the beginning and the end are kept, where its name and its usage stand.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from proxy.wire.endpoint import Endpoint
 from proxy.wire.measures import Measures
 from proxy.wire.messages import Messages
 from proxy.wire.output import Said, TokenCounts
+from proxy.wire.pictures import Pictures
 from proxy.wire.reading import INTEGER_MAX, tolerated
 from proxy.wire.responses import Responses
 
@@ -98,7 +99,9 @@ _BY_OBJECT: dict[str, Endpoint] = {
     "text_completion": Completions(),
     "response": Responses(),
     "list": Measures("embeddings"),
+    "video": Pictures("videos"),
 }
+_IMAGES = Pictures("images")  # generated or edited: a line does not say
 _MODERATIONS = Measures("moderations")
 _MESSAGES = Messages()
 
@@ -188,6 +191,8 @@ def read_line(raw: RawLine) -> BatchLine | None:
     endpoint = _BY_OBJECT.get(told.object) if isinstance(told.object, str) else None
     if endpoint is None and isinstance(told.id, str) and told.id.startswith("modr"):
         endpoint = _MODERATIONS
+    if endpoint is None and told.object is None and (drawn := _IMAGES.read_reply(body)) and drawn.media:
+        endpoint = _IMAGES
     said = (endpoint.read_reply(body) if endpoint is not None else None) or Said(counts=_usage_in(body))
     is_refusal = not 200 <= line.response.status_code < 300
     if said.counts is None and (is_refusal or endpoint is None):

@@ -29,7 +29,8 @@ class Asked(msgspec.Struct, frozen=True):
     wants_usage: usage comes without our asking. prompt: the request's own text, still as JSON; it is read
     only when the backend reported no usage and the input must be estimated. spoken: text of the request that
     the answer will say aloud. is_background: the answer is fetched later, by its id. is_kept: the backend
-    keeps it, so that it may be.
+    keeps it, so that it may be. images: how many are asked for. milliseconds: of video, at most;
+    is_extension: they are put to what there is already.
     """
 
     model: str
@@ -40,6 +41,9 @@ class Asked(msgspec.Struct, frozen=True):
     spoken: str = ""
     is_background: bool = False
     is_kept: bool = False
+    images: int = 0
+    milliseconds: int = 0
+    is_extension: bool = False
 
 
 class Endpoint:

@@ -23,6 +23,16 @@ class TokenCounts(msgspec.Struct, frozen=True, gc=False):
     output: int | None = None
 
 
+class MediaCounts(msgspec.Struct, frozen=True, gc=False):
+    """Finished images, and milliseconds of sound or video, as the backend tells; 0 where it does not."""
+
+    images: int = 0
+    milliseconds: int = 0
+
+
+NO_MEDIA = MediaCounts()
+
+
 class Said(msgspec.Struct, frozen=True):
     """What one chunk or one whole reply says.
 
@@ -31,7 +41,8 @@ class Said(msgspec.Struct, frozen=True):
     whole: text so far said again as a whole, taken only where nothing of it was heard before (a stream taken
     up in its middle).
     is_end: nothing more is said after this. promised: a whole reply that only promises an answer, and the id
-    under which to fetch it; else empty. cited: web addresses that the backend names as its sources.
+    under which to fetch it; else empty. cited: web addresses that the backend names as its sources. media:
+    images that are new here, and how long all of the sound or video is; None where nothing of it is said.
     """
 
     texts: tuple[TextDelta, ...] = ()
@@ -43,6 +54,7 @@ class Said(msgspec.Struct, frozen=True):
     is_end: bool = False
     promised: str = ""
     cited: tuple[str, ...] = ()
+    media: MediaCounts | None = None
 
 
 NOTHING = Said()

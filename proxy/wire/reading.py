@@ -7,6 +7,8 @@ understand what we do not.
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +20,9 @@ from proxy.wire.spans import member_of
 T = TypeVar("T")
 INTEGER_MAX = 2**53  # what every JSON reader can count to
 Count = int | float | None  # as backends write counts
+NULL = msgspec.Raw(b"null")
+# A duration as a number or as text that holds one, both in as many digits as anybody measures.
+_SECONDS = re.compile(rb'(")?([0-9]{1,16}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?)(?(1)")')
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -63,6 +68,19 @@ def natural(number: Count) -> int | None:
     if number is None or not 0 <= number < INTEGER_MAX or number != int(number):
         return None
     return int(number)
+
+
+def milliseconds_of(seconds: bytes | msgspec.Raw) -> int | None:
+    """Return a JSON value of seconds in milliseconds, rounded up; None for what is no duration.
+
+    Its digits are read as they were written, so no binary fraction comes between.
+    """
+    number = _SECONDS.fullmatch(bytes(seconds))
+    if number is None:
+        return None
+    exact = Fraction(number.group(2).decode("ascii")) * 1000
+    milliseconds = -(-exact.numerator // exact.denominator)
+    return milliseconds if milliseconds < INTEGER_MAX else None
 
 
 def counts_of(given: Count, told: Count) -> TokenCounts:

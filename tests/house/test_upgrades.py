@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 
 from proxy.billing.audit_store import audit
 from proxy.database import _alembic, open_engine, upgrade
+from proxy.metering.store import usage
 from tests.books import Bookkeeping, a_year_of_everything
 
 
@@ -110,3 +111,34 @@ def test_a_store_of_every_released_schema_comes_to_this_one_with_all_its_rows(tm
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_and_on_postgresql_too(empty_postgres_url, year, revision):
     upgraded(empty_postgres_url, revision, year)
+
+
+def counted_nothing_before(url: str, year: Callable[[str], sa.Engine]) -> None:
+    """Answers from before images and time were counted have none, and others can be told apart from now on."""
+    old = at(url, "0032_app_uses")
+    copied(year("0032_app_uses"), old)
+    assert {"images", "milliseconds"}.isdisjoint(
+        column["name"] for column in sa.inspect(old).get_columns("event")
+    )
+    old.dispose()
+    upgrade(url)
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            media = connection.execute(sa.text("SELECT images, milliseconds FROM event")).all()
+        assert len(media) > 0
+        assert set(media) == {(0, 0)}
+        assert all((event.images, event.milliseconds) == (0, 0) for event in usage(engine))
+        with engine.connect() as connection, pytest.raises(sa.exc.DatabaseError):
+            connection.execute(sa.text("UPDATE event SET images = 1"))
+    finally:
+        engine.dispose()
+
+
+def test_answers_from_before_have_no_images_and_no_time(tmp_path, year):
+    counted_nothing_before(f"sqlite:///{tmp_path / 'old.db'}", year)
+
+
+@pytest.mark.postgres
+def test_and_none_on_postgresql(empty_postgres_url, year):
+    counted_nothing_before(empty_postgres_url, year)

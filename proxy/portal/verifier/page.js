@@ -37,6 +37,8 @@ const TOLD = {
       ["Answer", facts.get("rid")], ["Given", moment(facts.get("iat"))], ["By the model", facts.get("mdl")], ["To the app", facts.get("app")],
       ["The answer was", OUTCOMES[facts.get("res")] ?? facts.get("res")],
       ["Tokens", `${count(facts.get("in"))} in, ${count(facts.get("out"))} out${facts.get("est") ? " (estimated)" : ""}`],
+      ...(facts.get("img") ? [["Images", count(facts.get("img"))]] : []),
+      ...(facts.get("ms") ? [["Sound or video", `${count(facts.get("ms"))} ms`]] : []),
       ["Works credited", count(facts.get("n"))], ["Nobody’s part", percent(facts.get("unat"))],
     ]];
   },

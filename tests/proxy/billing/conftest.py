@@ -206,6 +206,7 @@ def facts_of(event: MeteredEvent) -> tuple[Used, Attributed]:
         endpoint=event.endpoint, outcome=event.outcome, input_tokens=event.input_tokens,
         output_tokens=event.output_tokens, estimated=event.estimated, price_version=event.price_version,
         price_grains=event.price_grains, currency=event.currency, subject_digest=event.subject_digest,
+        images=event.images, milliseconds=event.milliseconds,
     )  # fmt: skip
     return used, Attributed(
         id=event.id, unattributed_ppm=event.unattributed_ppm, lines=event.lines, reason=event.reason,

@@ -99,3 +99,15 @@ def test_an_answers_cost_is_everything_its_app_is_charged(event, prices, parts, 
     if scheme == "royalty":
         assert used.grains + rated.not_charged_grains == price * 300_000 // PPM
     assert used.answers == 1
+
+
+def test_images_and_time_are_summed_beside_the_tokens(event, prices):
+    terms, uses = Terms.from_settings(Billing()), {}
+    for number, media in enumerate(
+        ({"images": 2}, {"milliseconds": 8_471}, {"images": 1, "milliseconds": 1}, {})
+    ):
+        made = event(number, (), price_grains=10, **media)
+        add(uses, made, rate(made, terms, prices))
+    (row,) = csv.DictReader(io.StringIO(to_csv(usage_rows(FRAME, Charged({}), uses)).decode(), newline=""))
+    assert (row["x_Images"], row["x_Milliseconds"], row["x_InputTokens"]) == ("3", "8472", "400")
+    assert int(row["x_CostGrains"]) == sum(one.grains for one in uses.values())

@@ -30,6 +30,8 @@ EVENT = make_event(
     7,
     (Line("w_1", 400_000), Line("w_2", 100_000, "free"), Line("w_3", 1, "prohibited")),
     subject_digest="d" * 64,
+    images=2,
+    milliseconds=8_471,
 )
 # Which values a member may have: a type, a pattern, or the words of a list; None where it may be null.
 SESSION = {
@@ -137,6 +139,7 @@ def test_a_cloudevent_has_its_required_members_and_a_name_that_never_changes():
         "application/json",
     )
     assert is_time(told["time"])
+    assert (told["data"]["images"], told["data"]["milliseconds"]) == (2, 8_471)
     assert told["data"]["works"][0] == {"work": "w_1", "ppm": 400_000, "verdict": "paid"}
     assert "subject" not in envelope("e", "k", "s", 0, {})
 

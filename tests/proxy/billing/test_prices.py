@@ -1,3 +1,5 @@
+import math
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.billing.money import parse
-from proxy.billing.prices import PriceTable, load
+from proxy.billing.prices import GRAINS_MAX, PriceTable, load
 from proxy.clock import parse_time_us
 from proxy.errors import SettingsError
 
@@ -94,6 +96,60 @@ def test_a_model_priced_by_the_image_is_not_free_because_it_used_no_token(tmp_pa
     assert table.price("p", NOON, 0, 0) is None
 
 
+MEDIA = '[[models]]\npattern = "{}"\nper_image = "{}"\nper_second = "{}"\n'
+
+
+def grains_of(table, model, *used):
+    price = table.price(model, NOON, *used)
+    assert price is not None
+    return price.grains
+
+
+def test_images_and_seconds_cost_what_each_of_them_does(tmp_path):
+    table = load(write(tmp_path, HEAD + MEDIA.format("p", "0.04", "0.0006")))
+    assert grains_of(table, "p", 0, 0, 1) == parse("0.04", "USD")
+    assert grains_of(table, "p", 0, 0, 3) == parse("0.12", "USD")
+    assert grains_of(table, "p", 0, 0, 0, 60_000) == parse("0.036", "USD")
+    assert grains_of(table, "p", 0, 0, 2, 8_500) == parse("0.0851", "USD")
+    assert grains_of(table, "p", 5, 0) == 0  # counted, and nothing of it is what the price is of
+
+
+def test_a_price_of_tokens_and_images_is_rounded_up_once_and_not_for_each(tmp_path):
+    row = ROW.format("m", "0.0005", "0.0005") + 'per_image = "0.01"\nper_second = "0.0000005"\n'
+    table = load(write(tmp_path, HEAD + row))
+    # Half a grain of tokens in, out, and of sound: one and a half, so two and not three.
+    assert grains_of(table, "m", 1, 1, 0, 1) == 2
+    assert grains_of(table, "m", 1, 1, 7, 1) == 2 + 7 * parse("0.01", "USD")
+
+
+amounts = st.integers(0, 10**10)
+
+
+@given(
+    prices=st.tuples(amounts, amounts, amounts, amounts).filter(any),
+    used=st.tuples(*(st.integers(0, 10**9),) * 4).filter(any),
+)
+def test_a_price_is_the_exact_sum_and_then_a_whole_grain(prices, used):
+    keys = ("input_per_million", "output_per_million", "per_image", "per_second")
+    written = [
+        f'{key} = "{grains // 10**9}.{grains % 10**9:09}"' for key, grains in zip(keys, prices, strict=True)
+    ]
+    row = '[[models]]\npattern = "m"\n' + "\n".join(written) + "\n"
+    price = PriceTable.parse([HEAD + row]).price("m", NOON, *used)
+    units = (10**6, 10**6, 1, 10**3)
+    exact = sum(
+        Fraction(count * grains, unit) for count, grains, unit in zip(used, prices, units, strict=True)
+    )
+    assert (price.grains if price else None) == (math.ceil(exact) if exact <= GRAINS_MAX else None)
+
+
+@pytest.mark.parametrize("used", [(0, 0, 2**53, 0), (0, 0, 0, 2**62), (0, 0, 2**63 - 1, 2**63 - 1)])
+def test_a_price_that_64_bits_do_not_hold_is_no_price(tmp_path, used):
+    table = load(write(tmp_path, HEAD + MEDIA.format("p", "1000", "1000")))
+    assert table.price("p", NOON, *used) is None
+    assert grains_of(table, "p", 0, 0, GRAINS_MAX // 10**12) <= GRAINS_MAX
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -139,3 +195,5 @@ def test_the_documented_example_loads():
     price = table.price("house-large-preview", NOON, 1_000_000, 0)
     assert price is not None
     assert price.grains == parse("5", "USD")
+    assert grains_of(table, "house-painter", 12, 0, 2) == parse("0.08", "USD")
+    assert grains_of(table, "house-voice", 0, 40, 0, 1_500) == parse("0.0009", "USD")

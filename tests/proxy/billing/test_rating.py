@@ -34,7 +34,7 @@ def pages_of(events, size):
                     event.endpoint, event.outcome, event.input_tokens, event.output_tokens, event.estimated,
                     event.output_digest, event.subject_digest, event.price_version, event.price_grains,
                     event.currency, event.unattributed_ppm, event.reason, event.method, event.registry_seq,
-                    event.policy_seq,
+                    event.policy_seq, event.images, event.milliseconds,
                 )
             )  # fmt: skip
             lines += [(idx, line.work, line.ppm, line.verdict) for line in event.lines]

@@ -13,6 +13,7 @@ from proxy.access.links_store import link_app
 from proxy.billing.bundling import Bundle
 from proxy.billing.floors import Asked
 from proxy.billing.pools_store import Pools
+from proxy.billing.prices import PriceTable
 from proxy.billing.proving import Prover
 from proxy.billing.repricing import Rules, reprice
 from proxy.database import open_engine
@@ -31,7 +32,7 @@ from proxy.receipts.verify import (
     open_manifest,
 )
 from proxy.settings import Scheme
-from tests.books import NOVEMBER_US, PRICES, RULES, Bookkeeping, a_year_of_everything
+from tests.books import DAY_US, NOVEMBER_US, PRICES, RULES, Bookkeeping, a_year_of_everything
 from tests.stores import lay
 
 JSON_LINES = {"manifests", "receipts", "changes", "statements", "rules"}
@@ -317,3 +318,60 @@ def test_settings_that_changed_since_the_close_are_refused_when_it_is_bundled(cl
     other = msgspec.structs.replace(RULES, royalty_ppm=RULES.royalty_ppm + 1)
     with pytest.raises(Conflict, match="other rules or price files"):
         bundled(books, rules=other)
+
+
+# The packaged table, and from the third day of the books on another, by image and second too.
+BY_MEDIA = """version = "media"
+currency = "USD"
+effective_from = 2026-11-03
+[[models]]
+pattern = "demo-*"
+input_per_million = "0.50"
+per_image = "0.04"
+per_second = "0.0006"
+"""
+LATER = PriceTable.parse([PRICES.lists[0].text, BY_MEDIA])
+MEDIA = LATER.at(NOVEMBER_US + 5 * DAY_US)
+MADE = {
+    "images": {"images": 2},
+    "a video": {"milliseconds": 8_471},
+    "both": {"images": 1, "milliseconds": 1},
+    "neither": {},
+}
+
+
+def with_media(books, counted, **told):
+    """Give an answer that is priced by what was counted, and says what it is told to."""
+    price = MEDIA.price("demo-painter", 11, 0, counted.get("images", 0), counted.get("milliseconds", 0))
+    used, attributed = books.records(
+        [Line("w_1", 500_000)], price_grains=price.grains, version=MEDIA.version, day=5
+    )
+    facts = {"model": "demo-painter", "input_tokens": 11, "output_tokens": 0, **counted, **told}
+    books.carry([msgspec.structs.replace(used, **facts), attributed])
+    books.close("a", prices=LATER)
+    return audited(books, bundled(books, prices=LATER))
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_images_and_time_are_priced_again_from_the_receipt_alone(books, name):
+    found = with_media(books, MADE[name])
+    assert not found.findings
+    assert found.proven == ["prices: 3 receipts and 8 lines agree, priced again by the signed rules"]
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"images": 1}, "for 11 tokens in and 0 out, 1 images"),
+        ({"images": 3}, "3 images"),
+        ({"images": 0}, "for 11 tokens in and 0 out"),
+        ({"images": 2, "milliseconds": 1}, "2 images, 1 ms of sound or video"),
+        ({"images": 0, "milliseconds": 2}, "out, 2 ms of sound or video"),
+    ],
+)
+def test_a_receipt_that_says_other_images_or_time_than_it_was_priced_by_is_found(books, told, says):
+    found = with_media(books, {"images": 2}, **told)
+    (one,) = found.findings
+    assert one.what == f"rct_{books.number:026d}"
+    assert one.cause.endswith(says)
+    assert not found.proven

@@ -28,7 +28,8 @@ def books(engine, keys):
             kept.carry(
                 [
                     type(used)(
-                        **{f: getattr(used, f) for f in used.__struct_fields__} | {"subject_digest": digest}
+                        **{f: getattr(used, f) for f in used.__struct_fields__}
+                        | {"subject_digest": digest, "images": 2, "milliseconds": 500}
                     ),
                     shares,
                 ]
@@ -45,6 +46,7 @@ def digests(books):
 def test_a_users_answers_are_found_by_app_and_id_while_the_keys_are_kept(books, keys):
     found = answers_of(books.engine, keys, "app_0", "user-7")
     assert [(one.id[-1], one.period) for one in found] == [("1", 0), ("4", 1)]
+    assert {(one.images, one.milliseconds) for one in found} == {(2, 500)}
     keys.destroy(1)
     assert [one.period for one in answers_of(books.engine, keys, "app_0", "user-7")] == [1]
     assert answers_of(books.engine, keys, "app_0", "user-9") == []

@@ -65,6 +65,7 @@ def test_usage_that_a_killed_server_left_in_its_journal_is_counted(ec):
     (line,) = ec.json("usage").rows
     assert (line["id"], line["status"], line["unattributed_ppm"]) == ("rct_1", "settled", 750_000)
     assert line["tokens"] == {"input": 10, "output": 20, "estimated": False}
+    assert (line["images"], line["milliseconds"]) == (0, 0)
     assert [work["ppm"] for work in line["works"]] == [250_000]
     assert ec.json("usage").rows == [line], "asking again counts nothing twice"
     assert "demo-credits-1" in ec("usage").out

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 
 import pytest
 from hypothesis import given
@@ -89,3 +90,27 @@ def test_an_archive_that_failed_half_way_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError):
         fails()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_without_images_or_time_are_the_bytes_that_they_were_before_those_were_counted():
+    made = Digesting()
+    names = {"model": '"images":0,"milliseconds":0,', "app_id": '\\"images":0,'}
+    lines = [made.line(answer(1)), made.line(answer(2, **names))]
+    assert b'"images":' not in lines[0]
+    assert lines[1].count(b"images") == 2
+    digest = made.digest("2026-11", {"shd_a": (0, 1_000)})
+    assert digest.sha256 == "bee7c9b6cf9394b2a06bd6476ab42fc2b534129ec267efe94a3bb4a592f0e059"
+    signed = hashlib.sha256(digest.canonical()).hexdigest()
+    assert signed == "c19e9a4c0a7ff0d85ee5050aedf891886954684a3d7794a8878e9e62bb29babd"
+
+
+def test_images_and_time_are_archived_and_summed(tmp_path):
+    answers = [
+        answer(1, images=2),
+        answer(2, milliseconds=8_500),
+        answer(3, images=1, milliseconds=1),
+        answer(4),
+    ]
+    digest = written(tmp_path / "a.gz", answers)
+    assert list(archive.read(tmp_path / "a.gz", digest)) == answers
+    assert (digest.images, digest.milliseconds) == (3, 8_501)

@@ -12,8 +12,9 @@ def carried(engine, frames, shard="shd_a"):
 
 
 def test_an_answer_is_read_as_it_is_found_by_its_id(engine, made, frames_of):
-    carried(engine, frames_of([*made.answer(1), *made.answer(2)]))
-    assert list(events_between(engine, {}, {"shd_a": 6})) == [
+    media = made.used(2, images=3, milliseconds=8_471)
+    carried(engine, frames_of([*made.answer(1), media, made.attributed(2)]))
+    assert list(events_between(engine, {}, {"shd_a": 5})) == [
         store.find_event(engine, name) for name in ("rct_1", "rct_2")
     ]
 

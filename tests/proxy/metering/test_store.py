@@ -26,6 +26,17 @@ def test_an_answer_comes_back_as_it_was_recorded(engine, made, frames_of):
     assert (found.app_id, found.status) == ("app_a", "settled")
 
 
+def test_images_and_time_come_back_as_they_were_recorded_and_a_replay_counts_them_once(
+    engine, made, frames_of
+):
+    records = [made.used(1, images=3, milliseconds=2**62), made.attributed(1), *made.answer(2)]
+    assert carried(engine, frames_of(records)) == store.Carried(5)
+    assert carried(engine, frames_of(records), "shd_b").contradicted == ()
+    for event in (store.find_event(engine, "rct_1"), next(iter(store.usage(engine)))):
+        assert (event.images, event.milliseconds) == (3, 2**62)
+    assert [(event.images, event.milliseconds) for event in store.usage(engine)] == [(3, 2**62), (0, 0)]
+
+
 def test_carrying_a_batch_five_times_changes_nothing(engine, made, frames_of, dumped):
     frames = frames_of(made.answer(1) + made.answer(2))
     carried(engine, frames)

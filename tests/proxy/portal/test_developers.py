@@ -225,3 +225,20 @@ async def test_behind_a_trusted_proxy_the_address_is_the_one_that_browsers_use(t
         browser = await there.browser(there.key("app", name="shop")[1])
         page = await browser.get("/portal/", headers={"x-forwarded-proto": "https"})
         assert f"{HOST.replace('http:', 'https:')}/v1" in page.text
+
+
+async def test_images_and_time_are_told_of_an_answer_that_has_any_to_people_and_to_scripts(tmp_path):
+    async with shops(tmp_path) as (there, ids):
+        made = make_event(6, app_id=ids["shop"], images=1_002, milliseconds=8_471)
+        meter(there.running.engine, [made])
+        browser = await there.browser(there.keys["shop"])
+        page = await browser.get(f"/portal/app/answers/{made.id}")
+        assert "<dt>Images</dt><dd>1,002</dd>" in page.text
+        assert "<dt>Sound or video</dt><dd>8,471 ms</dd>" in page.text
+        bare = await browser.get(f"/portal/app/answers/{make_event(1).id}")
+        assert "<dt>Images</dt>" not in bare.text
+        assert "<dt>Sound or video</dt>" not in bare.text
+        for path in (f"/api/receipts/{made.id}", f"/api/receipts/{make_event(1).id}"):
+            told = (await browser.client.get(path, headers=bearer(there.keys["shop"]))).json()
+            media = (1_002, 8_471) if told["id"] == made.id else (0, 0)
+            assert (told["images"], told["milliseconds"]) == media

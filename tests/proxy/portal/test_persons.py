@@ -78,10 +78,10 @@ async def test_only_an_operator_erases_and_the_credit_is_gone_at_the_next_look(p
 async def test_an_app_asks_about_its_own_users_only(people):
     ids = {name: app for app, name in app_names(people.running.engine).items()}
     digest = subject_digest(SubjectKeys(people.running.settings.data_dir).key(ids["shop"], 0), "user-7")
-    event = make_event(1, (Line(people.hers, 400_000),), app_id=ids["shop"], subject_digest=digest)
+    event = make_event(1, (Line(people.hers, 400_000),), app_id=ids["shop"], subject_digest=digest, images=2)
     meter(people.running.engine, [event])
     found = (await people("shop", "POST", "users/export", {"subject": "user-7"})).json()["items"]
-    assert [one["id"] for one in found] == [event.id]
+    assert [(one["id"], one["images"], one["milliseconds"]) for one in found] == [(event.id, 2, 0)]
     assert (await people("mall", "POST", "users/export", {"subject": "user-7"})).json()["items"] == []
     assert (await people("ines", "POST", "users/export", {"subject": "user-7"})).status_code == 400
     asked = {"subject": "user-7", "app": "shop"}

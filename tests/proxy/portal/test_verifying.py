@@ -61,10 +61,10 @@ def saved(*keys: SigningKey, origin: str = ORIGIN) -> str:
     return json.dumps({"log": {"origin": origin}, "keys": listed})
 
 
-def shown() -> str:
+def shown(**facts: int) -> str:
     """A proof with everything in it, as /api/receipts/{id}/proof gives it."""
-    event = answer()
-    payloads = [payload(answer(number), SECRETS) for number in range(7)]
+    event = answer(**facts)
+    payloads = [payload(answer(number, **facts), SECRETS) for number in range(7)]
     log = Log([receipt_entry(one) for one in payloads])
     lines = [to_object(open_line(event, SECRETS, line.work)) for line in event.lines]
     receipt = SIGNER.jws(payloads[0])
@@ -89,6 +89,8 @@ def documents() -> list[tuple[str, str]]:
     proof = shown()
     receipt = json.loads(proof)["receipt"]
     found = [(receipt, keys), (f"\n {receipt}\n", keys), (proof, keys), (proof, saved(other, KEY))]
+    media = shown(images=2, milliseconds=8_471)
+    found += [(media, keys), (json.loads(media)["receipt"], keys), (media, saved(other))]
     change = changed()
     found += [(change, keys), (change, saved(other))]
     found += [
@@ -121,7 +123,7 @@ def documents() -> list[tuple[str, str]]:
         said["proof"].replace("\n7\n", "\n8\n"), said["proof"].replace("— ", "- "), said["proof"].rstrip("\n"),
         said["proof"] + "\n", said["proof"].replace("\n\n", "\n\n\n", 1), said["proof"] + "— other AAAAAA==\n",
     )]  # fmt: skip
-    return found + [case for whole in (receipt, proof) for case in changed_here_and_there(whole, keys)]
+    return found + [case for whole in (receipt, proof, media) for case in changed_here_and_there(whole, keys)]
 
 
 def of_periods() -> list[tuple[str, str]]:
@@ -222,7 +224,7 @@ def test_the_page_says_what_the_program_says_of_good_and_of_changed_documents(tm
         if mine != theirs and not (mine == NO_JSON and isinstance(theirs, str))
     ]
     assert different == []
-    assert sum(isinstance(one, list) for one in page) >= 8
+    assert sum(isinstance(one, list) for one in page) >= 10
     assert sum(str(one).startswith(("uses:", "next:")) for one in page) >= 3
     assert len({one for one in page if isinstance(one, str)}) > 25
 

@@ -22,7 +22,7 @@ def said(**changed):
         {"registry_seq": 8}, {"currency": "JPY"}, {"price_grains": None}, {"price_grains": 0}, {"estimated": True},
         {"unattributed_ppm": 1}, {"outcome": "cut"}, {"lines": ()}, {"output_digest": ""}, {"input_tokens": 1},
         {"output_tokens": 1}, {"price_version": ""}, {"reason": "no_text"},
-        {"policy_seq": 0}, {"policy_seq": 4},
+        {"policy_seq": 0}, {"policy_seq": 4}, {"images": 1}, {"milliseconds": 1},
         {"lines": (Line("w_one", 412_345, "free"), *answer().lines[1:])},
         {"lines": (Line("w_one", 412_346), *answer().lines[1:])},
     ],
@@ -40,6 +40,18 @@ def test_the_same_answer_is_the_same_bytes_however_its_lines_came():
 def test_an_answer_from_before_policies_were_quoted_has_the_receipt_it_had():
     assert "pol" not in said(policy_seq=None)
     assert said(policy_seq=0)["pol"] == 0
+
+
+def test_an_answer_without_images_or_time_has_the_receipt_that_it_had_before_they_were_counted():
+    before = "931d7cdb25246c064eb4a7ef5a53b6fb8dbacefe5a2f0b481f83720fc6f419e9"
+    assert hashlib.sha256(payload(answer(), SECRETS)).hexdigest() == before
+    assert {"img", "ms"}.isdisjoint(said(images=0, milliseconds=0))
+
+
+def test_images_and_time_are_quoted_where_there_are_any():
+    assert said(images=2)["img"] == 2
+    assert said(milliseconds=8_471)["ms"] == 8_471
+    assert "ms" not in said(images=2)
 
 
 def test_it_holds_no_work_and_nothing_of_the_end_user():

@@ -232,7 +232,7 @@ async def test_a_request_that_brings_no_answer_gives_back_what_it_held():
 async def test_an_answer_without_a_price_costs_what_was_held():
     months = Months()
 
-    def price_of(model, at, given, told):
+    def price_of(model, *_):
         return "p1", 1_000 if model == "small-1" else None, "USD"
 
     made = world(budget(10**9), budgets=months, price_of=price_of)
@@ -244,7 +244,7 @@ async def test_an_answer_without_a_price_costs_what_was_held():
 async def test_an_alias_is_held_at_the_dearest_of_its_names():
     months = Months()
 
-    def price_of(model, at, given, told):
+    def price_of(model, *_):
         return "p1", {"small-1": 5, "dear": 500}.get(model, 7), "USD"
 
     settings = Settings(backends=(Backend(aliases={"small-1": "dear"}),))
@@ -361,10 +361,94 @@ async def test_a_budget_holds_every_answer_that_the_endpoint_reads_in_a_request(
     months = Months()
     settings = Settings(access=Access(output_tokens_max=100))
     made = world(
-        budget(10**9), budgets=months, settings=settings, price_of=lambda m, at, i, o: ("p1", o, "USD")
+        budget(10**9), budgets=months, settings=settings, price_of=lambda m, at, i, o, *_: ("p1", o, "USD")
     )
     picture = form((b'name="n"', b"3"), (b'name="model"', b"draws-1"), (b'name="prompt"', b"a sea"))
     await ask(made, picture, path="/v1/images/edits", kind=FORM_KIND)
     assert months.most_held == 300
     await ask(made, json.dumps({"model": "m", "prompt": ["a", "b"], "n": 2}).encode(), path="/v1/completions")
     assert months.most_held == 400
+
+
+# -- images and video
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def by_media(_model, _at, _given, _told, images, milliseconds):
+    return "p1", 1_000 * images + milliseconds, "USD"
+
+
+DRAW = b'{"model":"draws-1","prompt":"a sea","n":3}'
+TWO_IMAGES = b'{"data":[{"b64_json":"AAAA"},{"b64_json":"BBBB"}]}'
+
+
+async def test_a_budget_is_held_for_every_image_that_is_asked_for_and_charged_those_that_came():
+    months = Months()
+    made = world(budget(3_000), budgets=months, price_of=by_media, backend=fakes.FakeBackend([TWO_IMAGES]))
+    assert (await ask(made, DRAW, path="/v1/images/generations")).status == 200
+    await settled(made)
+    assert (months.most_held, months.spent, months.holds) == (3_000, 2_000, {})
+    (used,) = made.journal.used
+    assert (used.images, used.price_grains) == (2, 2_000)
+
+
+async def test_images_beyond_the_budget_are_never_asked_for():
+    months = Months()
+    made = world(budget(2_999), budgets=months, price_of=by_media, backend=fakes.FakeBackend([TWO_IMAGES]))
+    client = await ask(made, DRAW, path="/v1/images/generations")
+    assert (client.status, code_of(client)) == (429, "insufficient_quota")
+    assert (made.backend.requests, months.spent, months.holds) == ([], 0, {})
+
+
+async def test_two_requests_for_images_at_once_cannot_share_the_budget_of_one():
+    months, one_is_refused = Months(), asyncio.Event()
+
+    async def draw(_request):
+        async with asyncio.timeout(10):
+            await one_is_refused.wait()
+        return httpx.Response(200, content=TWO_IMAGES, headers=GOOD)
+
+    async def ask_for_images(made):
+        client = await ask(made, DRAW, path="/v1/images/generations")
+        if client.status == 429:
+            one_is_refused.set()
+        return client.status
+
+    made = world(budget(5_000), budgets=months, price_of=by_media, transport=httpx.MockTransport(draw))
+    statuses = await asyncio.gather(*(ask_for_images(made) for _ in range(2)))
+    await settled(made)
+    assert sorted(statuses) == [200, 429]
+    assert (months.spent, months.holds, len(made.journal.used)) == (2_000, {}, 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "held"), [(b',"seconds":"8"', 8_000), (b',"seconds":4', 4_000), (b"", 20_000)]
+)
+async def test_a_budget_is_held_for_as_long_a_video_as_may_come(seconds, held):
+    months = Months()
+    video = b'{"id":"video_1","object":"video","status":"queued","seconds":"4"}'
+    made = world(budget(20_000), budgets=months, price_of=by_media, backend=fakes.FakeBackend([video]))
+    body = b'{"model":"films-1","prompt":"a sea"' + seconds + b"}"
+    assert (await ask(made, body, path="/v1/videos")).status == 200
+    await settled(made)
+    assert (months.most_held, months.spent, months.holds) == (held, 4_000, {})
+
+
+async def test_a_request_whose_price_64_bits_do_not_hold_is_refused_as_one_without_a_price():
+    def beyond(_model, _at, _given, _told, images, _milliseconds):
+        return "p1", None if images > 2 else 1, "USD"
+
+    made = world(budget(10**9), budgets=Months(), price_of=beyond)
+    client = await ask(made, DRAW, path="/v1/images/generations")
+    assert (client.status, code_of(client)) == (403, "price_unknown")
+
+
+async def test_how_long_sound_is_nobody_knows_before_and_it_is_paid_all_the_same():
+    months = Months()
+    heard = b'{"text":"a b","usage":{"type":"duration","seconds":9}}'
+    made = world(budget(5_000), budgets=months, price_of=by_media, backend=fakes.FakeBackend([heard]))
+    first = await ask(made, audio_form("hears-1"), path="/v1/audio/transcriptions", kind=FORM_KIND)
+    await made.relay.admission.aclose()
+    assert (first.status, months.most_held, months.spent) == (200, 0, 9_000)
+    second = await ask(made, audio_form("hears-1"), path="/v1/audio/transcriptions", kind=FORM_KIND)
+    assert (second.status, code_of(second)) == (429, "insufficient_quota")

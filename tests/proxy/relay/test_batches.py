@@ -249,7 +249,7 @@ async def test_a_budget_pays_for_what_is_fetched_once_and_then_gives_nothing_out
         Files(),
         keyring=Keys(limits),
         budgets=months,
-        price_of=lambda m, at, i, o: ("p1", 100, "USD"),
+        price_of=lambda *_: ("p1", 100, "USD"),
         result=None,
     )
     assert (await fetch(world)).status == 200
@@ -257,3 +257,30 @@ async def test_a_budget_pays_for_what_is_fetched_once_and_then_gives_nothing_out
     assert (months.spent, months.holds) == (200, {})
     client = await fetch(world)
     assert (client.status, json.loads(client.body)["error"]["code"]) == (429, "insufficient_quota")
+
+
+async def test_images_and_videos_of_a_batch_are_metered_once_and_those_of_a_refusal_not_at_all():
+    images = {
+        "created": 1_700_000_000,
+        "data": [{"url": "a"}, {"url": "b"}],
+        "usage": {"input_tokens": 5, "output_tokens": 0},
+    }
+    video = {"object": "video", "model": "films-1", "created_at": 1_700_000_000, "seconds": "8"}
+    output = b"\n".join(
+        [line(images, "a"), line(video, "b"), line(images, "c", status=400), line(custom_id="d")]
+    )
+    world = World(
+        Files([output]), result=None, price_of=lambda _m, _at, _i, _o, n, ms: ("p1", 1000 * n + ms, "USD")
+    )
+    for _ in range(2):
+        assert (await fetch(world)).body == output
+    assert [
+        (one.endpoint, one.images, one.milliseconds, one.price_grains, one.outcome)
+        for one in world.journal.used
+    ] == [
+        ("batch.images", 2, 0, 2000, "complete"),
+        ("batch.videos", 0, 8000, 8000, "complete"),
+        ("batch.images", 0, 0, 0, "failed"),
+        ("batch.chat.completions", 0, 0, 0, "complete"),
+    ]
+    assert {shares.reason for shares in world.journal.attributed} == {"not_attributed"}

@@ -213,6 +213,7 @@ def test_what_a_client_left_is_read_on_and_metered_as_cut(stream):
     exchange, _, _, records = play(stream, stream.events, until=0)
     assert [record.outcome for record in records] == ["cut"]
     assert (records[0].counts.input, records[0].counts.output) == stream.counts
+    assert records[0].media.images == (stream.path == "/v1/images/generations")
     assert exchange.told.texts() == stream.text
 
 
@@ -346,6 +347,110 @@ async def test_a_picture_without_usage_is_counted_by_its_prompt_and_marked():
         0,
         True,
     )
+
+
+# Grains: 10 and 20 a token, 1000 an image, 1 a millisecond.
+PRICED = {
+    "price_of": lambda _model, _at, i, o, images, ms: ("p1", 10 * i + 20 * o + 1000 * images + ms, "USD")
+}
+USED = {"input_tokens": 11, "output_tokens": 7}
+DRAWN = [named("image_generation.partial_image", b64_json="AA", partial_image_index=0),
+         named("image_generation.completed", b64_json="AAAA", usage=USED),
+         named("image_generation.completed", b64_json="BBBB", usage=USED), DONE]  # fmt: skip
+HEARD = form((b'name="model"', b"small-1"), (b'name="file"; filename="a.mp3"', b"\xff\xfb" * 99))
+SPOKEN = [named("transcript.text.delta", delta="The sea"),
+          named("transcript.text.done", text="The sea", usage={"type": "duration", "seconds": 9})]  # fmt: skip
+OF_MEDIA = {
+    "images": (
+        "/v1/images/generations", b'{"model":"small-1","prompt":"a","n":2}', {},
+        [json.dumps({"data": [{"b64_json": "AAAA"}, {"b64_json": "BBBB"}], "usage": USED}).encode()], (11, 7, 2, 0),
+    ),
+    "an image of which no tokens are told": (
+        "/v1/images/edits", form((b'name="model"', b"small-1"), (b'name="prompt"', b"an old lighthouse")), FORM,
+        [b'{"data":[{"url":"https://p.example"}]}'], (3, 0, 1, 0),
+    ),
+    "a stream of images": (
+        "/v1/images/generations", b'{"model":"small-1","prompt":"a","n":2,"stream":true}', {}, DRAWN, (11, 7, 2, 0),
+    ),
+    "a transcription": (
+        "/v1/audio/transcriptions", HEARD, FORM,
+        [b'{"text":"The sea","usage":{"type":"duration","seconds":8.5}}'], (0, 2, 0, 8_500),
+    ),
+    "a translation in the verbose form": (
+        "/v1/audio/translations", HEARD, FORM, [b'{"text":"The sea","duration":8.4700002,"segments":[]}'], (0, 2, 0, 8_471),
+    ),
+    "a streamed transcription": ("/v1/audio/transcriptions", HEARD, FORM, SPOKEN, (0, 2, 0, 9_000)),
+    "a video": (
+        "/v1/videos", b'{"model":"small-1","prompt":"the sea","seconds":"8"}', {},
+        [b'{"id":"video_1","object":"video","status":"queued","progress":0,"model":"small-1","seconds":"8"}'],
+        (2, 0, 0, 8_000),
+    ),
+    "a video that goes on from one of 8 seconds": (
+        "/v1/videos/extensions", b'{"prompt":"the sea","seconds":"4","video":{"id":"video_1"}}', {},
+        [b'{"id":"video_2","object":"video","status":"queued","seconds":"12"}'], (2, 0, 0, 4_000),
+    ),
+    "a video that could not be made": (
+        "/v1/videos", b'{"model":"small-1","prompt":"the sea","seconds":"8"}', {},
+        [b'{"id":"video_1","object":"video","status":"failed","seconds":"8"}'], (2, 0, 0, 0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "headers", "pieces", "expected"), OF_MEDIA.values(), ids=OF_MEDIA)
+async def test_images_and_time_are_metered_beside_the_tokens_and_priced_with_them(
+    path, body, headers, pieces, expected
+):
+    is_stream = len(pieces) > 1
+    kind = {"headers": [(b"content-type", b"text/event-stream")]} if is_stream else {}
+    world = World(fakes.FakeBackend(pieces=pieces, **kind), **PRICED)
+    client = await ask(world, path, body, headers or None)
+    assert client.status == 200
+    (used,) = world.journal.used
+    given, told, images, milliseconds = expected
+    assert (used.input_tokens, used.output_tokens, used.images, used.milliseconds) == expected
+    assert used.price_grains == 10 * given + 20 * told + 1000 * images + milliseconds
+    assert (used.price_version, used.outcome) == ("p1", "complete")
+
+
+async def test_a_stream_that_breaks_off_has_the_images_that_were_finished():
+    async def broken():
+        for piece in DRAWN[:2]:
+            yield piece
+        raise httpx.ReadError("gone")
+
+    world = World(fakes.FakeBackend(broken, headers=[(b"content-type", b"text/event-stream")]), **PRICED)
+    await ask(world, "/v1/images/generations", b'{"model":"small-1","prompt":"a","n":2,"stream":true}')
+    (used,) = world.journal.used
+    assert (used.outcome, used.images, used.price_grains) == ("cut", 1, 10 * 11 + 20 * 7 + 1000)
+
+
+async def test_a_refusal_that_tells_of_images_has_made_none():
+    refusal = json.dumps(
+        {"error": {}, "data": [{"url": "u"}], "usage": {**USED, "output_tokens": 0}}
+    ).encode()
+    world = World(fakes.FakeBackend(pieces=[refusal], status=400), **PRICED)
+    await ask(world, "/v1/images/generations", b'{"model":"small-1","prompt":"a"}')
+    (used,) = world.journal.used
+    assert (used.outcome, used.input_tokens, used.images, used.milliseconds) == ("failed", 11, 0, 0)
+
+
+async def test_looking_at_a_video_and_fetching_it_meters_nothing_again():
+    made = b'{"id":"video_1","object":"video","status":"completed","model":"small-1","seconds":"8"}'
+    world = World(fakes.FakeBackend(pieces=[made]), **PRICED)
+    await ask(world, "/v1/videos", b'{"model":"small-1","prompt":"a","seconds":"8"}')
+    for path in ("/v1/videos/video_1", "/v1/videos/video_1/content", "/v1/videos"):
+        client = fakes.AsgiClient(world.relay)
+        await client.call("GET", path, {}, b"")
+        assert client.status == 200
+    assert [used.milliseconds for used in world.journal.used] == [8_000]
+
+
+async def test_images_of_an_answer_that_the_disk_refused_are_booked_with_it_later():
+    world = World(fakes.FakeBackend(pieces=[b'{"data":[{"url":"https://p.example"}]}']), **PRICED)
+    world.journal.is_refusing = True
+    client = await ask(world, "/v1/images/generations", b'{"model":"small-1","prompt":"a"}')
+    assert client.status == 503
+    assert [(used.images, used.outcome) for used in world.journal.used] == [(1, "cut")]
 
 
 @pytest.mark.parametrize(

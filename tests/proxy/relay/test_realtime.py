@@ -286,7 +286,7 @@ async def test_a_budget_that_is_used_up_ends_the_session_and_opens_no_other():
     months = Months()
     limits = Limits(budget_grains=100, currency="USD")
     async with session_world(
-        keyring=Keys(limits), budgets=months, price_of=lambda m, at, i, o: ("p1", 100, "USD")
+        keyring=Keys(limits), budgets=months, price_of=lambda *_: ("p1", 100, "USD")
     ) as made:
         async with to(made) as socket:
             await socket.send("go")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.wire.audio import Speech, Transcriptions, spoken_in
-from proxy.wire.output import NOTHING, TextDelta, TokenCounts
+from proxy.wire.output import NOTHING, MediaCounts, TextDelta, TokenCounts
 from tests.proxy.wire.test_multipart import KIND, form
 
 AUDIO = Transcriptions()
@@ -41,7 +41,7 @@ def test_bytes_that_are_no_text_say_nothing():
     assert AUDIO.read_reply(b'{"text":') is None
 
 
-def test_tokens_are_counted_and_seconds_are_not():
+def test_seconds_are_no_tokens():
     tokens = AUDIO.read_reply(b'{"text":"a","usage":{"type":"tokens","input_tokens":14,"output_tokens":2}}')
     seconds = AUDIO.read_reply(b'{"text":"a","usage":{"type":"duration","seconds":9}}')
     assert tokens is not None
@@ -78,3 +78,35 @@ def test_speech_as_events_ends_with_its_usage():
     assert SPEECH.read_chunk(b'{"type":"speech.audio.delta","audio":"AAAA"}') == NOTHING
     done = SPEECH.read_chunk(b'{"type":"speech.audio.done","usage":{"input_tokens":4,"output_tokens":101}}')
     assert (done.finished, done.counts, done.is_end) == ((0,), TokenCounts(4, 101), True)
+
+
+@pytest.mark.parametrize(
+    ("more", "milliseconds"),
+    [
+        (b'"usage":{"type":"duration","seconds":9}', 9_000),
+        (b'"usage":{"type":"duration","seconds":"9.25"}', 9_250),
+        (b'"duration":8.470000267028809', 8_471),
+        (b'"duration":"8.47"', 8_470),
+        (b'"duration":8.4,"usage":{"type":"duration","seconds":9}', 9_000),
+        (b'"duration":8.4,"usage":{"type":"duration"}', 8_400),
+        (b'"duration":8.4,"usage":{"type":"duration","seconds":-1}', 8_400),
+        (b'"duration":8.4,"usage":{"type":"tokens","seconds":9,"input_tokens":14,"output_tokens":2}', 8_400),
+        (b'"usage":{"type":"tokens","seconds":9,"input_tokens":14,"output_tokens":2}', None),
+        (b'"usage":{"seconds":9}', None),
+        (b'"duration":null', None), (b'"duration":0', None), (b'"duration":{}', None), (b'"usage":null', None),
+    ],
+)  # fmt: skip
+def test_sound_is_as_long_as_usage_counts_and_else_as_the_verbose_form_tells(more, milliseconds):
+    media = None if milliseconds is None else MediaCounts(milliseconds=milliseconds)
+    whole = AUDIO.read_reply(b'{"text":"a",' + more + b"}")
+    assert whole is not None
+    assert whole.media == media
+    assert AUDIO.read_chunk(b'{"type":"transcript.text.done","text":"a",' + more + b"}").media == media
+    assert AUDIO.read_chunk(b'{"type":"transcript.text.delta","delta":"a",' + more + b"}").media is None
+
+
+def test_text_and_subtitles_do_not_say_how_long_the_sound_was():
+    for body in (b"The sea is old.", b"1\n00:00:00,000 --> 00:00:02,000\nThe sea\n"):
+        said = AUDIO.read_reply(body)
+        assert said is not None
+        assert said.media is None

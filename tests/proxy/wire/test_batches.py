@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.batches import END_BYTES, LineCutter, RawLine, file_in, is_output, read_line
-from proxy.wire.output import TextDelta, TokenCounts
+from proxy.wire.output import MediaCounts, TextDelta, TokenCounts
 
 CHAT = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": "small-1-2026",
@@ -209,3 +209,16 @@ def test_a_batch_of_messages_says_when_it_ended():
     assert is_output(json.dumps(batch).encode()) == (True, 1_724_179_044)
     for odd in (None, 5, "soon", "2024-08-20T18:37:24"):
         assert is_output(json.dumps({**batch, "ended_at": odd}).encode()) == (True, None)
+
+
+def test_images_are_known_by_themselves_and_a_video_by_its_name():
+    images = read(line({"created": 1_700_000_000, "data": [{"b64_json": "AAAA"}, {"url": "u"}]}))
+    assert (images.endpoint.name, images.said.media) == ("images", MediaCounts(images=2))
+    video = read(line({"id": "video_1", "object": "video", "model": "v", "seconds": "8"}))
+    assert (video.endpoint.name, video.said.media) == ("videos", MediaCounts(milliseconds=8_000))
+    for other in (
+        {"data": [{"embedding": [0.1]}]},
+        {"data": []},
+        {"object": "new.thing", "data": [{"url": "u"}]},
+    ):
+        assert read(line(other)) is None

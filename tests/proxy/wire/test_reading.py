@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+from fractions import Fraction
 
 import msgspec
 import pytest
@@ -13,7 +15,16 @@ from hypothesis import strategies as st
 from proxy.wire import ENDPOINTS
 from proxy.wire.errors import WireError
 from proxy.wire.output import TokenCounts
-from proxy.wire.reading import Part, counts_of, decoded, natural, plain, tolerated
+from proxy.wire.reading import (
+    INTEGER_MAX,
+    Part,
+    counts_of,
+    decoded,
+    milliseconds_of,
+    natural,
+    plain,
+    tolerated,
+)
 
 DECODER = msgspec.json.Decoder(dict[str, int])
 DEEP = b'{"a":' + b"[" * 50_000
@@ -95,3 +106,42 @@ def test_a_request_is_read_or_refused_whatever_it_is(endpoint, value, junk, boun
 def test_an_error_of_a_backend_reports_no_usage(endpoint):
     said = endpoint.read_reply(b'{"error":{"message":"no","type":"invalid_request_error"}}')
     assert said is None or said.counts is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        (b"8", 8_000), (b'"8"', 8_000), (b"8.5", 8_500), (b'"8.5"', 8_500), (b"0", 0), (b"0.0001", 1), (b"1e-9", 1),
+        (b"8.470000267028809", 8_471), (b"0.1", 100), (b"2.5e1", 25_000), (b"1E2", 100_000),
+        (b"", None), (b"null", None), (b"true", None), (b"-1", None), (b'"-1"', None), (b'"8', None), (b'8"', None),
+        (b'"8 s"', None), (b'" 8"', None), (b'""', None), (b"[8]", None), (b"NaN", None), (b'"Infinity"', None),
+        (b"1e99", None), (b"9007199254740", 9_007_199_254_740_000), (b"9007199254741", None),
+        (rb'"\u0038"', None), ('"\u0668"'.encode(), None), (b"8" * 17, None), (b"8\n", None),
+    ],
+)  # fmt: skip
+def test_seconds_are_read_as_they_were_written_and_a_part_of_a_millisecond_is_one(seconds, milliseconds):
+    assert milliseconds_of(seconds) == milliseconds
+    assert milliseconds_of(msgspec.Raw(seconds)) == milliseconds
+
+
+@given(
+    st.one_of(
+        st.decimals(min_value=0, max_value=10**12, allow_nan=False, places=9).map(lambda one: f"{one:f}"),
+        st.floats(min_value=1e-9, max_value=1e12).map(repr),
+        st.integers(min_value=0, max_value=10**12).map(str),
+    ),
+    st.booleans(),
+)
+def test_milliseconds_are_exact_to_the_last_digit_of_any_number(number, is_text):
+    written = (json.dumps(number) if is_text else number).encode()
+    assert milliseconds_of(written) == math.ceil(Fraction(number) * 1000)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=40), st.from_regex(r'\A"?[0-9.eE+-]{0,80}"?\Z').map(lambda text: text.encode())
+    )
+)
+def test_whatever_stands_there_is_a_duration_or_none(data):
+    found = milliseconds_of(data)
+    assert found is None or 0 <= found < INTEGER_MAX
